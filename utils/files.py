@@ -1,0 +1,107 @@
+"""Paths: where things are looked up, how run folders are numbered, how files are written so that none is half there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from utils.errors import UserError, nearest
+
+ROOT = Path(__file__).resolve().parents[1]  # the project's folder
+
+
+def find_file(name: str | Path, folders: Sequence[str] = (), kind: str = "file") -> Path:
+    """The path that `name` means: as given, else below `folders` of the project (their subfolders included).
+
+    Raises `UserError` with every place tried, and the nearest file of the same suffix.
+    """
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
+    tried = [str(given)]
+    bases = [ROOT, *(ROOT / folder for folder in folders)] if not given.is_absolute() else []
+    for base in bases:
+        candidate = base / given
+        if candidate.is_file():
+            return candidate
+        tried.append(_shown(candidate))
+    if bases and given.parent == Path("."):
+        for folder in folders:
+            found = sorted((ROOT / folder).rglob(given.name))
+            if len(found) > 1:
+                raise UserError(f"{kind} '{name}' is ambiguous: {', '.join(_shown(f) for f in found)}; give a path")
+            if found:
+                return found[0]
+    known = [p.name for folder in folders for p in (ROOT / folder).rglob(f"*{given.suffix}")]
+    raise UserError(f"{kind} '{name}' not found; tried {', '.join(tried)}{nearest(given.name, known)}")
+
+
+def _shown(path: Path) -> str:
+    """`path` relative to the working directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:
+    """``runs/exp`` → ``runs/exp``, ``runs/exp2``, ``runs/exp3``, …: the first number above all that exist.
+
+    A file name keeps its suffix (``out.txt`` → ``out2.txt``). With `mkdir` the folder is made.
+    """
+    path = Path(path)
+    if path.exists() and not exist_ok:
+        stem, suffix = (path.with_suffix("").name, path.suffix) if path.is_file() else (path.name, "")
+        pattern = re.compile(rf"{re.escape(stem + sep)}(\d+){re.escape(suffix)}")
+        taken = [int(m[1]) for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name))]
+        path = path.parent / f"{stem}{sep}{max(taken, default=1) + 1}{suffix}"
+    if mkdir:
+        make_folder(path)
+    return path
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create `path` and its parents; a read-only place, or a file in the way, is a `UserError`."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "no permission to write", str(path))
+    except OSError as error:
+        raise UserError(f"cannot write to folder '{path}': {error.strerror}; choose another with --project") from error
+    return path
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+    """A file handle whose content replaces `path` in one step when the block ends, and is dropped when it raises.
+
+    Temporary file in the same folder, fsync, rename: a full disk or a killed process leaves the old file as it was.
+    """
+    path = Path(path)
+    handle = tempfile.NamedTemporaryFile(
+        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False,
+        encoding=None if "b" in mode else "utf-8",
+    )  # fmt: skip
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(handle.name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
