@@ -43,7 +43,7 @@ class DetectionTask:
         return criterion(predictions, batch.targets)
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
-        """Detections per image, (n, 6) xyxy in pixels of the network input, confidence, class; `nms` as in utils.ops.nms."""
+        """Per image (n, 6): xyxy in pixels of the network input, confidence, class; `nms` goes to `utils.ops.nms`."""
         from utils.ops.nms import non_max_suppression
 
         return non_max_suppression(output, **nms)

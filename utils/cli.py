@@ -1,4 +1,4 @@
-"""What every command line shares: a parser that explains itself, and the place where a user's mistake becomes one line."""
+"""What every command line shares: a parser that explains itself; a user's mistake becomes one line here."""
 
 from __future__ import annotations
 

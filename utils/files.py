@@ -84,7 +84,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     Temporary file in the same folder, fsync, rename: a full disk or a killed process leaves the old file as it was.
     """
     path = Path(path)
-    handle = tempfile.NamedTemporaryFile(
+    handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  outlives the block: it is renamed
         mode, dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False,
         encoding=None if "b" in mode else "utf-8",
     )  # fmt: skip

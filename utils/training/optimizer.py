@@ -1,0 +1,49 @@
+"""The optimiser with its three parameter groups."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from utils.errors import UserError, nearest
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSProp")
+_NORM_LAYERS = tuple(v for k, v in vars(nn).items() if isinstance(v, type) and "Norm" in k)
+
+
+def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """(weights that decay, weights of normalisation layers, biases): the last two are not pulled towards zero."""
+    decayed, norms, biases = [], [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                biases.append(parameter)
+            elif name == "weight" and isinstance(module, _NORM_LAYERS):
+                norms.append(parameter)
+            else:
+                decayed.append(parameter)
+    return decayed, norms, biases
+
+
+def smart_optimizer(
+    model: nn.Module, name: str = "SGD", lr: float = 0.01, momentum: float = 0.9, decay: float = 1e-5
+) -> Optimizer:
+    """`name` over three groups, biases first (the group whose learning rate warms up from above).
+
+    SGD uses Nesterov momentum; for Adam and AdamW `momentum` is beta1. Weight decay applies to the second group only.
+    """
+    decayed, norms, biases = parameter_groups(model)
+    if name == "SGD":
+        optimizer: Optimizer = torch.optim.SGD(biases, lr=lr, momentum=momentum, nesterov=True)
+    elif name == "Adam":
+        optimizer = torch.optim.Adam(biases, lr=lr, betas=(momentum, 0.999))
+    elif name == "AdamW":
+        optimizer = torch.optim.AdamW(biases, lr=lr, betas=(momentum, 0.999), weight_decay=0.0)
+    elif name == "RMSProp":
+        optimizer = torch.optim.RMSprop(biases, lr=lr, momentum=momentum)
+    else:
+        raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+    optimizer.add_param_group({"params": decayed, "weight_decay": decay})
+    optimizer.add_param_group({"params": norms, "weight_decay": 0.0})
+    return optimizer
