@@ -1,9 +1,10 @@
-"""Learning rate over the epochs, warm-up over the first steps, gradient accumulation up to the nominal batch."""
+"""Learning rate, momentum and accumulation as functions of the epoch and of the batch number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from torch.optim import Optimizer
@@ -26,41 +27,42 @@ def accumulation(batch_size: int) -> int:
     return max(round(NOMINAL_BATCH / batch_size), 1)
 
 
-class Warmup:
-    """Ramps learning rates, momentum and accumulation over the first `steps` batches.
+@dataclass
+class Schedule:
+    """Sets the optimiser's knobs before each batch.
 
-    Biases (group 0) come down from `bias_lr`; the other groups rise from 0; both end at the schedule's value.
+    The learning rate of an epoch is ``initial_lr · decay(epoch)``. Over the first `warmup_steps` batches the rate of
+    the biases (group 0) comes down to it from `warmup_bias_lr` and that of the other groups rises to it from 0, while
+    momentum and accumulation rise too. Nothing is remembered between calls, so a resumed training needs no state of it.
     """
 
-    def __init__(
-        self, steps: int, accumulate: int, schedule: Callable[[float], float], *,
-        momentum: float, start_momentum: float = 0.8, bias_lr: float = 0.1,
-    ) -> None:  # fmt: skip
-        self.steps = steps
-        self.accumulate = accumulate
-        self.schedule = schedule
-        self.momentum = momentum
-        self.start_momentum = start_momentum
-        self.bias_lr = bias_lr
+    decay: Callable[[float], float]
+    momentum: float
+    accumulate: int  # batches an optimiser step, after the warm-up
+    warmup_steps: int
+    warmup_momentum: float = 0.8
+    warmup_bias_lr: float = 0.1
 
     def apply(self, optimizer: Optimizer, step: int, epoch: int) -> int:
-        """Set the values for batch number `step` (from 0 over the whole training); returns batches to accumulate."""
-        if step > self.steps:
-            return self.accumulate
-        done = [0, self.steps]
+        """Set the values for batch number `step` (0 at the start of training); returns batches to accumulate."""
+        warming = step <= self.warmup_steps
+        ramp = [0, self.warmup_steps]
         for i, group in enumerate(optimizer.param_groups):
-            target = group["initial_lr"] * self.schedule(epoch)
-            group["lr"] = float(np.interp(step, done, [self.bias_lr if i == 0 else 0.0, target]))
-            if "momentum" in group:
-                group["momentum"] = float(np.interp(step, done, [self.start_momentum, self.momentum]))
-        return max(1, round(float(np.interp(step, done, [1, self.accumulate]))))
+            group.setdefault("initial_lr", group["lr"])
+            rate = group["initial_lr"] * self.decay(epoch)
+            if warming:
+                rate = float(np.interp(step, ramp, [self.warmup_bias_lr if i == 0 else 0.0, rate]))
+                if "momentum" in group:
+                    group["momentum"] = float(np.interp(step, ramp, [self.warmup_momentum, self.momentum]))
+            group["lr"] = rate
+        return max(1, round(float(np.interp(step, ramp, [1, self.accumulate])))) if warming else self.accumulate
 
 
 class Accumulator:
     """Says at which batches the optimiser steps: when `accumulate` batches have passed since the last step."""
 
-    def __init__(self) -> None:
-        self._last = -1
+    def __init__(self, first_step: int = 0) -> None:
+        self._last = first_step - 1
 
     def ready(self, step: int, accumulate: int) -> bool:
         """True where the optimiser should step after batch number `step`; the count starts again then."""

@@ -1,0 +1,39 @@
+"""A small event bus: the loops emit, loggers and plots listen, and neither knows the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+EVENTS = (
+    "train_start",  # session
+    "epoch_start",  # session, epoch
+    "train_batch_end",  # session, epoch, step, batch, items
+    "epoch_end",  # session, epoch, losses, result, lrs
+    "train_end",  # session, result
+)
+
+
+class Events:
+    """``on(name, listener)`` subscribes, ``emit(name, **facts)`` calls the listeners in the order they came."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Callable[..., None]]] = defaultdict(list)
+
+    def on(self, name: str, listener: Callable[..., None]) -> None:
+        """Call `listener(**facts)` at each event `name`."""
+        if name not in EVENTS:
+            raise ValueError(f"no event '{name}'; there are {', '.join(EVENTS)}")
+        self._listeners[name].append(listener)
+
+    def subscribe(self, listener: object) -> None:
+        """Connect every method of `listener` that bears the name of an event."""
+        for name in EVENTS:
+            if hasattr(listener, name):
+                self.on(name, getattr(listener, name))
+
+    def emit(self, name: str, **facts: Any) -> None:
+        """Tell all listeners of `name`."""
+        for listener in self._listeners[name]:
+            listener(**facts)

@@ -1,0 +1,42 @@
+"""A rehearsal on a copy of the model before epoch 0: what would fail after 150 epochs fails now."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.task import DetectionTask
+from utils.errors import UserError
+
+
+def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device: torch.device) -> None:
+    """Run loss, backward, fuse and a validation-mode forward on two small grey images, on a copy of `model`.
+
+    Raises `UserError` that names the stage and the cause; `model` and its gradients are untouched.
+    """
+    stride = int(max(model.stride))  # type: ignore[arg-type]
+    stage = "copying the model"
+    try:
+        twin = copy.deepcopy(model).to(device).float()
+        batch = task.dummy_batch((2 * stride, 4 * stride), device, model.nc)  # type: ignore[arg-type]
+        images = batch.images.float() / 255
+        stage = "forward in training mode"
+        predictions = twin.train()(images)
+        stage = "loss"
+        loss, _ = task.loss(task.criterion(twin, hyp), predictions, batch)
+        stage = "backward"
+        loss.sum().backward()
+        with torch.inference_mode():
+            stage = "fuse()"
+            twin.eval().fuse()
+            stage = "forward in evaluation mode after fuse()"
+            task.postprocess(twin(images), conf_thres=0.25, iou_thres=0.45)
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(f"not enough GPU memory even for a {stride * 2}×{stride * 4} dry run") from error
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"dry run before training failed at {stage}: {type(error).__name__}: {error}") from error
+    if not torch.isfinite(loss).all():
+        raise UserError("dry run before training gave a non-finite loss; check the weights and the hyper-parameters")
