@@ -1,0 +1,70 @@
+"""Going on with a training from its last.pt alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.session import Session
+from models.checkpoints.format import Checkpoint, load_checkpoint
+from utils.errors import UserError
+from utils.seeds import set_rng_state
+
+RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data")
+
+
+def resume_options(options: dict[str, Any], given: set[str]) -> tuple[dict[str, Any], Checkpoint, Path]:
+    """The command line of the training to go on with, its checkpoint, and its run folder.
+
+    `options["resume"]` is True (the newest last.pt below runs/) or a path; the options named in `given` and in
+    `RESUME_OVERRIDES` replace the stored ones. Raises `UserError` where there is nothing to go on with.
+    """
+    last = Path(options["resume"]) if isinstance(options["resume"], (str, Path)) else newest_last()
+    if not last.is_file():
+        raise UserError(f"--resume: '{last}' not found; give the path of a last.pt")
+    checkpoint = load_checkpoint(last, trust=options.get("trust", False))
+    if not checkpoint.opt or checkpoint.optimizer is None:
+        raise UserError(f"'{last}' has no optimiser state to resume from; start from it with --weights {last}")
+    if other := sorted(given - {"resume", "trust", *RESUME_OVERRIDES}):
+        allowed = ", ".join("--" + o.replace("_", "-") for o in RESUME_OVERRIDES)
+        raise UserError(f"--{other[0].replace('_', '-')} cannot change on resume; {allowed} can")
+    stored = {**options, **checkpoint.opt, "resume": str(last), "trust": options.get("trust", False)}
+    merged = {**stored, **{k: options[k] for k in RESUME_OVERRIDES if k in given}}
+    if checkpoint.epoch + 1 >= merged["epochs"]:
+        raise UserError(
+            f"'{last}' has finished its {checkpoint.epoch + 1} epochs; nothing to resume. "
+            f"Go on longer with --epochs {2 * (checkpoint.epoch + 1)}"
+        )
+    return merged, checkpoint, last.parent.parent
+
+
+def newest_last(root: Path = Path("runs")) -> Path:
+    """The most recently written last.pt below `root`."""
+    found = sorted(root.rglob("last.pt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError(f"--resume: no last.pt below '{root}'; give its path: --resume runs/train/exp/weights/last.pt")
+    return found[-1]
+
+
+def restore(session: Session, checkpoint: Checkpoint) -> None:
+    """Put optimiser, scaler, EMA, generators and counters of `checkpoint` into `session`, which has its weights.
+
+    Raises `UserError` where the checkpoint belongs to another network or optimiser.
+    """
+    if checkpoint.optimizer is None:
+        raise UserError("this checkpoint was stripped for use and cannot be resumed; start from it with --weights")
+    try:
+        session.optimizer.load_state_dict(checkpoint.optimizer)
+    except ValueError as error:
+        raise UserError(f"the checkpoint's optimiser state does not fit this model or --optimizer: {error}") from error
+    if checkpoint.scaler:
+        session.scaler.load_state_dict(checkpoint.scaler)
+    if checkpoint.ema is not None:
+        session.ema.ema.load_state_dict(checkpoint.ema)
+    session.ema.updates = checkpoint.ema_updates
+    session.best_fitness = float(checkpoint.best_fitness or 0.0)
+    session.stopper.best_fitness = session.best_fitness
+    session.stopper.best_epoch = int(checkpoint.extra.get("best_epoch", max(checkpoint.epoch, 0)))
+    session.start_epoch = checkpoint.epoch + 1
+    if checkpoint.rng:
+        set_rng_state(checkpoint.rng)

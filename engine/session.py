@@ -1,0 +1,55 @@
+"""Session: everything one training consists of, built by `engine.setup`, moved by `engine.trainer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from engine.task import DetectionTask
+from utils.training.early_stopping import EarlyStopping
+from utils.training.ema import ModelEMA
+from utils.training.freeze import Freezer
+from utils.training.schedule import Schedule
+
+
+@dataclass
+class Session:
+    """The parts and the few numbers of a training."""
+
+    task: DetectionTask
+    options: dict[str, Any]  # the command line, as it is stored in opt.yaml and in the checkpoints
+    hyp: dict[str, Any]  # hyper-parameters as the user gave them
+    names: dict[int, str]
+    save_dir: Path
+    device: torch.device
+
+    model: nn.Module  # wrapped for several processes, if there are
+    net: nn.Module  # the model itself
+    ema: ModelEMA
+    freezer: Freezer
+    criterion: Any
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    schedule: Schedule
+    stopper: EarlyStopping
+
+    train_loader: Any
+    val_loader: Any  # None in processes that do not validate
+
+    imgsz: tuple[int, int]  # height, width
+    epochs: int
+    start_epoch: int = 0
+    best_fitness: float = 0.0
+    amp_dtype: torch.dtype | None = None  # None: no mixed precision
+    memory_format: torch.memory_format = torch.contiguous_format
+    class_maps: Any = field(default=None)  # mAP of each class at the last validation, for --image-weights
+
+    @property
+    def stride(self) -> int:
+        """The largest stride of the network: image sizes are multiples of it."""
+        return int(max(self.net.stride))  # type: ignore[arg-type]

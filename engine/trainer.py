@@ -1,0 +1,185 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.events import Events
+from engine.guard import FiniteGuard
+from engine.interruption import resumable
+from engine.saver import Saver
+from engine.session import Session
+from engine.validator import ValidationResult, validate
+from utils.distributed import broadcast, is_main_process, world_size
+from utils.errors import UserError
+from utils.metrics.detection import fitness
+from utils.progress import Progress
+from utils.training.schedule import Accumulator
+
+MAX_GRADIENT_NORM = 10.0
+
+
+class Trainer:
+    """Trains a `Session`: epochs of steps, validation of the EMA after each, checkpoints, early stop."""
+
+    def __init__(self, session: Session, events: Events) -> None:
+        self.session = session
+        self.events = events
+        self.saver = Saver(session.save_dir / "weights", session.options["save_period"]) if is_main_process() else None
+        self.guard = FiniteGuard(session.task.loss_names)
+
+    def fit(self) -> ValidationResult | None:
+        """Train from `start_epoch` to the end (or the early stop); returns the last validation, on the main process."""
+        s = self.session
+        result = None
+        self.events.emit("train_start", session=s)
+        with resumable(s.save_dir / "weights" / "last.pt"):
+            if self.saver:
+                self.saver.save(s, s.start_epoch - 1, is_best=False)  # so that there is something to go on with
+            for epoch in range(s.start_epoch, s.epochs):
+                try:
+                    losses = self.train_epoch(epoch)
+                except torch.cuda.OutOfMemoryError as error:
+                    raise out_of_memory(s.options["batch_size"]) from error
+                final, stop = epoch + 1 == s.epochs, False
+                if self.saver:
+                    if final or s.stopper.possible_stop or not s.options["noval"]:
+                        result = self.validate()
+                    stop = self.conclude_epoch(epoch, losses, result, final)
+                if broadcast(stop):
+                    break
+        return result
+
+    def train_epoch(self, epoch: int) -> Tensor:
+        """One pass over the data; returns the mean of each part of the loss."""
+        s = self.session
+        accumulator = Accumulator(epoch * len(s.train_loader))
+        losses = RunningMean(len(s.task.loss_names), s.device)
+        s.freezer.train(s.model)
+        s.optimizer.zero_grad(set_to_none=True)
+        self.events.emit("epoch_start", session=s, epoch=epoch)
+        s.train_loader.set_epoch(epoch)
+        progress = Progress(s.train_loader, unit="batch", enabled=is_main_process())
+        for step, batch in enumerate(progress, start=epoch * len(s.train_loader)):
+            accumulate = s.schedule.apply(s.optimizer, step, epoch)
+            batch = batch.to(s.device)
+            with self.autocast():
+                predictions = s.model(self.network_input(batch.images))
+                loss, items = s.task.loss(s.criterion, predictions, batch)
+            if not self.guard.accepts(loss, items, epoch=epoch, step=step, paths=batch.paths):
+                continue
+            s.scaler.scale(loss * self.loss_scale).backward()
+            if accumulator.ready(step, accumulate):
+                self.optimizer_step()
+            losses.add(items)
+            progress.describe(self.status(epoch, losses, batch))
+            self.events.emit("train_batch_end", session=s, epoch=epoch, step=step, batch=batch)
+        return losses.mean
+
+    def optimizer_step(self) -> None:
+        """Unscale, clip, step, and move the average along."""
+        s = self.session
+        s.scaler.unscale_(s.optimizer)
+        torch.nn.utils.clip_grad_norm_(s.net.parameters(), max_norm=MAX_GRADIENT_NORM)
+        s.scaler.step(s.optimizer)
+        s.scaler.update()
+        s.optimizer.zero_grad(set_to_none=True)
+        s.ema.update(s.net)
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision where it is on."""
+        s = self.session
+        return torch.autocast(s.device.type, dtype=s.amp_dtype, enabled=s.amp_dtype is not None)
+
+    @property
+    def loss_scale(self) -> float:
+        """DDP averages gradients over processes, and --quad folds four images into one: both are undone here."""
+        return world_size() * (4.0 if self.session.options["quad"] else 1.0)
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """Float images in 0..1, resized at random between half and one and a half with --multi-scale."""
+        s = self.session
+        images = images.to(memory_format=s.memory_format).float().div_(255)
+        if s.options["multi_scale"]:
+            ratio = random.uniform(0.5, 1.5)
+            size = [max(math.ceil(n * ratio / s.stride), 1) * s.stride for n in s.imgsz]
+            if size != list(images.shape[2:]):
+                images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        return images
+
+    def status(self, epoch: int, losses: RunningMean, batch: Any) -> Callable[[], str]:
+        """The columns of the progress line under `heading`, read from the device only when shown."""
+        s = self.session
+
+        def text() -> str:
+            memory = f"{torch.cuda.memory_reserved() / 1e9:.3g}G" if s.device.type == "cuda" else "cpu"
+            parts = "".join(f"{value:>11.4g}" for value in losses.mean.tolist())
+            size = "x".join(str(n) for n in dict.fromkeys(batch.images.shape[2:]))
+            return f"{f'{epoch}/{s.epochs - 1}':>11}{memory:>11}{parts}{len(batch.targets):>11}{size:>11}"
+
+        return text
+
+    def validate(self) -> ValidationResult:
+        """Metrics of the averaged weights on the validation split."""
+        s = self.session
+        result = validate(
+            s.ema.ema,
+            s.val_loader,
+            s.task,
+            names=s.names,
+            device=s.device,
+            half=s.amp_dtype is not None,
+            criterion=s.criterion,
+            single_cls=s.options["single_cls"],
+            save_dir=s.save_dir,
+        )
+        s.class_maps = result.maps
+        return result
+
+    def conclude_epoch(self, epoch: int, losses: Tensor, result: ValidationResult | None, final: bool) -> bool:
+        """Record and save the epoch; returns whether to stop early."""
+        s = self.session
+        assert self.saver is not None
+        score = fitness(result.metrics) if result else 0.0
+        stop = s.stopper(epoch, score) if result else False
+        is_best = result is not None and score >= s.best_fitness
+        if is_best:
+            s.best_fitness = score
+        rates = [group["lr"] for group in s.optimizer.param_groups]
+        self.events.emit("epoch_end", session=s, epoch=epoch, losses=losses.tolist(), result=result, rates=rates)
+        if final or stop or not s.options["nosave"]:
+            self.saver.save(s, epoch, is_best=is_best)
+        return stop
+
+
+class RunningMean:
+    """Mean of vectors (n,) seen so far, kept on their device."""
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        self._sum = torch.zeros(n, device=device)
+        self._count = 0
+
+    def add(self, values: Tensor) -> None:
+        """Take `values` (n,) into the mean."""
+        self._sum += values
+        self._count += 1
+
+    @property
+    def mean(self) -> Tensor:
+        """(n,), zeros before the first value."""
+        return self._sum / max(self._count, 1)
+
+
+def out_of_memory(batch_size: int) -> UserError:
+    """The advice after CUDA ran out of memory at `batch_size`."""
+    torch.cuda.empty_cache()
+    return UserError(
+        f"the GPU ran out of memory at --batch-size {batch_size}; try {max(batch_size // 2, 1)}, or -1 to have it found"
+    )
