@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.scene import Scene
 from utils.data.batch import Batch
 
 
@@ -15,6 +16,9 @@ class DetectionTask:
     """Boxes: the `Detect` head, box + objectness + class loss, one metric group."""
 
     name = "detect"
+    default_cfg = "yolov5_MobileNetv2.yaml"
+    predict_command = "detect.py"
+    val_command = "val.py"
     run_suffix = ""  # runs/train, runs/val, runs/detect
     loss_names: tuple[str, ...] = ("box", "obj", "cls")
     metric_groups: tuple[str, ...] = ("",)  # suffix of the metric columns; segmentation has (B) and (M)
@@ -47,6 +51,16 @@ class DetectionTask:
         from utils.ops.nms import non_max_suppression
 
         return non_max_suppression(output, **nms)
+
+    def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
+        """For each of `metric_groups`, (n, len(iou_thresholds)) bool: which detections of `scene` are right."""
+        from utils.metrics.matching import match_detections
+
+        return (match_detections(scene.detections[:, :6], scene.labels, iou_thresholds),)
+
+    def coco_fields(self, scene: Scene) -> list[dict[str, Any]]:
+        """For each detection of `scene`, what its row in a COCO results file holds besides image, box, class and score."""
+        return [{}] * len(scene.detections)
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
         """Two grey images of `size` (height, width), the first with one object, for dry runs."""

@@ -39,6 +39,13 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unknown argument '{unknown[0]}'{nearest(unknown[0].split('=')[0], known)}")
         return options
 
+    def given(self, args: list[str] | None = None) -> set[str]:
+        """Names of the options that `args` (the command line) sets itself, whatever their values."""
+        unset = object()
+        probe = argparse.Namespace(**{action.dest: unset for action in self._actions})
+        self.parse_known_args(sys.argv[1:] if args is None else args, probe)
+        return {name for name, value in vars(probe).items() if value is not unset}
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
 
@@ -60,11 +67,12 @@ def image_size(value: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
-def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` and exit: 0 (or the code it returns), 1 with one line after a user's mistake, 130 after Ctrl-C."""
+def run_command(main: Callable[[], Any]) -> NoReturn:
+    """Run `main` and exit: 0 (or the integer it returns), 1 with one line after a user's mistake, 130 after Ctrl-C."""
     configure_logging()
     try:
-        code = main() or 0
+        result = main()
+        code = result if type(result) is int else 0
     except UserError as error:
         LOGGER.error(error)
         code = 1

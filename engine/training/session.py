@@ -1,4 +1,4 @@
-"""Session: everything one training consists of, built by `engine.setup`, moved by `engine.trainer`."""
+"""Session: everything one training consists of, built by `engine.training.setup`, moved by `engine.trainer`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.session import Session
+from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_folder

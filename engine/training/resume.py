@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.session import Session
+from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from utils.errors import UserError
 from utils.seeds import set_rng_state

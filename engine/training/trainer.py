@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.events import Events
-from engine.guard import FiniteGuard
-from engine.interruption import resumable
-from engine.saver import Saver
-from engine.session import Session
+from engine.training.events import Events
+from engine.training.guard import FiniteGuard
+from engine.training.interruption import resumable
+from engine.training.saver import Saver
+from engine.training.session import Session
 from engine.validator import ValidationResult, validate
 from utils.distributed import broadcast, is_main_process, world_size
 from utils.errors import UserError

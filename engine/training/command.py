@@ -1,0 +1,107 @@
+"""What `train.py` does with its options: resolve the run, train, and end with a picture and the next thing to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.task import DetectionTask
+from engine.training.events import Events
+from engine.training.loggers import attach_loggers
+from engine.training.resume import resume_options
+from engine.training.session import Session
+from engine.training.setup import build_session
+from engine.training.trainer import Trainer
+from engine.validator import ValidationResult, validate
+from models.checkpoints.format import strip_optimizer
+from models.loading import load_model
+from utils.distributed import broadcast, destroy_process_group, is_main_process, rank
+from utils.errors import UserError
+from utils.files import increment_path, make_folder
+from utils.hyp import load_hyp
+from utils.logging import LOGGER, configure_logging
+from utils.yamls import save_yaml
+
+
+def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> ValidationResult | None:
+    """One training from start to end; returns the validation of its best weights (None off the main process)."""
+    configure_logging(rank=rank())
+    checkpoint = None
+    if options["resume"]:
+        options, checkpoint, save_dir = resume_options(options, given)
+        if checkpoint.task != task.name:
+            raise UserError(f"'{options['resume']}' is a {checkpoint.task} training; resume it with that command")
+    else:
+        check_options(options)
+        folder = Path(options["project"]) / options["name"]
+        save_dir = increment_path(folder, exist_ok=options["exist_ok"]) if is_main_process() else folder
+    try:
+        session = build_session(options, task, save_dir, checkpoint)
+        session.save_dir = save_dir = broadcast(save_dir)
+        return train_session(session)
+    finally:
+        destroy_process_group()
+
+
+def train_session(session: Session) -> ValidationResult | None:
+    """Train what has been built, and conclude."""
+    events = Events()
+    if is_main_process():
+        make_folder(session.save_dir)
+        save_yaml(session.save_dir / "hyp.yaml", session.hyp)
+        save_yaml(session.save_dir / "opt.yaml", session.options)
+        attach_loggers(events, session)
+    result = Trainer(session, events).fit()
+    if not is_main_process():
+        return None
+    if not session.options["evolve"]:
+        result = conclude(session) or result
+    events.emit("train_end", session=session, result=result)
+    return result
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse values that no training can have, before anything is written."""
+    for name, least in (("epochs", 1), ("workers", 0), ("patience", 0)):
+        if options[name] < least:
+            raise UserError(f"--{name} {options[name]}: at least {least} is needed")
+    if options["batch_size"] < 1 and options["batch_size"] != -1:
+        raise UserError(f"--batch-size {options['batch_size']}: a positive number, or -1 to have it found")
+    if not 0 <= options["label_smoothing"] < 1:
+        raise UserError(f"--label-smoothing {options['label_smoothing']}: must be at least 0 and below 1")
+    if options["quad"] and (options["batch_size"] % 4 or options["rect"]):
+        raise UserError("--quad joins images by fours: --batch-size must be a multiple of 4, and --rect off")
+    load_hyp(options["hyp"])
+
+
+def conclude(session: Session) -> ValidationResult | None:
+    """Validate the best weights with all plots, and say where they are and what to type next."""
+    s = session
+    weights = s.save_dir / "weights"
+    best = weights / "best.pt" if (weights / "best.pt").is_file() else weights / "last.pt"
+    if best.name == "best.pt":
+        strip_optimizer(best)
+    LOGGER.info(f"\nValidating {best.as_posix()}...")
+    result = validate(
+        load_model(str(best), device=s.device, fuse=True),
+        s.val_loader,
+        s.task,
+        names=s.names,
+        device=s.device,
+        half=s.amp_dtype is not None,
+        single_cls=s.options["single_cls"],
+        save_dir=s.save_dir,
+        plots=not s.options["noplots"],
+        verbose=True,
+    )
+    size = " ".join(str(n) for n in dict.fromkeys(s.imgsz))
+    lines = [f"\nResults saved to {s.save_dir.as_posix()}"]
+    if (drawn := s.save_dir / "val_batch0_pred.jpg").is_file():
+        lines.append(f"Detections drawn:  {drawn.as_posix()}")
+    lines += [
+        "Next:",
+        f"  python {s.task.predict_command} --weights {best.as_posix()} --img {size} --source path/to/images",
+        f"  python {s.task.val_command} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
+    ]
+    LOGGER.info("\n".join(lines))
+    return result

@@ -1,0 +1,117 @@
+"""Listeners to the events of a training: the console, results.csv, pictures, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from engine.training.events import Events
+from engine.training.session import Session
+from engine.task import DetectionTask
+from utils.files import atomic_write
+from utils.logging import LOGGER, colorstr
+
+
+def attach_loggers(events: Events, session: Session) -> None:
+    """Subscribe everything that records a training of `session`."""
+    events.subscribe(ConsoleLogger())
+    events.subscribe(CsvLogger(session.save_dir / "results.csv", session.task, session.start_epoch))
+    if not session.options["noplots"]:
+        events.subscribe(PictureLogger())
+    if importlib.util.find_spec("tensorboard"):
+        events.subscribe(TensorBoardLogger(session.save_dir))
+
+
+class ConsoleLogger:
+    """Headings above the progress lines."""
+
+    def train_start(self, session: Session) -> None:
+        s = session
+        LOGGER.info(
+            f"Image size {s.imgsz[0]}x{s.imgsz[1]}, batch {s.options['batch_size']}, "
+            f"{s.train_loader.num_workers} data loader workers, device {s.device}\n"
+            f"Results go to {colorstr('bold', s.save_dir.as_posix())}\n"
+            f"Training epochs {s.start_epoch} to {s.epochs - 1}..."
+        )
+
+    def epoch_start(self, session: Session, epoch: int) -> None:
+        columns = ["Epoch", "GPU_mem", *(f"{n}_loss" for n in session.task.loss_names), "Instances", "Size"]
+        LOGGER.info("\n" + "".join(f"{c:>11}" for c in columns))
+
+
+def result_columns(task: DetectionTask) -> list[str]:
+    """The columns of results.csv, as YOLOv5 names them."""
+    metrics = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
+    return [
+        "epoch",
+        *(f"train/{n}_loss" for n in task.loss_names),
+        *(f"metrics/{m}{group}" for group in task.metric_groups for m in metrics),
+        *(f"val/{n}_loss" for n in task.loss_names),
+        *(f"x/lr{i}" for i in range(3)),
+    ]
+
+
+class CsvLogger:
+    """One row an epoch; a resumed training continues the table where the checkpoint stands."""
+
+    def __init__(self, path: Path, task: DetectionTask, start_epoch: int = 0) -> None:
+        self.path = path
+        self._columns = result_columns(task)
+        self._rows: list[list[Any]] = []
+        if start_epoch and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))[1:]
+            self._rows = [row for row in rows if row and int(row[0]) < start_epoch]
+
+    def epoch_end(self, session: Session, epoch: int, losses: list[float], result: Any, rates: list[float]) -> None:
+        measured = [*result.metrics.mean_results(), *result.losses] if result else []
+        blank = len(self._columns) - 1 - len(losses) - 3 - len(measured)
+        values = [*losses, *measured, *([""] * blank), *rates]
+        self._rows.append([epoch, *(f"{v:.5g}" if v != "" else "" for v in values)])
+        with atomic_write(self.path, "w") as file:
+            csv.writer(file).writerows([self._columns, *self._rows])
+
+
+class PictureLogger:
+    """labels.jpg at the start, the first training batches with their boxes, results.png at the end."""
+
+    def train_start(self, session: Session) -> None:
+        from utils.plots.labels import plot_labels
+
+        index = session.train_loader.dataset.index
+        if session.start_epoch == 0 and len(index.classes):
+            plot_labels(index.classes, index.boxes, session.names, session.save_dir)
+
+    def train_batch_end(self, session: Session, epoch: int, step: int, batch: Any) -> None:
+        if step < 3:
+            from utils.plots.mosaics import plot_images
+
+            path = session.save_dir / f"train_batch{step}.jpg"
+            plot_images(batch.images, batch.targets, batch.paths, path, session.names)
+
+    def train_end(self, session: Session, result: Any) -> None:
+        from utils.plots.results import plot_results
+
+        plot_results(session.save_dir / "results.csv")
+
+
+class TensorBoardLogger:
+    """The columns of results.csv as scalars, where the tensorboard package is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def epoch_end(self, session: Session, epoch: int, losses: list[float], result: Any, rates: list[float]) -> None:
+        measured = [*result.metrics.mean_results(), *result.losses] if result else []
+        columns = result_columns(session.task)[1:]
+        if not measured:
+            columns = columns[: len(losses)] + columns[-len(rates) :]
+        for name, value in zip(columns, [*losses, *measured, *rates], strict=True):
+            self._writer.add_scalar(name, value, epoch)
+
+    def train_end(self, session: Session, result: Any) -> None:
+        self._writer.close()

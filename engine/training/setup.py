@@ -1,0 +1,214 @@
+"""Builds a `Session` from the options of `train.py`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.training.autobatch import find_batch_size
+from engine.training.preflight import rehearse
+from engine.training.resume import restore
+from engine.training.session import Session
+from engine.task import DetectionTask
+from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.transfer import transfer
+from models.weights import find_weights
+from utils.anchors import check_anchors
+from utils.cli import image_size
+from utils.data.loader import create_loader
+from utils.data.spec import DatasetSpec, load_dataset
+from utils.devices import select_device
+from utils.distributed import init_process_group, is_main_process, local_rank, main_process_first, rank, world_size
+from utils.errors import UserError
+from utils.hyp import load_hyp
+from utils.logging import LOGGER
+from utils.seeds import init_seeds
+from utils.training.early_stopping import EarlyStopping
+from utils.training.ema import ModelEMA
+from utils.training.freeze import Freezer
+from utils.training.gains import scale_gains
+from utils.training.optimizer import smart_optimizer
+from utils.training.schedule import NOMINAL_BATCH, Schedule, accumulation, linear, one_cycle
+
+
+def build_session(
+    options: dict[str, Any], task: DetectionTask, save_dir: Path, checkpoint: Checkpoint | None = None
+) -> Session:
+    """All parts of a training as `options` (the flags of `train.py`) ask for; `checkpoint` is the one to resume."""
+    device = training_device(options)
+    init_seeds(options["seed"] + 1 + max(rank(), 0), deterministic=False)
+    hyp = {**load_hyp(options["hyp"]), "label_smoothing": options["label_smoothing"]}
+    with main_process_first():
+        spec = load_dataset(options["data"])
+    names = {0: "item"} if options["single_cls"] and spec.nc != 1 else spec.names
+
+    net = build_network(options, task, len(names), hyp, checkpoint).to(device)
+    net.names, net.hyp = names, hyp  # type: ignore[assignment]
+    freezer = Freezer(net, options["freeze"])
+    imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
+    amp_dtype = mixed_precision(options, device)
+    if options["batch_size"] == -1:
+        options["batch_size"] = find_batch_size(net, imgsz, amp_dtype)
+    train_loader, val_loader = build_loaders(options, spec, task, hyp, imgsz, int(max(net.stride)))  # type: ignore[arg-type]
+    if not options["noautoanchor"] and checkpoint is None:
+        check_anchors(label_sizes(train_loader.dataset.index, imgsz), net.model[-1], thr=hyp["anchor_t"], imgsz=imgsz)  # type: ignore[index]
+        net.float()
+
+    gains = scale_gains(hyp, net.model[-1].nl, len(names), imgsz)  # type: ignore[index, union-attr, arg-type]
+    if is_main_process() and checkpoint is None:
+        rehearse(net, task, gains, device)
+    accumulate = accumulation(options["batch_size"])
+    session = Session(
+        task=task,
+        options=options,
+        hyp=hyp,
+        names=names,
+        save_dir=save_dir,
+        device=device,
+        model=parallel(net, options, device),
+        net=net,
+        ema=ModelEMA(net),
+        freezer=freezer,
+        criterion=task.criterion(net, gains),
+        optimizer=smart_optimizer(
+            net,
+            options["optimizer"],
+            lr=hyp["lr0"],
+            momentum=hyp["momentum"],
+            decay=hyp["weight_decay"] * options["batch_size"] * accumulate / NOMINAL_BATCH,
+        ),
+        scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype == torch.float16),
+        schedule=build_schedule(options, hyp, accumulate, len(train_loader)),
+        stopper=EarlyStopping(options["patience"]),
+        train_loader=train_loader,
+        val_loader=val_loader,
+        imgsz=imgsz,
+        epochs=options["epochs"],
+        amp_dtype=amp_dtype,
+    )
+    if checkpoint is not None:
+        restore(session, checkpoint)
+    return session
+
+
+def training_device(options: dict[str, Any]) -> torch.device:
+    """The device of this process; joins the process group where `torchrun` started several."""
+    device = select_device(options["device"], batch_size=max(options["batch_size"], 0))
+    if local_rank() == -1:
+        return device
+    for flag, name in (("image_weights", "--image-weights"), ("evolve", "--evolve")):
+        if options[flag]:
+            raise UserError(f"{name} does not work with several processes")
+    if options["batch_size"] < 1 or options["batch_size"] % world_size():
+        raise UserError(f"--batch-size {options['batch_size']} must be a multiple of the {world_size()} processes")
+    if device.type == "cuda":
+        torch.cuda.set_device(local_rank())
+        device = torch.device("cuda", local_rank())
+    init_process_group(device)
+    return device
+
+
+def build_network(
+    options: dict[str, Any], task: DetectionTask, nc: int, hyp: dict[str, Any], checkpoint: Checkpoint | None
+) -> nn.Module:
+    """The model: that of `checkpoint`, or of `--cfg` with what fits of `--weights` put in."""
+    if checkpoint is not None:
+        net = task.build_model(checkpoint.cfg, nc=nc)
+        net.load_state_dict(checkpoint.state_dict)
+        return net
+    anchors = hyp.get("anchors") or None
+    if not options["weights"]:
+        return task.build_model(options["cfg"] or task.default_cfg, nc=nc, anchors=anchors)
+    path = find_weights(options["weights"])
+    start = load_checkpoint(path, trust=options["trust"])
+    net = task.build_model(options["cfg"] or start.cfg, nc=nc, anchors=anchors)
+    keep_anchors = ("anchor",) if options["cfg"] or anchors else ()
+    transfer(net, start.ema or start.state_dict, exclude=keep_anchors, source=str(path))
+    return net
+
+
+def build_loaders(
+    options: dict[str, Any],
+    spec: DatasetSpec,
+    task: DetectionTask,
+    hyp: dict[str, Any],
+    imgsz: tuple[int, int],
+    stride: int,
+) -> tuple[Any, Any]:
+    """(training batches of this process, validation batches on the main process and None elsewhere)."""
+    missing = [split for split in ("train", "val") if split not in spec.splits]
+    if missing:
+        raise UserError(f"{spec.yaml_file}: no '{missing[0]}:' split; training needs train: and val:")
+    shared = {
+        "stride": stride,
+        "nc": spec.nc,
+        "single_cls": options["single_cls"],
+        "polygons": task.polygons,
+        "cache": options["cache"],
+        "workers": options["workers"],
+        "seed": options["seed"],
+    }
+    with main_process_first():
+        train_loader = create_loader(
+            spec.splits["train"], imgsz, options["batch_size"] // world_size(), augment=True, hyp=hyp,
+            rect=options["rect"], rank=rank(), image_weights=options["image_weights"], quad=options["quad"],
+            shuffle=True, prefix="train: ", **shared,
+        )  # fmt: skip
+    if not is_main_process():
+        return train_loader, None
+    val_loader = create_loader(
+        spec.splits["val"], imgsz, options["batch_size"] // world_size() * 2, rect=True, pad=0.5,
+        prefix="val: ", **{**shared, "cache": "" if options["noval"] else options["cache"]},
+    )  # fmt: skip
+    return train_loader, val_loader
+
+
+def label_sizes(index: Any, imgsz: tuple[int, int]) -> Any:
+    """Widths and heights (n, 2) in pixels of all labels, with each image scaled to fit into `imgsz`."""
+    import numpy as np
+
+    shapes = index.shapes.astype(np.float64)  # (n, 2) height, width
+    ratio = np.minimum(imgsz[0] / shapes[:, 0], imgsz[1] / shapes[:, 1])
+    scaled = (shapes * ratio[:, None])[:, ::-1]
+    return np.repeat(scaled, np.diff(index.offsets), axis=0) * index.boxes[:, 2:4]
+
+
+def fitting_size(imgsz: tuple[int, int], stride: int) -> tuple[int, int]:
+    """`imgsz` rounded up to multiples of `stride`, with a word where that changes it."""
+    height, width = (max(math.ceil(n / stride) * stride, 2 * stride) for n in imgsz)
+    if (height, width) != imgsz:
+        LOGGER.warning(f"--imgsz {imgsz[0]}x{imgsz[1]} is no multiple of the stride {stride}; using {height}x{width}")
+    return height, width
+
+
+def mixed_precision(options: dict[str, Any], device: torch.device) -> torch.dtype | None:
+    """The number format of autocast, None for full precision (always on the CPU, where it would be slower)."""
+    if not options["amp"] or device.type != "cuda":
+        return None
+    return torch.bfloat16 if options["amp_dtype"] == "bf16" else torch.float16
+
+
+def build_schedule(options: dict[str, Any], hyp: dict[str, Any], accumulate: int, batches: int) -> Schedule:
+    """Decay over the epochs to `lrf`, linear or (--cos-lr) cosine, and a warm-up of at least 100 batches."""
+    decay = (one_cycle if options["cos_lr"] else linear)(1.0, hyp["lrf"], options["epochs"])
+    return Schedule(
+        decay=decay,
+        momentum=hyp["momentum"],
+        accumulate=accumulate,
+        warmup_steps=max(round(hyp["warmup_epochs"] * batches), 100),
+        warmup_momentum=hyp["warmup_momentum"],
+        warmup_bias_lr=hyp["warmup_bias_lr"],
+    )
+
+
+def parallel(net: nn.Module, options: dict[str, Any], device: torch.device) -> nn.Module:
+    """`net`, wrapped in DistributedDataParallel where several processes train, with --sync-bn if asked."""
+    if local_rank() == -1:
+        return net
+    if options["sync_bn"]:
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    return nn.parallel.DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
