@@ -7,9 +7,9 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from engine.task import DetectionTask
 from engine.training.events import Events
 from engine.training.session import Session
-from engine.task import DetectionTask
 from utils.files import atomic_write
 from utils.logging import LOGGER, colorstr
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.task import DetectionTask
 from engine.training.autobatch import find_batch_size
 from engine.training.preflight import rehearse
 from engine.training.resume import restore
 from engine.training.session import Session
-from engine.task import DetectionTask
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import transfer
 from models.weights import find_weights
