@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,12 +173,26 @@ def test_heavy_packages_are_imported_where_used(module: str) -> None:
         assert not heavy, f"{module}:{node.lineno} imports {heavy}"
 
 
-@pytest.mark.parametrize("module", sorted(m for m in TREES if m.split(".")[0] in COMMANDS))
-def test_commands_import_torch_only_inside_functions(module: str) -> None:
-    allowed = {"utils.cli", "utils.errors", "utils.logging", "utils.files"}
+def top_level_imports(module: str) -> Iterator[str]:
+    """Modules that importing `module` loads: the statements outside functions, and so on from there."""
     for node in TREES[module].body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] not in sys.stdlib_module_names:
-            assert node.module in allowed or node.module in COMMANDS, f"{module}:{node.lineno} imports {node.module}"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from imports(ast.Module(body=[node], type_ignores=[]))
+
+
+@pytest.mark.parametrize("command", sorted(m for m in TREES if m.split(".")[0] in COMMANDS))
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    seen: set[str] = set()
+    queue = [command]
+    while queue:
+        module = queue.pop()
+        for name in top_level_imports(module):
+            assert name.split(".")[0] not in HEAVY_AT_IMPORT | {"torch", "numpy", "cv2", "yaml"}, f"{module} → {name}"
+            if name in TREES and name not in seen:
+                seen.add(name)
+                queue.append(name)
 
 
 def test_pickle_paths_are_kept() -> None:
