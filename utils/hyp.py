@@ -1,0 +1,102 @@
+"""Hyper-parameters of training: their names, defaults and ranges, and the YAML files that hold them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.errors import UserError, nearest
+from utils.files import find_file
+from utils.yamls import line_of, load_yaml
+
+Hyp = dict[str, float]
+
+DEFAULT_HYP = "hyp.scratch-low.yaml"
+
+
+class Range(NamedTuple):
+    """Default and closed interval of one hyper-parameter; `positive` excludes zero."""
+
+    default: float | None
+    low: float = 0.0
+    high: float = math.inf
+    positive: bool = False
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.positive and value == 0)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return "above 0" if self.positive else f"{self.low:g} or more"
+        return f"in {self.low:g}..{self.high:g}" + (" and not 0" if self.positive else "")
+
+
+# The defaults are those of hyp.scratch-low.yaml. None: optional, absent unless given.
+RANGES: dict[str, Range] = {
+    "lr0": Range(0.01, positive=True),
+    "lrf": Range(0.01),
+    "momentum": Range(0.937, high=1.0),
+    "weight_decay": Range(0.0005),
+    "warmup_epochs": Range(3.0),
+    "warmup_momentum": Range(0.8, high=1.0),
+    "warmup_bias_lr": Range(0.1),
+    "box": Range(0.05),
+    "cls": Range(0.5),
+    "cls_pw": Range(1.0, positive=True),
+    "obj": Range(1.0),
+    "obj_pw": Range(1.0, positive=True),
+    "iou_t": Range(0.2, high=1.0),
+    "anchor_t": Range(4.0, low=1.0),
+    "anchors": Range(None, low=1.0, high=100.0),
+    "fl_gamma": Range(0.0),
+    "label_smoothing": Range(0.0, high=1.0),
+    "hsv_h": Range(0.015, high=1.0),
+    "hsv_s": Range(0.7, high=1.0),
+    "hsv_v": Range(0.4, high=1.0),
+    "degrees": Range(0.0, high=180.0),
+    "translate": Range(0.1, high=1.0),
+    "scale": Range(0.5, high=1.0),
+    "shear": Range(0.0, high=89.0),
+    "perspective": Range(0.0, high=0.01),
+    "flipud": Range(0.0, high=1.0),
+    "fliplr": Range(0.5, high=1.0),
+    "mosaic": Range(1.0, high=1.0),
+    "mixup": Range(0.0, high=1.0),
+    "copy_paste": Range(0.0, high=1.0),
+}
+
+
+def load_hyp(source: str | Path | Mapping[str, Any] | None = None) -> Hyp:
+    """Every hyper-parameter, those of `source` over the defaults.
+
+    `source` is a mapping, a path, or a bare file name that is looked up below ``data/hyps`` (None: the defaults).
+    An unknown key, a value that is not a number, and a value outside its range are `UserError`s that name the line.
+    """
+    if source is None:
+        given: Mapping[str, Any] = {}
+        path = None
+    elif isinstance(source, Mapping):
+        given, path = source, None
+    else:
+        path = find_file(source, ["data/hyps", "data"], kind="hyper-parameter file")
+        given = load_yaml(path)
+    hyp: Hyp = {name: r.default for name, r in RANGES.items() if r.default is not None}
+    for key, value in given.items():
+        hyp[key] = _checked(key, value, f"{line_of(path, key)}" if path else f"hyper-parameter '{key}'")
+    return hyp
+
+
+def _checked(key: str, value: Any, where: str) -> float:
+    if key not in RANGES:
+        raise UserError(f"{where}: unknown hyper-parameter '{key}'{nearest(key, RANGES)}")
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f"{where}: {key} must be a number, not {value!r}")
+    if not RANGES[key].holds(value):
+        raise UserError(f"{where}: {key} is {value:g}, but must be {RANGES[key]}")
+    return value
