@@ -162,7 +162,7 @@ def test_nothing_unsafe(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_heavy_packages_are_imported_where_used(module: str) -> None:
-    """matplotlib, pandas, torchvision, … never at the top of a module: a command that does not need them starts fast."""
+    """matplotlib, pandas, torchvision, … never at the top of a module: who does not need them starts fast."""
     for node in TREES[module].body:
         names = []
         if isinstance(node, ast.Import):

@@ -34,16 +34,17 @@ def smart_optimizer(
     SGD uses Nesterov momentum; for Adam and AdamW `momentum` is beta1. Weight decay applies to the second group only.
     """
     decayed, norms, biases = parameter_groups(model)
+    groups = [
+        {"params": biases, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": decay},
+        {"params": norms, "weight_decay": 0.0},
+    ]
     if name == "SGD":
-        optimizer: Optimizer = torch.optim.SGD(biases, lr=lr, momentum=momentum, nesterov=True)
-    elif name == "Adam":
-        optimizer = torch.optim.Adam(biases, lr=lr, betas=(momentum, 0.999))
-    elif name == "AdamW":
-        optimizer = torch.optim.AdamW(biases, lr=lr, betas=(momentum, 0.999), weight_decay=0.0)
-    elif name == "RMSProp":
-        optimizer = torch.optim.RMSprop(biases, lr=lr, momentum=momentum)
-    else:
-        raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
-    optimizer.add_param_group({"params": decayed, "weight_decay": decay})
-    optimizer.add_param_group({"params": norms, "weight_decay": 0.0})
-    return optimizer
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+    if name == "Adam":
+        return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999))
+    if name == "AdamW":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    if name == "RMSProp":
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+    raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")

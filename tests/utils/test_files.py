@@ -1,0 +1,54 @@
+"""Look-up, run folders and atomic writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.files import atomic_write, find_file, increment_path, make_folder
+
+
+def test_increment_path_counts_on(tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    assert increment_path(exp, mkdir=True) == exp
+    assert increment_path(exp, mkdir=True) == tmp_path / "exp2"
+    (tmp_path / "exp9").mkdir()
+    (tmp_path / "exponential77").mkdir()
+    assert increment_path(exp) == tmp_path / "exp10"
+    assert increment_path(exp, exist_ok=True) == exp
+
+
+def test_increment_path_keeps_a_suffix(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").touch()
+    assert increment_path(tmp_path / "out.txt") == tmp_path / "out2.txt"
+
+
+def test_find_file_below_project_folders() -> None:
+    assert find_file("hyp.scratch-low.yaml", ("data",)).parts[-3:] == ("data", "hyps", "hyp.scratch-low.yaml")
+    assert find_file("data/shapes.yaml", ("data",)).is_file()
+
+
+def test_find_file_names_places_and_neighbour() -> None:
+    with pytest.raises(UserError, match=r"'shape.yaml' not found; tried .*data.*did you mean 'shapes.yaml'"):
+        find_file("shape.yaml", ("data",), kind="data set")
+
+
+def test_atomic_write_replaces_or_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path, "w") as file:
+        file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with atomic_write(path, "w") as file:
+        file.write("new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_make_folder_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with pytest.raises(UserError, match="cannot write to folder .*--project"):
+        make_folder(tmp_path / "f" / "runs")
