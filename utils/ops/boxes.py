@@ -15,7 +15,7 @@ Boxes = TypeVar("Boxes", torch.Tensor, np.ndarray)
 
 
 class Placement(NamedTuple):
-    """Where `letterbox` put an image: content is scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
+    """An image inside a letterboxed one: scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
 
     ratio: tuple[float, float]
     pad: tuple[float, float]
@@ -47,7 +47,7 @@ def xywhn2xyxy(x: Boxes, w: float = 640, h: float = 640, padw: float = 0, padh: 
 
 
 def xyxy2xywhn(x: Boxes, w: float = 640, h: float = 640, clip: bool = False, eps: float = 0.0) -> Boxes:
-    """Corners in pixels of a `w` × `h` image to normalised centre and size; `clip` cuts to the image less `eps` first."""
+    """Corners in pixels of a `w` × `h` image, with `clip` cut to it less `eps`, to normalised centre and size."""
     y = clip_boxes(_copy(x), (h - eps, w - eps)) if clip else x
     y = xyxy2xywh(y)
     y[..., 0:4:2] = y[..., 0:4:2] / w

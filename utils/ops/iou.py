@@ -45,7 +45,7 @@ def bbox_iou(
         xywh: centre and size; False for corners.
         GIoU: subtract the empty share of the smallest enclosing box.
         DIoU: subtract the centres' squared distance over the enclosing box's squared diagonal.
-        CIoU: DIoU, less a term for the difference in aspect ratio. Its weight is a constant to autograd, as in the paper.
+        CIoU: DIoU, less a term for the difference in aspect ratio. Its weight is a constant to autograd (the paper).
         eps: keeps the divisions finite.
 
     Returns:

@@ -35,7 +35,7 @@ def scale_segments(
 ) -> Boxes:
     """Move points (k, 2) from a letterboxed image back to the original, **in place**, and return them.
 
-    Shapes and `ratio_pad` as in `scale_boxes`. With `normalize` the points are divided by the original's width and height.
+    Shapes and `ratio_pad` as in `scale_boxes`. `normalize` divides the points by the original's width and height.
     """
     (ratio_w, ratio_h), (pad_w, pad_h) = known_placement(img1_shape, img0_shape, ratio_pad)
     height, width = img0_shape[:2]

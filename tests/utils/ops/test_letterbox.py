@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils.ops.boxes import scale_boxes
+from utils.ops.letterbox import letterbox
+
+
+def test_reference_figures(golden: Path) -> None:
+    file = np.load(golden / "letterbox.npz")
+    assert len(file["rows"]) == 15
+    for row in file["rows"]:
+        case = dict(zip(file["columns"].tolist(), row, strict=True))
+        original = int(case["h0"]), int(case["w0"])
+        image, ratio, pad = letterbox(
+            np.zeros((*original, 3), np.uint8), int(case["new_shape"]),
+            auto=bool(case["auto"]), scaleup=bool(case["scaleup"]),
+        )  # fmt: skip
+        box = scale_boxes(image.shape[:2], np.array([[10.0, 20.0, 60.0, 90.0]]), original)
+        found = [*image.shape[:2], *ratio, *pad, *box[0]]
+        np.testing.assert_allclose(found, row[5:], rtol=1e-4, atol=1e-5, err_msg=str(case))
+
+
+def test_content_and_border() -> None:
+    image, ratio, pad = letterbox(np.full((50, 101, 3), 7, np.uint8), (200, 101), auto=False, color=(1, 2, 3))
+    assert image.shape == (200, 101, 3)
+    assert ratio == (1, 1)
+    assert pad == (0, 75)
+    assert (image[75:125] == 7).all()
+    assert (image[:75] == (1, 2, 3)).all()
+    assert (image[125:] == (1, 2, 3)).all()
+
+
+def test_the_odd_pixel_goes_below() -> None:
+    image, _, pad = letterbox(np.zeros((50, 101, 3), np.uint8), (101, 101), auto=False)
+    assert pad == (0, 25.5)
+    assert (image[25:75] == 0).all()
+    assert (image[:25] == 114).all()
+    assert (image[75:] == 114).all()
+
+
+def test_stretch() -> None:
+    image, ratio, pad = letterbox(np.zeros((50, 100, 3), np.uint8), (200, 300), auto=False, scaleFill=True)
+    assert image.shape == (200, 300, 3)
+    assert ratio == (3, 4)
+    assert pad == (0, 0)
+
+
+@pytest.mark.parametrize("stride", [32, 64])
+def test_smallest_rectangle_is_a_multiple_of_the_stride(stride: int) -> None:
+    image, *_ = letterbox(np.zeros((427, 640, 3), np.uint8), 640, stride=stride)
+    assert image.shape == (448, 640, 3)
+
+
+def test_an_image_that_fits_is_not_copied() -> None:
+    original = np.zeros((64, 64, 3), np.uint8)
+    assert letterbox(original, 64).image is original

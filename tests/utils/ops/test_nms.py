@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils.errors import UserError
+from utils.ops.nms import nms, non_max_suppression
+
+
+def _scene(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Crowded boxes, scores and classes."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(n, 2, generator=generator) * 300
+    boxes = torch.cat((corner, corner + 20 + torch.rand(n, 2, generator=generator) * 80), 1)
+    scores = (torch.randperm(n, generator=generator) + 1) / (n + 1)  # no two alike: ties would be settled at random
+    return boxes, scores, torch.randint(4, (n,), generator=generator)
+
+
+@pytest.mark.parametrize("case", ["default", "val", "agnostic", "classes", "masks"])
+def test_reference_figures(golden: Path, case: str) -> None:
+    file = np.load(golden / f"nms_{case}.npz")
+    pred = torch.tensor(file["pred"])
+    before = pred.clone()
+    found = non_max_suppression((pred, "raw outputs"), **json.loads(str(file["args"])))
+    assert len(found) == 2
+    for i, detections in enumerate(found):
+        np.testing.assert_allclose(detections, file[f"out{i}"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(pred, before), "the argument is left alone"
+
+
+@pytest.mark.parametrize("n", [0, 1, 200, 1500])
+@pytest.mark.parametrize("iou_thres", [0.0, 0.3, 0.7])
+def test_torchvision_agrees(n: int, iou_thres: float) -> None:
+    from torchvision.ops import batched_nms
+    from torchvision.ops import nms as torchvision_nms
+
+    boxes, scores, groups = _scene(n, seed=n)
+    assert torch.equal(nms(boxes, scores, iou_thres), torchvision_nms(boxes, scores, iou_thres))
+    expected = batched_nms(boxes, scores, groups, iou_thres)
+    assert torch.equal(nms(boxes, scores, iou_thres, groups), expected)
+    assert torch.equal(nms(boxes, scores, iou_thres, groups, max_keep=17), expected[:17])
+
+
+def test_a_chain_keeps_every_other_box() -> None:
+    """Each box overlaps its neighbours only: a suppressed box suppresses nobody, however long the chain."""
+    left = torch.arange(600.0) * 10
+    boxes = torch.stack((left, torch.zeros(600), left + 16, torch.full((600,), 10.0)), 1)
+    kept = nms(boxes, torch.linspace(1, 0.5, 600), 0.2)
+    assert kept.tolist() == list(range(0, 600, 2))
+
+
+def test_equal_scores_keep_their_order_and_empty_boxes_survive() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 5, 5], [5, 5, 5, 5]])
+    assert nms(boxes, torch.ones(4), 0.5).tolist() == [0, 2, 3]
+
+
+def _prediction(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor([rows])
+
+
+def test_confidence_is_objectness_times_probability() -> None:
+    pred = _prediction([50, 60, 20, 10, 0.9, 0.5, 0.6], [150, 60, 20, 10, 0.5, 0.4, 0.4])
+    (found,) = non_max_suppression(pred, conf_thres=0.25)
+    torch.testing.assert_close(found, torch.tensor([[40, 55, 60, 65, 0.54, 1]]))
+
+
+def test_several_labels_a_box() -> None:
+    (found,) = non_max_suppression(_prediction([50, 60, 20, 10, 1.0, 0.5, 0.6]), multi_label=True)
+    assert found[:, 5].tolist() == [1, 0]
+
+
+def test_one_class_needs_no_several_labels() -> None:
+    (found,) = non_max_suppression(_prediction([50, 60, 20, 10, 1.0, 0.5]), multi_label=True)
+    assert found[:, 4:].tolist() == [[0.5, 0]]
+
+
+def test_candidates_are_limited_to_the_most_confident() -> None:
+    rows = [[100.0 * i, 60, 20, 10, 1.0, 0.3 + 0.01 * i] for i in range(10)]
+    (found,) = non_max_suppression(_prediction(*rows), max_nms=3)
+    torch.testing.assert_close(found[:, 4], torch.tensor([0.39, 0.38, 0.37]))
+
+
+def test_known_objects_come_first() -> None:
+    pred = _prediction([50, 60, 20, 10, 0.9, 0.5, 0.9], [300, 60, 20, 10, 0.9, 0.5, 0.9])
+    (found,) = non_max_suppression(pred, labels=[torch.tensor([[1.0, 51, 60, 20, 10]])])
+    torch.testing.assert_close(found, torch.tensor([[41, 55, 61, 65, 1, 1], [290, 55, 310, 65, 0.81, 1]]))
+    alone = non_max_suppression(pred[:, :0], labels=[torch.tensor([[0.0, 51, 60, 20, 10]])])
+    assert alone[0].tolist() == [[41, 55, 61, 65, 1, 0]]
+
+
+def test_half_precision_and_no_detections() -> None:
+    pred = _prediction([501.0, 60, 20, 10, 0.9, 0.5, 0.9]).half()
+    (found,) = non_max_suppression(pred)
+    assert found.dtype == torch.float32
+    assert found[0, :4].tolist() == [491, 55, 511, 65]
+    (none,) = non_max_suppression(pred, conf_thres=0.99)
+    assert none.shape == (0, 6)
+    assert non_max_suppression(pred[:0]) == []
+
+
+def test_nan_is_no_detection() -> None:
+    assert len(non_max_suppression(_prediction([50, 60, 20, 10, float("nan"), 0.9]))[0]) == 0
+    assert len(non_max_suppression(_prediction([50, 60, 20, 10, 0.9, float("nan")]))[0]) == 0
+
+
+def test_thresholds_are_checked() -> None:
+    with pytest.raises(UserError, match="--conf-thres is 25"):
+        non_max_suppression(torch.zeros(1, 1, 6), conf_thres=25)
+    with pytest.raises(UserError, match=r"--iou-thres is -0\.1"):
+        non_max_suppression(torch.zeros(1, 1, 6), iou_thres=-0.1)
