@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from utils.errors import UserError
 
@@ -68,9 +67,3 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def de_parallel(model: nn.Module) -> nn.Module:
-    """The model inside a (Distributed)DataParallel wrapper, or `model` itself."""
-    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return model.module if isinstance(model, parallel) else model

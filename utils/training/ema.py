@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from utils.distributed import de_parallel
+from utils.networks import de_parallel
 
 
 class ModelEMA:

@@ -1,0 +1,44 @@
+"""Every early end tells how to go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from engine.training.interruption import resumable
+from utils.errors import UserError
+
+LAST = Path("runs/train/exp/weights/last.pt")
+
+
+def test_ctrl_c() -> None:
+    with pytest.raises(UserError, match=r"interrupted; go on with --resume runs/train/exp/weights/last\.pt"):
+        with resumable(LAST):
+            raise KeyboardInterrupt
+
+
+def test_sigterm_is_caught_and_the_handler_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError, match=r"terminated \(SIGTERM\).*--resume"):
+        with resumable(LAST):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_full_disk() -> None:
+    with pytest.raises(UserError, match=r"No space left on device at 'last\.pt'; mend that, then go on with --resume"):
+        with resumable(LAST):
+            raise OSError(errno.ENOSPC, "No space left on device", "last.pt")
+
+
+def test_other_errors_are_not_touched() -> None:
+    with pytest.raises(ValueError, match="x"):
+        with resumable(LAST):
+            raise ValueError("x")
+    with pytest.raises(ConnectionError):
+        with resumable(LAST):
+            raise ConnectionError(errno.ECONNRESET, "reset")
