@@ -1,0 +1,73 @@
+"""Activations by name, and the one that a network's convolutions take when their row does not choose."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import nn
+
+from utils.errors import UserError, nearest
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    cls.__name__: cls
+    for cls in (
+        nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.Mish, nn.Hardswish,
+        nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity,
+    )
+}  # fmt: skip
+
+# Set while a network is being built, never on a class: two networks built side by side (in two threads, even) keep
+# their own. It holds the module itself, which all convolutions of one network then share, as they do in YOLOv5.
+_default: ContextVar[nn.Module | None] = ContextVar("default_activation", default=None)
+
+
+@contextmanager
+def default_activation(act: str | nn.Module | None) -> Iterator[None]:
+    """Within the block, ``act=True`` means `act` (a name, a module; None: SiLU)."""
+    token = _default.set(nn.SiLU() if act is None else make_activation(act))
+    try:
+        yield
+    finally:
+        _default.reset(token)
+
+
+def make_activation(act: bool | str | nn.Module | None) -> nn.Module:
+    """The module that an ``act`` argument means.
+
+    True: the default activation (SiLU, unless `default_activation` says otherwise); False or None: identity; a name such
+    as ``'ReLU6'``, ``'LeakyReLU(0.1)'`` or, the way YOLOv5 writes it, ``'nn.ReLU6()'``; or a module, taken as it is.
+    Anything else is a `UserError`: an activation must not vanish silently.
+    """
+    if act is True:
+        default = _default.get()
+        return nn.SiLU() if default is None else default
+    if act is False or act is None:
+        return nn.Identity()
+    if isinstance(act, nn.Module):
+        return act
+    if isinstance(act, str):
+        return _from_text(act)
+    raise UserError(f"act must be True, False, a name or a module, not {act!r}")
+
+
+def _from_text(text: str) -> nn.Module:
+    try:
+        node: ast.expr = ast.parse(text.strip(), mode="eval").body
+        args, kwargs = [], {}
+        if isinstance(node, ast.Call):
+            args = [ast.literal_eval(a) for a in node.args]
+            kwargs = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            node = node.func
+        path = ast.unparse(node)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"activation '{text}' is neither a name nor 'Name(number, …)'") from error
+    name = path.removeprefix("torch.").removeprefix("nn.")
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation '{text}'{nearest(name, ACTIVATIONS)}; known are {', '.join(ACTIVATIONS)}")
+    try:
+        return ACTIVATIONS[name](*args, **kwargs)
+    except TypeError as error:
+        raise UserError(f"activation '{text}': {error}") from error

@@ -1,0 +1,141 @@
+"""Network YAMLs: found by name, sizes resolved, keys and values checked.
+
+One file holds a family: its ``scales:`` give a (depth, width) multiple a letter, so that ``yolov5s.yaml`` means
+``yolov5.yaml`` at scale s and ``yolov5n_MobileNetv2.yaml`` means ``yolov5_MobileNetv2.yaml`` at scale n. A file that exists
+under the name asked for wins, and YOLOv5's own form (``depth_multiple``, ``width_multiple``) is read as ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.errors import UserError, nearest
+from utils.files import ROOT
+from utils.yamls import line_of, load_yaml
+
+KEYS = (
+    "nc", "depth_multiple", "width_multiple", "scales", "anchors", "activation", "ch", "inplace", "backbone", "head",
+)  # fmt: skip
+
+_FOLDER = ROOT / "models"
+_SIZED = re.compile(r"(?P<family>[A-Za-z]+\d+)(?P<scale>[nsmlx])(?P<rest>(?:[-_].*)?)")
+
+
+class NetworkFile(NamedTuple):
+    """A YAML on disk and the scale letter that the name asked for, if any."""
+
+    path: Path
+    scale: str | None
+
+
+def load_cfg(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a network as a plain dict of its own: rows, nc, anchors and both multiples.
+
+    `cfg` is a path, a name looked up under ``models/``, or such a dict already. `UserError` where it is not found, has an
+    unknown key, or a value of the wrong kind.
+    """
+    if isinstance(cfg, Mapping):
+        return _checked(deepcopy(dict(cfg)), None)
+    path, scale = find_cfg(cfg)
+    content = load_yaml(path)
+    scales = content.pop("scales", {})
+    if not isinstance(scales, Mapping) or not all(_is_pair(pair) for pair in scales.values()):
+        raise UserError(f"{line_of(path, 'scales')}: scales must map letters to [depth_multiple, width_multiple]")
+    if scale is not None:
+        if scale not in scales:
+            known = ", ".join(map(str, scales)) or "none"
+            raise UserError(f"'{cfg}' asks for scale '{scale}' of {path}, whose scales are: {known}")
+        content["depth_multiple"], content["width_multiple"] = scales[scale]
+    return _checked(content, path)
+
+
+def find_cfg(name: str | Path) -> NetworkFile:
+    """Where the YAML that `name` means lies; `UserError` with the nearest known name if nowhere."""
+    given = Path(name).expanduser()
+    if not given.suffix:
+        given = given.with_name(given.name + ".yaml")
+    if (path := _existing(given)) is not None:
+        return NetworkFile(path, None)
+    if sized := _SIZED.fullmatch(given.stem):
+        family = given.with_name(sized["family"] + sized["rest"] + given.suffix)
+        if (path := _existing(family)) is not None:
+            return NetworkFile(path, sized["scale"])
+    raise UserError(
+        f"network '{name}' not found, neither as a path nor below {_FOLDER.name}/{nearest(given.name, known_cfgs())}"
+    )
+
+
+def known_cfgs() -> list[str]:
+    """All names that `find_cfg` answers below ``models/``, families and their sizes."""
+    names = []
+    for path in sorted(_FOLDER.rglob("*.yaml")):
+        names.append(path.name)
+        family = re.match(r"[A-Za-z]+\d+(?![nsmlx])", path.stem)
+        if family and isinstance(scales := load_yaml(path).get("scales"), Mapping):
+            names += [f"{family[0]}{scale}{path.name[family.end() :]}" for scale in scales]
+    return names
+
+
+def _existing(path: Path) -> Path | None:
+    candidates = [path] if path.is_absolute() else [path, ROOT / path]
+    if path.parent == Path("."):
+        candidates += sorted(_FOLDER.rglob(path.name))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
+    """`content` with its multiples filled in; `UserError` for what no network can be built from."""
+
+    def reject(key: str, what: str) -> None:
+        where = line_of(source, key) if source else "network description"
+        raise UserError(f"{where}: {what}")
+
+    for key in content:
+        if key not in KEYS:
+            reject(key, f"unknown key '{key}'{nearest(str(key), KEYS)}")
+    for key in ("nc", "anchors", "backbone", "head"):
+        if key not in content:
+            reject(key, f"key '{key}' is missing")
+    for key in ("depth_multiple", "width_multiple"):
+        if not _is_positive(content.setdefault(key, 1.0)):
+            reject(key, f"{key} must be a positive number, not {content[key]!r}")
+    for key in ("nc", "ch"):
+        if key in content and not (_is_positive(content[key]) and isinstance(content[key], int)):
+            reject(key, f"{key} must be a positive whole number, not {content[key]!r}")
+    if not _are_anchors(content["anchors"]):
+        reject("anchors", "anchors must be a number of anchors, or a list of 'w,h, w,h, …' for each output level")
+    for key in ("backbone", "head"):
+        if not isinstance(content[key], list) or not content[key]:
+            reject(key, f"{key} must be a list of rows [from, number, module, args]")
+    if not isinstance(content.get("activation", ""), str):
+        reject("activation", f"activation must be a name such as ReLU6, not {content['activation']!r}")
+    if not isinstance(content.get("inplace", True), bool):
+        reject("inplace", f"inplace must be True or False, not {content['inplace']!r}")
+    return content
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_positive(v) for v in value)
+
+
+def _are_anchors(value: Any) -> bool:
+    if isinstance(value, int):
+        return _is_positive(value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(level, list) and level and len(level) % 2 == 0 for level in value)
+        and len({len(level) for level in value}) == 1
+        and all(_is_positive(v) for level in value for v in level)
+    )

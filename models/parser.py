@@ -1,0 +1,198 @@
+"""From the rows of a network's YAML to its modules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from models.activations import default_activation
+from models.registry import Inputs, Plan, find_block
+from utils.errors import UserError
+from utils.sizes import make_divisible
+from utils.yamls import line_of
+
+# What a constructor or a small forward raises for arguments and shapes that do not go together.
+_CLASHES = (UserError, TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
+
+
+class Place(NamedTuple):
+    """Where a row is written. The line is looked up when an error asks for it, for that parses the file again."""
+
+    file: str
+    section: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"{line_of(self.file, self.section, self.position)}: "
+
+
+class Row(NamedTuple):
+    """One row of the YAML, ``[from, number, module, args]``."""
+
+    index: int  # counted over backbone and head together
+    sources: int | list[int]  # rows it takes its input from; negative: counted back from this one
+    number: int  # repeats before the depth multiple
+    module: str
+    args: list[Any]
+    place: Place | str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {self.args}"
+
+
+class BuiltRow(NamedTuple):
+    """What became of a row: the line of the layer table."""
+
+    row: Row
+    copies: int  # depth multiple applied, whether side by side or inside the block
+    args: list[Any]  # the constructor's
+
+
+def parse_model(
+    d: Mapping[str, Any], ch: int | Sequence[int] = 3, source: Path | None = None
+) -> tuple[nn.Sequential, list[int]]:
+    """Build the rows of `d` (see `models.configs.load_cfg`) for images of `ch` channels.
+
+    Returns the modules, each with ``i`` (index), ``f`` (from), ``type`` (dotted class name), ``np`` (parameters) and
+    ``built`` (`BuiltRow`), and the sorted indices of the rows whose output a later row needs. Errors name the row, and
+    its line in `source` if given.
+    """
+    channels = [ch if isinstance(ch, int) else ch[0]]  # channels[i + 1] is the output of row i; [0] the image
+    layers: list[nn.Module] = []
+    needed: set[int] = set()
+    with default_activation(d.get("activation")):
+        for row in read_rows(d, source):
+            with blame(row):
+                sources = absolute_sources(row)
+                layer, out = _build(row, [channels[s + 1] for s in sources], d)
+            layers.append(layer)
+            channels.append(out)
+            relative = [row.sources] if isinstance(row.sources, int) else row.sources
+            needed.update(s for s, written in zip(sources, relative, strict=True) if written != -1)
+    return nn.Sequential(*layers), sorted(needed)
+
+
+def read_rows(d: Mapping[str, Any], source: Path | None = None) -> list[Row]:
+    """The rows of backbone and head, numbered, names and literals in their arguments resolved."""
+    names = {"nc": d["nc"], "anchors": d["anchors"]}
+    rows = []
+    for section in ("backbone", "head"):
+        for position, entry in enumerate(d[section]):
+            place = Place(str(source), section, position) if source else ""
+            rows.append(_read_row(entry, len(rows), names, place))
+    return rows
+
+
+def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | str) -> Row:
+    def reject(what: str) -> NoReturn:
+        raise UserError(f"{place}row {index}: {what}")
+
+    if not isinstance(entry, list | tuple) or len(entry) != 4:
+        reject(f"expected [from, number, module, args], found {entry!r}")
+    sources, number, module, args = entry
+    listed = sources if isinstance(sources, list) else [sources]
+    if not listed or not all(isinstance(s, int) and not isinstance(s, bool) for s in listed):
+        reject(f"'from' must be a row number or a list of them, not {sources!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        reject(f"'number' must be a whole number from 1, not {number!r}")
+    if not isinstance(module, str) or not isinstance(args, list | tuple):
+        reject(f"expected a module name and a list of arguments, found {module!r} and {args!r}")
+    return Row(index, sources, number, module, [_literal(a, names) for a in args], place)
+
+
+def _literal(value: Any, names: Mapping[str, Any]) -> Any:
+    """The value a YAML argument means: ``nc`` and ``anchors`` by name, Python literals, else the text itself."""
+    if isinstance(value, list):
+        return [_literal(v, names) for v in value]
+    if not isinstance(value, str):
+        return value
+    if value in names:
+        return names[value]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value  # a word such as nearest or ReLU6
+
+
+def absolute_sources(row: Row) -> list[int]:
+    """The rows that `row` reads, counted from 0; -1 is the image."""
+    sources = [row.sources] if isinstance(row.sources, int) else row.sources
+    absolute = [s if s >= 0 else row.index + s for s in sources]
+    for written, index in zip(sources, absolute, strict=True):
+        if index >= row.index or index < (-1 if row.index == 0 else 0):
+            raise UserError(f"'from' {written} names no earlier row")
+    return absolute
+
+
+def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module, int]:
+    """The module of a row whose inputs have these channels, and its output channels."""
+    block = find_block(row.module)
+    depth, width = d["depth_multiple"], d["width_multiple"]
+    number = max(round(row.number * depth), 1) if row.number > 1 else row.number
+    outputs = _anchors_per_level(d["anchors"]) * (d["nc"] + 5)  # a convolution that writes predictions is not scaled
+
+    def scaled(c: int) -> int:
+        return c if c == outputs else make_divisible(c * width, 8)
+
+    try:
+        plan = block.rule(row.args, Inputs(inputs, number, scaled))
+        copies = [block.cls(*args) for args in _copies(plan)]
+    except _CLASHES as error:
+        raise UserError(f"{error} (input channels {inputs})") from error
+    layer = copies[0] if len(copies) == 1 else nn.Sequential(*copies)
+    layer.i, layer.f = row.index, row.sources  # type: ignore[assignment]
+    layer.type = f"{block.cls.__module__}.{block.cls.__qualname__}"  # type: ignore[assignment]
+    layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
+    layer.built = BuiltRow(row, number, plan.args)  # type: ignore[assignment]
+    return layer, plan.channels
+
+
+def _copies(plan: Plan) -> Iterator[list[Any]]:
+    yield plan.args
+    for _ in range(plan.copies - 1):
+        yield [plan.channels, *plan.args[1:]] if plan.chained else plan.args
+
+
+def _anchors_per_level(anchors: int | list[list[float]]) -> int:
+    return anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+
+
+@contextmanager
+def blame(row: Row) -> Iterator[None]:
+    """Errors about arguments and shapes raised within become a `UserError` that names `row`."""
+    try:
+        yield
+    except _CLASHES as error:
+        raise UserError(f"{row}: {error}") from error
+
+
+@torch.no_grad()
+def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch.Size]:
+    """The output shape of each row but the last (the head) for one `size` × `size` image, found by running them.
+
+    Evaluation mode while it lasts, so no statistic moves. A row that cannot take its inputs is a `UserError` that names
+    it and their shapes.
+    """
+    outputs: list[Tensor] = []
+    training = layers.training
+    layers.eval()
+    try:
+        image = torch.zeros(1, ch, size, size)
+        for layer in list(layers)[:-1]:
+            row: Row = layer.built.row  # type: ignore[union-attr, assignment]
+            inputs = [outputs[s] if s >= 0 else image for s in absolute_sources(row)]
+            shapes = [tuple(x.shape) for x in inputs]
+            with blame(row):
+                try:
+                    outputs.append(layer(inputs[0] if isinstance(row.sources, int) else inputs))
+                except _CLASHES as error:
+                    raise UserError(f"cannot take inputs of shapes {shapes} (image {size}): {error}") from error
+    finally:
+        layers.train(training)
+    return [x.shape for x in outputs]

@@ -1,0 +1,33 @@
+"""A network as text: the table of its rows and the line of its totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.parser import BuiltRow
+from utils.model_info import measure_model
+
+
+def layer_table(rows: nn.Sequential) -> str:
+    """One line a row: index, from, repeats, parameters, module, constructor arguments."""
+    lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<40}{'arguments':<30}".rstrip()]
+    for layer in rows:
+        built: BuiltRow = layer.built  # type: ignore[union-attr, assignment]
+        row = built.row
+        lines.append(
+            f"{row.index:>3}{row.sources!s:>18}{built.copies:>3}{layer.np:>10}  {layer.type!s:<40}{built.args!s:<30}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def summary_line(model: nn.Module, name: str, imgsz: int | tuple[int, int] = 640) -> str:
+    """``name summary: 347 layers, 5662397 parameters, 11.5 GFLOPs``."""
+    return f"{name} summary: {measure_model(model, imgsz)}"
+
+
+def network_name(cfg: Any) -> str:
+    """What to call the network of `cfg` (a path, a name, or a dict): ``yolov5s.yaml`` → ``yolov5s``."""
+    return Path(cfg).stem if isinstance(cfg, str | Path) else "network"
