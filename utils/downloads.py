@@ -1,0 +1,213 @@
+"""Fetching what the user named, and unpacking it where it cannot do harm."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import lzma
+import os
+import re
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from email.message import Message
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from utils.errors import UserError
+from utils.files import make_folder
+from utils.logging import LOGGER
+from utils.progress import Progress
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+_BLOCK = 1 << 20
+_TRIES = 4
+_RATIO, _FLOOR = 200, 1 << 30  # an archive that grows beyond both is taken for a bomb
+_MOST_MEMBERS = 5_000_000
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    UnicodeError,
+)
+
+
+# --- download ---------------------------------------------------------------------------------------------------------
+
+
+def download(
+    url: str, target: str | Path, sha256: str | None = None, *, progress: bool = True, timeout: float = 30.0
+) -> Path:
+    """Fetch `url` (http, https or file) to the path `target`, which appears only when it is complete and checked.
+
+    A connection that breaks is resumed where the server allows it, in this call and in later ones. Raises `UserError`
+    when the address cannot be reached, saying where to put the file by hand, and when the content is not `sha256`.
+    """
+    target = Path(target)
+    if not url.lower().startswith(("http://", "https://", "file://")):
+        raise UserError(f"cannot fetch '{url}': addresses start with http://, https:// or file://")
+    make_folder(target.parent)
+    try:
+        part = _fetch(url, target, progress, timeout)
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise UserError(f"cannot fetch {url} ({_reason(error)}); without a network, put it at {target}") from error
+    if sha256 is not None and (found := _sha256(part)) != sha256.lower():
+        part.unlink()
+        raise UserError(f"{url} is not the file expected: sha256 {found}, not {sha256.lower()}")
+    os.replace(part, target)
+    return target
+
+
+def _fetch(url: str, target: Path, progress: bool, timeout: float) -> Path:
+    """The complete content of `url` in a file beside `target`."""
+    description = f"fetching {target.name}" if progress else ""
+    for attempt in range(_TRIES):
+        response = _open(url, timeout)
+        part, total, resumable = _plan(url, response.headers, target)
+        start = part.stat().st_size if resumable and part.is_file() else 0
+        if start:
+            response.close()
+            if total is not None and start >= total:
+                return part
+            response = _open(url, timeout, start)
+            if response.status != 206:  # the server sends all of it again
+                start = 0
+        try:
+            with response:
+                _save(response, part, start, total, description)
+            if total is None or part.stat().st_size == total:
+                return part
+            raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            if not resumable:
+                part.unlink(missing_ok=True)
+            if attempt == _TRIES - 1 or not resumable:
+                raise
+            LOGGER.info(f"{url}: {_reason(error)}; going on")
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _plan(url: str, headers: Message, target: Path) -> tuple[Path, int | None, bool]:
+    """Partial file, size if told, and whether it may be resumed. The name holds the version the server speaks of."""
+    length = headers["Content-Length"] or ""
+    total = int(length) if length.isdigit() else None
+    version = headers["ETag"] or headers["Last-Modified"]
+    resumable = bool(version and total and headers["Accept-Ranges"] == "bytes")
+    tag = hashlib.sha256(f"{url} {version} {total}".encode()).hexdigest()[:12]
+    return target.with_name(f".{target.name}.{tag}.part"), total, resumable
+
+
+def _open(url: str, timeout: float, start: int = 0):  # type: ignore[no-untyped-def]
+    headers = {"User-Agent": "yolov5-mobilenetv2", **({"Range": f"bytes={start}-"} if start else {})}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `download` has checked the scheme
+    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+
+
+def _save(response: IO[bytes], part: Path, start: int, total: int | None, description: str) -> None:
+    blocks: Iterator[bytes] = iter(lambda: response.read(_BLOCK), b"")
+    count = None if total is None else -(-(total - start) // _BLOCK)
+    with open(part, "ab" if start else "wb") as file:
+        for block in Progress(blocks, description, count, unit="MB", enabled=bool(description)):
+            file.write(block)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    return str(getattr(error, "reason", None) or error or type(error).__name__)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# --- unpack -----------------------------------------------------------------------------------------------------------
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    is_file: bool
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(name: str | Path) -> bool:
+    """True where the name ends like an archive that `unpack` reads."""
+    return str(name).lower().endswith(ARCHIVES)
+
+
+def unpack(archive: str | Path, folder: str | Path, *, strip: str | None = None) -> int:
+    """Unpack a zip or tar file into `folder` and return the number of files.
+
+    A top folder named `strip` is left out of the paths. Nothing is written outside `folder`: absolute paths, ``..``,
+    links and devices are refused, as are archives that grow out of all proportion, with a `UserError` that names the
+    member. Hidden rubbish of macOS is passed over.
+    """
+    archive, folder = Path(archive), Path(folder)
+    allowed = max(_FLOOR, _RATIO * archive.stat().st_size)
+    written = files = 0
+    try:
+        for number, member in enumerate(_members(archive)):
+            path = _inside(member.name, archive, strip)
+            written += member.size
+            if written > allowed or number >= _MOST_MEMBERS:
+                raise UserError(f"{archive} grows beyond {allowed >> 20} MB at '{member.name}'; it looks like a bomb")
+            if path is None:
+                continue
+            target = folder / path
+            if not member.is_file:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            if member.size > shutil.disk_usage(folder if folder.exists() else archive.parent).free:
+                raise UserError(f"no room for '{member.name}' of {archive} ({member.size >> 20} MB) in {folder}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as source, open(target, "wb") as file:
+                shutil.copyfileobj(source, file, _BLOCK)
+            files += 1
+    except _DAMAGE as error:
+        raise UserError(f"{archive} is damaged or no archive ({error}); delete it and fetch it again") from error
+    return files
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                if info.flag_bits & 1:
+                    raise UserError(f"{archive} is encrypted ('{info.filename}'); unpack it by hand")
+                if (info.external_attr >> 16) & 0o170000 == 0o120000:
+                    raise UserError(f"{archive} holds a link ('{info.filename}'), which is not unpacked")
+                yield _Member(info.filename, info.file_size, not info.is_dir(), partial(zipped.open, info))
+        return
+    with tarfile.open(archive) as tape:
+        for entry in tape:
+            if not (entry.isfile() or entry.isdir()):
+                raise UserError(f"{archive} holds a link or device ('{entry.name}'), which is not unpacked")
+            yield _Member(entry.name, entry.size, entry.isfile(), partial(tape.extractfile, entry))  # type: ignore[arg-type]
+
+
+def _inside(name: str, archive: Path, strip: str | None) -> PurePosixPath | None:
+    """The relative path that a member's name means; None for one that is passed over."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        raise UserError(f"{archive} would write outside its folder ('{name}'); it is not unpacked")
+    if "__MACOSX" in path.parts or path.name in (".DS_Store", ""):
+        return None
+    if strip is not None and path.parts[0] == strip:
+        path = PurePosixPath(*path.parts[1:])
+    return path if path.parts else None
