@@ -1,0 +1,148 @@
+"""How a data set comes to the disk: what `download`, `convert` and `generate` in its YAML declare; nothing is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from utils.downloads import download, is_archive, unpack
+from utils.errors import UserError, nearest
+from utils.logging import LOGGER
+from utils.yamls import line_of
+
+_ITEM_KEYS = ("url", "sha256", "into", "splits")
+_CONVERSIONS = ("voc",)
+_GENERATORS = ("shapes",)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to fetch: unpacked (an archive) or kept (anything else) in `into`, a folder of the data set."""
+
+    url: str
+    sha256: str | None = None
+    into: str = "."
+    splits: tuple[str, ...] = ()  # fetched only for these; empty: for any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the YAML declares about getting the data."""
+
+    items: tuple[Item, ...] = ()
+    convert: str | None = None  # 'voc': Pascal VOC folders become images and labels
+    generate: str | None = None  # 'shapes': drawn by this program
+    is_script: bool = False  # `download` holds commands, which are not run
+    place: str = ""  # file:line of `download`
+
+
+def read_recipe(content: Mapping[str, Any], file: Path | None) -> Recipe:
+    """The recipe in a data set's YAML. Raises `UserError` with file and line for one that is malformed."""
+    entry, place = content.get("download"), _line(file, "download")
+    for step, known in (("convert", _CONVERSIONS), ("generate", _GENERATORS)):
+        value = content.get(step)
+        if value is not None and value not in known:
+            raise UserError(f"{_line(file, step)}: unknown {step} '{value}'{nearest(str(value), known)}")
+    items: tuple[Item, ...] = ()
+    is_script = isinstance(entry, str) and not _is_url(entry)
+    if entry and not is_script:
+        entries = entry if isinstance(entry, list) else [entry]
+        items = tuple(_item(value, _line(file, "download", i)) for i, value in enumerate(entries))
+    return Recipe(items, content.get("convert"), content.get("generate"), is_script, place)
+
+
+def _item(value: Any, place: str) -> Item:
+    fields = {"url": value} if isinstance(value, str) else value
+    if not isinstance(fields, dict):
+        raise UserError(f"{place}: a download is a URL or has the keys {', '.join(_ITEM_KEYS)}, not {value!r}")
+    for key in fields:
+        if key not in _ITEM_KEYS:
+            raise UserError(f"{place}: unknown key '{key}' of a download{nearest(str(key), _ITEM_KEYS)}")
+    url, into, splits = fields.get("url"), fields.get("into", "."), fields.get("splits", [])
+    if not isinstance(url, str) or not _is_url(url):
+        raise UserError(f"{place}: a download needs a url that starts with http://, https:// or file://, not {url!r}")
+    sha256 = fields.get("sha256")
+    if sha256 is not None and (len(str(sha256)) != 64 or set(str(sha256).lower()) - set("0123456789abcdef")):
+        raise UserError(f"{place}: sha256 is 64 hexadecimal digits, not {sha256!r}")
+    path = PurePosixPath(str(into))
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{place}: 'into' is a folder of the data set, not {into!r}")
+    splits = [splits] if isinstance(splits, str) else splits
+    return Item(url, None if sha256 is None else str(sha256), str(path), tuple(splits))
+
+
+def _is_url(text: str) -> bool:
+    return text.strip().lower().startswith(("http://", "https://", "file://")) and len(text.split()) == 1
+
+
+def _line(file: Path | None, *keys: str | int) -> str:
+    return "data set" if file is None else line_of(file, *keys)
+
+
+# --- carrying it out --------------------------------------------------------------------------------------------------
+
+
+def fetch(recipe: Recipe, root: Path, splits: Sequence[str], names: Mapping[int, str]) -> None:
+    """Fetch what `splits` need into `root`.
+
+    Everything is unpacked and converted in a folder beside `root` and moved in at the end, so that an interrupted fetch
+    never looks like a data set; a later one goes on with the archive it stopped at. What is in `root` already stays.
+    """
+    if recipe.is_script:
+        raise UserError(
+            f"{recipe.place}: the data set is not there, and its 'download' is a script, which is not run; fetch the "
+            f"data by hand into {root}, or give 'download' a list of URLs (data/coco.yaml is an example)"
+        )
+    staging = root.with_name(f".{root.name}.partial")
+    done = staging / ".done"
+    finished = done.read_text(encoding="utf-8").split("\n") if done.is_file() else []
+    for item in recipe.items:
+        if item.url in finished or (item.splits and not set(item.splits) & set(splits)):
+            continue
+        folder = staging / item.into
+        _fetch_item(item, folder, root)
+        finished.append(item.url)
+        done.write_text("\n".join(finished), encoding="utf-8")
+    if recipe.convert == "voc":
+        from utils.data.convert import voc_to_yolo
+
+        voc_to_yolo(staging, names)
+    done.unlink(missing_ok=True)
+    _merge(staging, root)
+
+
+def _fetch_item(item: Item, folder: Path, root: Path) -> None:
+    name = PurePosixPath(unquote(urlsplit(item.url).path)).name or "file"
+    try:
+        file = download(item.url, folder / name, item.sha256)
+    except UserError as error:
+        for empty in (folder, *folder.parents):  # leave nothing behind where nothing came
+            if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
+                break
+            empty.rmdir()
+        raise UserError(
+            f"the data set is not at {root}, and cannot be had: {str(error).split('; without a network')[0]}; "
+            f"by hand, put {'the content of ' if is_archive(name) else ''}{name} into {root / item.into}"
+        ) from error
+    if is_archive(name):
+        LOGGER.info(f"unpacking {name}")
+        unpack(file, folder, strip=root.name)
+        file.unlink()
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move all of `source` into `target`; a file that `target` has stays as it is."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        return
+    for entry in os.scandir(source):
+        aim = target / entry.name
+        if entry.is_dir(follow_symlinks=False) or not aim.exists():
+            _merge(Path(entry.path), aim)
+    shutil.rmtree(source)

@@ -1,0 +1,215 @@
+"""A data set's YAML: where its splits lie, what its classes are called, and how it is had when it is absent."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from utils.data.image_files import is_pattern, read_list
+from utils.data.recipe import Recipe, fetch, read_recipe
+from utils.errors import UserError
+from utils.files import ROOT, find_file
+from utils.yamls import line_of, load_yaml, reject_unknown_keys
+
+SPLITS = ("train", "val", "test")
+_INFORMATION = (  # said about a data set and not used: exports of labelling tools hold such keys
+    "roboflow", "license", "licence", "author", "description", "version", "date", "url", "source", "contributor",
+)  # fmt: skip
+_KEYS = ("path", *SPLITS, "names", "nc", "download", "convert", "generate", *_INFORMATION)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set that is on the disk.
+
+    `splits` has the folders, lists, patterns or files of each split that the YAML names; `path` is its root.
+    """
+
+    yaml_file: Path | None
+    path: Path
+    names: dict[int, str]
+    splits: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def split(self, name: str) -> tuple[Path, ...]:
+        """Where split `name` lies; `UserError` if the data set has none."""
+        if not self.splits.get(name):
+            raise UserError(f"{self.yaml_file or 'data set'} has no '{name}' images, only {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+class _Location(NamedTuple):
+    """One candidate for the root: its splits, and those of the needed ones that are not there."""
+
+    root: Path
+    splits: dict[str, tuple[Path, ...]]
+    missing: list[Path]
+
+
+def datasets_folder() -> Path:
+    """Where data sets live: the environment variable ``YOLOv5_DATASETS_DIR``, else ``datasets/`` of the project."""
+    named = os.environ.get("YOLOv5_DATASETS_DIR")  # noqa: SIM112 - as YOLOv5 spells it
+    return Path(named or ROOT / "datasets").expanduser().absolute()
+
+
+def load_dataset(
+    data: str | Path | Mapping[str, Any], download: bool = True, *, need: Sequence[str] = ("train", "val")
+) -> DatasetSpec:
+    """The data set that the YAML file `data` (a path, or a name below ``data/``) or its content describes.
+
+    `path` is looked up from the YAML's folder, the working directory, the project, and then below ``datasets/`` of the
+    working directory and `datasets_folder()`; the first place with all `need`ed splits is taken. A data set that is
+    nowhere is generated or, with `download`, fetched as its YAML declares. Raises `UserError` with file and line for
+    what is wrong in the YAML, and with every place tried for what is not there.
+    """
+    if isinstance(data, Mapping):
+        file, content = None, dict(data)
+    else:
+        file = find_file(data, ("data",), "data set")
+        content = load_yaml(file)
+        reject_unknown_keys(content, _KEYS, file)
+    names = read_names(content, file)
+    entries = {split: _entries(content[split], split, file) for split in SPLITS if content.get(split)}
+    for split in need:
+        if split not in entries:
+            raise UserError(f"{file or 'data set'}: key '{split}' is missing; it names the folder of those images")
+    recipe = read_recipe(content, file)
+    base = content.get("path") or ""
+    if not isinstance(base, (str, Path)):
+        raise UserError(f"{_line(file, 'path')}: 'path' is the folder of the data set, not {base!r}")
+
+    if recipe.generate == "shapes":
+        from utils.data.shapes import generate_shapes
+
+        root = generate_shapes(_home(str(base), file))
+        return DatasetSpec(file, root, names, _locate(root, entries, need).splits)
+    places = [_locate(root, entries, need) for root in _roots(str(base), file)]
+    found = next((place for place in places if not place.missing), None)
+    if found is None and download and (recipe.items or recipe.is_script):
+        home = _home(str(base), file)
+        fetch(recipe, home, need, names)
+        places = [_locate(home, entries, need)]
+        found = next((place for place in places if not place.missing), None)
+    if found is None:
+        raise UserError(_not_found(file, places, recipe, download))
+    return DatasetSpec(file, found.root, names, found.splits)
+
+
+def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = True) -> dict[str, Any]:
+    """YOLOv5's form of `load_dataset`: a dictionary with path, train, val, test, names and nc; paths are strings."""
+    spec = load_dataset(data, autodownload)
+    splits: dict[str, Any] = dict.fromkeys(SPLITS)
+    for split, paths in spec.splits.items():
+        splits[split] = str(paths[0]) if len(paths) == 1 else [str(path) for path in paths]
+    return {"path": spec.path, **splits, "names": spec.names, "nc": spec.nc}
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def read_names(content: Mapping[str, Any], file: Path | None) -> dict[int, str]:
+    """Class names by id, from a list or from a mapping with keys 0..n-1; `nc`, if given, must agree."""
+    names, nc = content.get("names"), content.get("nc")
+    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
+        raise UserError(f"{_line(file, 'nc')}: nc is the number of classes, 1 or more, not {nc!r}")
+    if names is None and nc is not None:
+        return {i: f"class{i}" for i in range(nc)}
+    if not isinstance(names, (list, tuple, dict)) or not names:
+        raise UserError(f"{_line(file, 'names')}: 'names' must list the classes, as in names: [cat, dog]")
+    if not isinstance(names, dict):
+        names = dict(enumerate(names))
+    if set(names) != set(range(len(names))):
+        ids = ", ".join(str(key) for key in list(names)[:12])
+        raise UserError(f"{_line(file, 'names')}: {len(names)} names need ids 0 to {len(names) - 1}, not {ids}")
+    for key, name in names.items():
+        if not isinstance(name, (str, int, float)) or isinstance(name, bool):
+            raise UserError(f"{_line(file, 'names', key)}: class name {name!r} is no text; put it in quotes")
+    if nc is not None and nc != len(names):
+        raise UserError(f"{_line(file, 'nc')}: nc is {nc}, but there are {len(names)} names; nc may be left out")
+    return {i: str(names[i]) for i in range(len(names))}
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def _entries(value: Any, split: str, file: Path | None) -> list[str]:
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(entry, (str, Path)) and str(entry) for entry in entries):
+        raise UserError(f"{_line(file, split)}: '{split}' is a path or a list of paths, not {value!r}")
+    return [str(entry) for entry in entries]
+
+
+def _inner(base: str) -> Path:
+    """`base` without the leading ``..`` and ``datasets`` with which YOLOv5's own files leave the repository."""
+    parts = list(Path(base).parts)
+    while parts and parts[0] in ("..", ".", "datasets"):
+        parts.pop(0)
+    return Path(*parts)
+
+
+def _home(base: str, file: Path | None) -> Path:
+    """Where an absent data set belongs."""
+    given = Path(base).expanduser()
+    if given.is_absolute():
+        return given
+    inner = _inner(base)
+    return datasets_folder() / (inner if inner.parts else Path(file.stem if file else "dataset"))
+
+
+def _roots(base: str, file: Path | None) -> list[Path]:
+    """Candidates for the root, in the order they are tried."""
+    given = Path(base).expanduser()
+    if given.is_absolute():
+        return [given]
+    folders = [Path.cwd(), ROOT] if file is None else [file.absolute().parent, Path.cwd(), ROOT]
+    candidates = [folder / given for folder in folders]
+    candidates += [Path.cwd() / "datasets" / _inner(base), _home(base, file)]
+    return list(dict.fromkeys(Path(os.path.normpath(candidate)) for candidate in candidates))
+
+
+def _locate(root: Path, entries: Mapping[str, Sequence[str]], need: Sequence[str]) -> _Location:
+    splits: dict[str, tuple[Path, ...]] = {}
+    missing: list[Path] = []
+    for split, values in entries.items():
+        paths = [_place(root, value) for value in values]
+        splits[split] = tuple(paths)
+        if split in need:
+            missing += [path for path in paths if not _is_present(path)]
+    return _Location(root, splits, missing)
+
+
+def _place(root: Path, entry: str) -> Path:
+    """`entry` below `root`; ``../x`` that is not there means ``x``, as labelling tools write it."""
+    path = Path(os.path.normpath(root / Path(entry).expanduser()))
+    if entry.startswith("../") and not _is_present(path) and _is_present(inside := root / entry[3:]):
+        return inside
+    return path
+
+
+def _is_present(path: Path) -> bool:
+    """True for a folder with content, a list whose first image exists, a pattern with a match, a file."""
+    if path.is_dir():
+        return any(path.iterdir())
+    if path.is_file():
+        return path.suffix != ".txt" or any(os.path.exists(image) for image in read_list(path)[:1])
+    return is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is not None
+
+
+def _not_found(file: Path | None, places: Sequence[_Location], recipe: Recipe, download: bool) -> str:
+    tried = ", ".join(dict.fromkeys(str(path) for place in places for path in place.missing))
+    mend = f"put the images there or mend 'path' in {_line(file, 'path')}"
+    if recipe.items and not download:
+        mend += ", or allow the download"
+    return f"data set {file or ''} not found or incomplete; missing: {tried}; {mend}".replace("  ", " ")
+
+
+def _line(file: Path | None, *keys: str | int) -> str:
+    return "data set" if file is None else line_of(file, *keys)
