@@ -34,8 +34,8 @@ def plot_images(
 
     `images (B, 3, H, W)` RGB, uint8 or 0..1. `targets` is either a table `(n, 6)` of image index, class, xywh
     (normalised, or pixels where a value is above 2) with an optional seventh column of confidences, or a list of one
-    `(n, 6)` array of detections (xyxy pixels of `images`, confidence, class) per image. Boxes below `conf_thres` are left
-    out. At most `max_subplots` images are shown, in a square grid of at most 1920 pixels a side.
+    `(n, 6)` array of detections (xyxy pixels of `images`, confidence, class) per image. Boxes below `conf_thres` are
+    left out. At most `max_subplots` images are shown, in a square grid of at most 1920 pixels a side.
     """
     pixels = _as_uint8(images, max_subplots)
     count, height, width = pixels.shape[:3]
