@@ -1,0 +1,1 @@
+"""What becomes of detections: pictures, videos, label files, a table, crops, a window."""

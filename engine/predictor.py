@@ -1,0 +1,236 @@
+"""The loop of detection: frames in, detections out, whatever the source and the task."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.output.outputs import OutputOptions, Outputs
+from engine.output.result import OutputNames, Result, describe
+from utils.data.sources.frame import Frame, Unreadable
+from utils.data.sources.loaders import network_input
+from utils.data.sources.source import Source
+from utils.devices import Profile, smart_inference_mode
+from utils.errors import UserError
+from utils.logging import LOGGER
+from utils.ops.boxes import scale_boxes
+
+
+class PredictionTask(Protocol):
+    """The part of a task that prediction needs."""
+
+    def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
+        """Per image (n, 6): xyxy pixels of the network input, confidence, class, by falling confidence."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How to run the network and what to keep of its answer; `imgsz` is (height, width), multiples of the stride."""
+
+    imgsz: tuple[int, int] = (640, 640)
+    batch_size: int = 1
+    conf_thres: float = 0.25
+    iou_thres: float = 0.45
+    max_det: int = 1000
+    classes: Sequence[int] | None = None
+    agnostic_nms: bool = False
+    augment: bool = False
+    visualize: bool = False
+
+
+@dataclass
+class Summary:
+    """What a run did. `detections` counts by class; `unreadable` names what could not be read, or not in full."""
+
+    save_dir: Path | None = None
+    images: int = 0
+    frames: int = 0
+    detections: Counter[int] = field(default_factory=Counter)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    seconds: float = 0.0
+    speeds_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pre-process, inference, NMS; per frame
+    interrupted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was named could be read."""
+        return not self.unreadable
+
+
+class _Prepared(NamedTuple):
+    frame: Frame
+    input: np.ndarray  # (3, h, w) uint8 RGB
+
+
+@smart_inference_mode()
+def predict(
+    source: Source, backend: Any, task: PredictionTask, options: PredictOptions, output: OutputOptions
+) -> Summary:
+    """Run `backend` on every frame of `source` and write what `output` asks for.
+
+    Ctrl-C ends a live source like its last frame would; in any other it is raised again, after the videos begun have
+    been finished. Raises `UserError` where an output would overwrite an input.
+    """
+    _protect_inputs(source, output)
+    if backend.device.type != "cpu":
+        backend.warmup(imgsz=(1 if source.live else options.batch_size, 3, *options.imgsz))
+    summary = Summary(output.save_dir)
+    runner = _Runner(backend, task, options, output.save_dir)
+    log = _Log(backend.names, source.live)
+    start = time.perf_counter()
+    with Outputs(output, backend.names, source.live) as outputs:
+        try:
+            for batch in _batches(source, backend, options):
+                for result in runner(batch):
+                    outputs.write(result)
+                    log.tell(result, batch[0].input.shape, runner.milliseconds)
+                    summary.frames += 1
+                    summary.images += result.frame.kind == "image"
+                    summary.detections.update(result.classes.tolist())
+                if outputs.stopped:
+                    summary.interrupted = True
+                    break
+        except KeyboardInterrupt:
+            summary.interrupted = True
+            if not source.live:
+                raise
+    summary.seconds = time.perf_counter() - start
+    summary.unreadable = source.unreadable
+    summary.speeds_ms = runner.speeds_ms()
+    return summary
+
+
+class _Runner:
+    """From a batch of prepared frames to their results; adds up the time of each stage."""
+
+    def __init__(self, backend: Any, task: PredictionTask, options: PredictOptions, save_dir: Path) -> None:
+        self._backend, self._task, self._options, self._save_dir = backend, task, options, save_dir
+        self._names = OutputNames()
+        self._timers = Profile(), Profile(), Profile()
+        self._frames = 0
+        self.milliseconds = 0.0  # inference, per frame of the last batch
+
+    def __call__(self, batch: list[_Prepared]) -> list[Result]:
+        options, (before, inference, after) = self._options, self._timers
+        with before:
+            pixels = torch.from_numpy(np.stack([item.input for item in batch])).to(self._backend.device)
+            images = (pixels.half() if self._backend.fp16 else pixels.float()).div_(255)
+        with inference:
+            predictions = self._backend(images, augment=options.augment, visualize=self._feature_folder(batch[0].frame))
+        with after:
+            detections = self._task.postprocess(
+                predictions,
+                conf_thres=options.conf_thres,
+                iou_thres=options.iou_thres,
+                classes=options.classes,
+                agnostic=options.agnostic_nms,
+                max_det=options.max_det,
+            )
+        self._frames += len(batch)
+        self.milliseconds = inference.dt / len(batch) * 1000
+        shape = (images.shape[2], images.shape[3])
+        return [self._result(item.frame, rows, shape) for item, rows in zip(batch, detections, strict=True)]
+
+    def _result(self, frame: Frame, rows: Tensor, shape: tuple[int, int]) -> Result:
+        boxes = scale_boxes(shape, rows[:, :4].float(), frame.image.shape[:2]).cpu().numpy()
+        confidences, classes = rows[:, 4].float().cpu().numpy(), rows[:, 5].long().cpu().numpy()
+        return Result(frame, self._names[frame.path], boxes, confidences, classes)
+
+    def _feature_folder(self, frame: Frame) -> Path | bool:
+        if not self._options.visualize:
+            return False
+        name = self._names[frame.path]
+        folder = self._save_dir / (name if frame.kind == "image" else f"{name}_{frame.number}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def speeds_ms(self) -> tuple[float, float, float]:
+        before, inference, after = (timer.t / max(1, self._frames) * 1000 for timer in self._timers)
+        return before, inference, after
+
+
+def _batches(source: Source, backend: Any, options: PredictOptions) -> Iterator[list[_Prepared]]:
+    """Groups of up to `batch_size` frames whose network inputs have one shape.
+
+    Images wait for others of their shape, a few batches at the most; frames of a live source do not wait; those of a
+    video keep their order and come before those of the next.
+    """
+    size = 1 if options.visualize else max(1, options.batch_size)
+    waiting: dict[tuple[int, ...], list[_Prepared]] = {}  # oldest shape first
+
+    def prepared(frame: Frame) -> _Prepared:
+        return _Prepared(frame, network_input(frame.image, options.imgsz, int(backend.stride), auto=backend.pt))
+
+    previous: Frame | None = None
+    for group in source:
+        for frame in group:
+            if previous and previous.path != frame.path and "video" in (previous.kind, frame.kind):
+                yield from waiting.values()
+                waiting.clear()
+            previous = frame
+            item = prepared(frame)
+            waiting.setdefault(item.input.shape, []).append(item)
+            if len(waiting[item.input.shape]) >= (len(source) if source.live else size):
+                yield waiting.pop(item.input.shape)
+        if source.live:
+            yield from waiting.values()
+            waiting.clear()
+        elif sum(map(len, waiting.values())) >= 4 * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def _protect_inputs(source: Source, output: OutputOptions) -> None:
+    """Annotated pictures bear their sources' names, so they must not go where the sources are."""
+    folder = output.save_dir.resolve()
+    for path in source.paths:
+        if not output.nosave and not source.live and Path(path).resolve().parent == folder:
+            raise UserError(f"'{path}' lies in '{output.save_dir}' and would be overwritten; choose another --name")
+
+
+class _Log:
+    """A line for each image; for a stream, a line now and then. (A video's progress is shown by its source.)"""
+
+    def __init__(self, names: dict[int, str], live: bool) -> None:
+        self._names = names
+        self._pause = (1.0 if sys.stdout.isatty() else 10.0) if live else 0.0
+        self._last: dict[str, float] = {}
+
+    def tell(self, result: Result, shape: Sequence[int], milliseconds: float) -> None:
+        frame = result.frame
+        if frame.kind == "video":
+            return
+        now = time.monotonic()
+        if frame.kind == "stream" and now - self._last.get(frame.path, -1e9) < self._pause:
+            return
+        self._last[frame.path] = now
+        number = f", frame {frame.number}" if frame.kind == "stream" else ""
+        text = f"{shape[1]}x{shape[2]} {result.summary(self._names)}, {milliseconds:.1f}ms"
+        LOGGER.info(f"{frame.place} {frame.path}{number}: {text}")
+
+
+def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
+    """Log what was found, how fast, where it is, and what could not be read."""
+    stills = f"{summary.images} image{'s' if summary.images != 1 else ''}"
+    moving = summary.frames - summary.images
+    what = f"{stills} and {moving} frames" if summary.images and moving else f"{moving} frames" if moving else stills
+    LOGGER.info(f"{what} in {summary.seconds:.1f} s: {describe(summary.detections, names)}")
+    if summary.frames:
+        before, inference, after = summary.speeds_ms
+        LOGGER.info(
+            f"Speed: {before:.1f}ms pre-process, {inference:.1f}ms inference, {after:.1f}ms NMS per image"
+            f" at {imgsz[0]}x{imgsz[1]} at the most"
+        )
+    if summary.unreadable:
+        count = len(summary.unreadable)
+        listed = ", ".join(item.path for item in summary.unreadable[:5]) + (", …" if count > 5 else "")
+        LOGGER.error(f"{count} of the sources could not be read, or not in full: {listed}")

@@ -1,0 +1,119 @@
+"""Images and videos on disk: a file, a folder, a pattern, a list."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.data.image_files import IMG_FORMATS, is_pattern, read_list
+from utils.data.sources.formats import VID_FORMATS, is_media, is_video
+from utils.data.sources.frame import Frame, Unreadable
+from utils.data.sources.images import UnreadableImage, read_image
+from utils.data.sources.video import UnreadableVideo, Video
+from utils.errors import UserError
+from utils.logging import LOGGER
+from utils.progress import Progress
+
+
+def find_media(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """Every image and video that `source` means, sorted within each entry.
+
+    A file, a folder (not its subfolders), a glob pattern (`**` for subfolders), a ``.txt`` list of any of these, or a
+    sequence of them. Raises `UserError` for what does not exist, for a file of an unknown suffix that was named on its
+    own, and where nothing is found.
+    """
+    entries = [source] if isinstance(source, (str, Path)) else list(source)
+    found = [path for entry in entries for path in _expand(str(entry))]
+    if not found:
+        names = ", ".join(f"'{entry}'" for entry in entries)
+        raise UserError(f"no image or video in {names}; known suffixes: {', '.join((*IMG_FORMATS, *VID_FORMATS))}")
+    return found
+
+
+def _expand(entry: str) -> list[str]:
+    path = Path(entry).expanduser()
+    if path.is_dir():
+        return sorted(str(p) for p in path.iterdir() if is_media(p) and not p.name.startswith(".") and p.is_file())
+    if path.is_file():
+        if path.suffix.lower() == ".txt":
+            return _expand_list(path)
+        if not is_media(path):
+            known = ", ".join((*IMG_FORMATS, *VID_FORMATS))
+            raise UserError(
+                f"'{entry}' is neither an image nor a video by its suffix; known are {known}, and .txt lists"
+            )
+        return [str(path)]
+    if is_pattern(path):
+        return sorted(p for p in glob.glob(str(path), recursive=True) if is_media(p) and Path(p).is_file())
+    raise UserError(f"source '{entry}' does not exist")
+
+
+def _expand_list(path: Path) -> list[str]:
+    """A line that is gone stays in, so that it is named, counted and the rest goes on."""
+    found: list[str] = []
+    for line in read_list(path):
+        if Path(line).suffix.lower() == ".txt":
+            raise UserError(f"{path}: a list cannot hold another list ('{line}')")
+        found += _expand(line) if Path(line).exists() or is_pattern(line) else [line]
+    return found
+
+
+class MediaFiles:
+    """Yields the frames of images and videos; what cannot be read is logged, kept in `unreadable` and passed over.
+
+    Each yield is a list of one frame: files never arrive together as the pictures of several cameras do.
+    """
+
+    live = False
+
+    def __init__(self, paths: Sequence[str], vid_stride: int = 1, progress: bool = True) -> None:
+        self.paths = list(paths)
+        self.vid_stride = vid_stride
+        self.unreadable: list[Unreadable] = []
+        self.capture: cv2.VideoCapture | None = None  # of the video being read
+        self._progress = progress
+
+    def __len__(self) -> int:
+        """Files, not frames."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        for i, path in enumerate(self.paths, 1):
+            place = f"{i}/{len(self.paths)}"
+            if is_video(path):
+                for frame in self._video(path, f"video {place}"):
+                    yield [frame]
+                self.capture = None
+            elif (image := self._image(path)) is not None:
+                yield [Frame(path, image, place=f"image {place}")]
+
+    def _image(self, path: str) -> np.ndarray | None:
+        try:
+            return read_image(path)
+        except UnreadableImage as error:
+            self._report(path, str(error))
+            return None
+
+    def _video(self, path: str, place: str) -> Iterator[Frame]:
+        try:
+            video = Video(path, self.vid_stride)
+        except UnreadableVideo as error:
+            self._report(path, str(error))
+            return
+        self.capture = video.capture
+        frames: Iterable[Frame] = video
+        if self._progress:
+            frames = Progress(video, f"{place} {path}", len(video) or None, unit="frame", log_every=10.0)
+        for frame in frames:
+            yield replace(frame, place=place)
+        if reason := video.shortfall():
+            self._report(path, reason)
+
+    def _report(self, path: str, reason: str) -> None:
+        LOGGER.warning(f"{path}: {reason}")
+        self.unreadable.append(Unreadable(path, reason))

@@ -1,0 +1,94 @@
+"""Image files: read whatever a camera or a tool wrote, write under any name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+class UnreadableImage(Exception):
+    """The file is not a picture, or not the whole of one; the text is the reason without the path."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The picture in `path` as (H, W, 3) uint8 BGR, turned upright as its EXIF orientation says.
+
+    Grey, 16-bit, float, palette and alpha images come out as 8-bit colour. Any path that Python can open
+    works, on Windows too, because the bytes are read here and not by OpenCV. Raises `UnreadableImage` for a missing,
+    empty or undecodable file and for a truncated JPEG, which OpenCV alone would fill up with grey.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # no end after the last scan
+        return _read_with_pil(path)  # tells a cut file from one with something appended
+    image = _decode(np.frombuffer(data, np.uint8))
+    return _read_with_pil(path) if image is None else image
+
+
+def _decode(data: np.ndarray) -> np.ndarray | None:
+    """None where OpenCV cannot; the caller asks the second decoder."""
+    is_float = bytes(data[:2]) in (b"PF", b"Pf")  # portable float map: read as 8 bits it would be black
+    try:
+        image = None if is_float else cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None:  # TIFFs of 32-bit samples are refused in the 8-bit mode only
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # absurd sizes and the like
+        return None
+    return None if image is None else _to_8_bits(image)
+
+
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
+    """Integers by their high byte; floats as 0..1, or as 0..their maximum where that is above 1."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    image = np.nan_to_num(image.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return (image * (255 / max(1.0, float(image.max(initial=0.0))))).clip(0, 255).astype(np.uint8)
+
+
+def _read_with_pil(path: str | Path) -> np.ndarray:
+    """The slower decoder with the better diagnosis, and with more formats."""
+    import warnings
+
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                rgb = ImageOps.exif_transpose(picture).convert("RGB")
+                return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image, or of a format that cannot be read") from error
+    except Exception as error:  # decoders raise all sorts on damaged data: OSError, SyntaxError, struct.error, …
+        raise UnreadableImage(str(error).split("\n")[0] or type(error).__name__) from error
+
+
+def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
+    """Write (H, W, 3) or (H, W) uint8 BGR to `path` in the format of its suffix; the path written is returned.
+
+    A suffix that cannot be encoded becomes ``.jpg``. A file that could not be written whole is removed, and the
+    `OSError` raised.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".dng", ".mpo", ".pfm", "") or not cv2.haveImageWriter(f"x{suffix}"):
+        path = path.with_suffix(".jpg")
+        suffix = ".jpg"
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
+    done, data = cv2.imencode(suffix, image, flags)
+    if not done:
+        raise OSError(f"cannot encode a {image.shape} picture as '{path.name}'")
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path

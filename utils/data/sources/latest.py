@@ -1,0 +1,180 @@
+"""A live stream read in the background, so that who asks gets the newest frame and never an old one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.data.sources.video import frame_rate
+from utils.logging import LOGGER
+
+OPEN_TIMEOUT = 10.0  # seconds OpenCV may try to connect
+READ_TIMEOUT = 10.0  # seconds without data after which OpenCV gives the connection up
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How patiently a connection is tried again: after `first` seconds, then doubling up to `longest`.
+
+    `attempts` times where it had worked before, `first_attempts` times where it never did (a mistyped address).
+    """
+
+    first: float = 1.0
+    longest: float = 30.0
+    attempts: int = 10
+    first_attempts: int = 3
+
+    def pauses(self, worked_before: bool) -> Iterator[float]:
+        """Seconds to wait before each further attempt."""
+        for attempt in range(self.attempts if worked_before else self.first_attempts):
+            yield min(self.longest, self.first * 2**attempt)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A live frame: (H, W, 3) uint8 BGR, its number in the stream from 1, the moment (monotonic seconds) it arrived."""
+
+    image: np.ndarray
+    number: int
+    time: float
+
+
+def open_capture(address: str | int) -> cv2.VideoCapture:
+    """A camera by its number, anything else by its address, with time limits where the backend knows them."""
+    if isinstance(address, int):
+        return cv2.VideoCapture(address)
+    if Path(address).is_file():
+        return cv2.VideoCapture(address)
+    limits = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_TIMEOUT}
+    parameters = [number for key, seconds in limits.items() for number in (key, int(seconds * 1000))]
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+
+
+class LatestFrame:
+    """Reads one stream in a thread of its own and keeps the newest of every `vid_stride` frames.
+
+    A lost connection is opened again after the pauses of `backoff`; each loss and each return is logged. A file used
+    as a stream plays at its own pace and is over at its end. `news` is notified of every new frame and of the end.
+
+    Attributes: `ended` (nothing more will come), `failure` (why it ended, None after a file's end or `close`), `fps`,
+    `skipped` (frames that were replaced before anyone took them).
+    """
+
+    def __init__(
+        self,
+        address: str | int,
+        vid_stride: int = 1,
+        backoff: Backoff | None = None,
+        news: threading.Condition | None = None,
+        opener: Callable[[str | int], cv2.VideoCapture] = open_capture,
+    ) -> None:
+        self.address = address
+        self.ended = False
+        self.failure: str | None = None
+        self.fps = 30.0
+        self.skipped = 0
+        self._is_file = isinstance(address, str) and Path(address).is_file()
+        self._stride = max(1, vid_stride)
+        self._backoff = backoff or Backoff()
+        self._opener = opener
+        self._news = news or threading.Condition()
+        self._shot: Shot | None = None
+        self._number = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"reader of {address}", daemon=True)
+
+    def start(self) -> LatestFrame:
+        """Connect, in the background."""
+        self._thread.start()
+        return self
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a frame waits to be taken."""
+        return self._shot is not None
+
+    def take(self) -> Shot | None:
+        """The newest frame that was not taken yet, at once; None where there is none."""
+        with self._news:
+            shot, self._shot = self._shot, None
+            return shot
+
+    def wait(self, timeout: float | None = None) -> Shot | None:
+        """As `take`, but waits for one; None after `timeout` seconds or once the stream has ended."""
+        with self._news:
+            self._news.wait_for(lambda: self.fresh or self.ended, timeout)
+        return self.take()
+
+    def close(self) -> None:
+        """Stop reading; a reader stuck in OpenCV is left to its time limit."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2.0)
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self.failure = self._keep_reading()
+        except Exception as error:  # what goes wrong in a thread is told to the reader, who would wait forever
+            self.failure = f"{type(error).__name__}: {error}"
+            LOGGER.exception(f"{self.address}: the reader failed")
+        with self._news:
+            self.ended = True
+            self._news.notify_all()
+
+    def _keep_reading(self) -> str | None:
+        """Connect and read, again and again; why it is over."""
+        pauses = self._backoff.pauses(worked_before=False)
+        reason = "cannot be opened"
+        while not self._stop.is_set():
+            before = self._number
+            if self._read_connection():
+                reason = "the connection was lost" if self._number else "no frame came"
+            if self._number > before:
+                pauses = self._backoff.pauses(worked_before=True)
+            if self._stop.is_set() or (self._is_file and self._number):
+                return None
+            never_a_network = self._is_file or (isinstance(self.address, int) and not self._number)
+            pause = None if never_a_network else next(pauses, None)
+            if pause is None:
+                return reason
+            LOGGER.warning(f"{self.address}: {reason}; trying again in {pause:g} s")
+            self._stop.wait(pause)
+        return None
+
+    def _read_connection(self) -> bool:
+        """Read one connection to its end; False where there was none."""
+        capture = self._opener(self.address)
+        try:
+            if not capture.isOpened():
+                return False
+            self.fps = frame_rate(capture)
+            if self._number:
+                LOGGER.info(f"{self.address}: connected again")
+            due = time.monotonic()
+            while not self._stop.is_set() and capture.grab():
+                self._number += 1
+                if self._number % self._stride == 1 % self._stride:
+                    done, image = capture.retrieve()
+                    if not done:
+                        break
+                    self._publish(image)
+                if self._is_file:
+                    due += 1 / self.fps
+                    self._stop.wait(max(0.0, due - time.monotonic()))
+            return True
+        finally:
+            capture.release()
+
+    def _publish(self, image: np.ndarray) -> None:
+        with self._news:
+            self.skipped += self._shot is not None
+            self._shot = Shot(image, self._number, time.monotonic())
+            self._news.notify_all()

@@ -1,0 +1,150 @@
+"""The iterators of YOLOv5's `detect.py`, for scripts that were forked from it.
+
+Each yields ``(path, im, im0, cap, text)``: `im` (3, H, W) uint8 RGB letterboxed, contiguous; `im0` the (H, W, 3) BGR
+original; `cap` the `cv2.VideoCapture` of a video, None otherwise; `text` the beginning of a log line. Streams give
+lists for `path` and `im0`, a batch (B, 3, H, W) for `im`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.data.sources.files import MediaFiles, find_media
+from utils.data.sources.formats import is_video
+from utils.data.sources.frame import Frame
+from utils.data.sources.screen import Screen, parse_screen
+from utils.data.sources.streams import Streams, stream_addresses
+from utils.ops.letterbox import letterbox
+
+Transforms = Callable[[np.ndarray], Any]
+Item = tuple[str, Any, np.ndarray, "cv2.VideoCapture | None", str]
+
+
+def network_input(
+    image: np.ndarray,
+    size: int | Sequence[int] = 640,
+    stride: int = 32,
+    auto: bool = True,
+) -> np.ndarray:
+    """(H, W, 3) uint8 BGR letterboxed into `size` (height, width), as (3, h, w) RGB, contiguous.
+
+    With `auto` the border ends at the next multiple of `stride`, the least that the network takes.
+    """
+    shape = (size, size) if isinstance(size, int) else (size[0], size[1])
+    boxed = letterbox(image, shape, stride=stride, auto=auto)[0]
+    return np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
+
+
+class LoadImages:
+    """Images and videos. A file that cannot be read is logged and passed over (`unreadable`)."""
+
+    def __init__(
+        self,
+        path: str | Path | Sequence[str | Path],
+        img_size: int | Sequence[int] = 640,
+        stride: int = 32,
+        auto: bool = True,
+        transforms: Transforms | None = None,
+        vid_stride: int = 1,
+    ) -> None:
+        self.img_size, self.stride, self.auto, self.transforms = img_size, stride, auto, transforms
+        self._media = MediaFiles(find_media(path), vid_stride, progress=False)
+        self.files = self._media.paths
+        self.nf = len(self.files)
+        self.video_flag = [is_video(file) for file in self.files]
+        self.vid_stride = vid_stride
+        self.unreadable = self._media.unreadable
+        self.mode = "image"
+        self.cap: cv2.VideoCapture | None = None
+        self.frame = self.frames = self.count = 0
+
+    def __len__(self) -> int:
+        return self.nf
+
+    def __iter__(self) -> Iterator[Item]:
+        for (frame,) in self._media:
+            self.mode = frame.kind
+            self.cap = self._media.capture
+            self.frame, self.frames = frame.number, frame.total
+            self.count = int(frame.place.split()[1].split("/")[0])
+            text = f"{frame.place} " + (f"({frame.number}/{frame.total}) " if frame.kind == "video" else "")
+            yield frame.path, self._prepare(frame), frame.image, self.cap, f"{text}{frame.path}: "
+
+    def _prepare(self, frame: Frame) -> Any:
+        if self.transforms:
+            return self.transforms(frame.image)
+        return network_input(frame.image, self.img_size, self.stride, self.auto)
+
+
+class LoadScreenshots:
+    """The screen: ``'screen 0 100 100 512 256'`` (number, left, top, width, height)."""
+
+    mode = "stream"
+    cap = None
+
+    def __init__(
+        self,
+        source: str,
+        img_size: int | Sequence[int] = 640,
+        stride: int = 32,
+        auto: bool = True,
+        transforms: Transforms | None = None,
+    ) -> None:
+        self.img_size, self.stride, self.auto, self.transforms = img_size, stride, auto, transforms
+        self._screen = Screen(parse_screen(source))
+        self.frame = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        for (frame,) in self._screen:
+            self.frame = frame.number
+            if self.transforms:
+                im = self.transforms(frame.image)
+            else:
+                im = network_input(frame.image, self.img_size, self.stride, self.auto)
+            yield frame.path, im, frame.image, None, f"{frame.path}: "
+
+
+class LoadStreams:
+    """Cameras and network streams: every item has the newest frame of each, an older one where none is new."""
+
+    mode = "stream"
+    cap = None
+
+    def __init__(
+        self,
+        sources: str | Sequence[str] = "file.streams",
+        img_size: int | Sequence[int] = 640,
+        stride: int = 32,
+        auto: bool = True,
+        transforms: Transforms | None = None,
+        vid_stride: int = 1,
+    ) -> None:
+        self.img_size, self.stride, self.auto, self.transforms = img_size, stride, auto, transforms
+        self.vid_stride = vid_stride
+        self._streams = Streams(stream_addresses(sources), vid_stride)
+        self.sources = self._streams.paths
+        self.unreadable = self._streams.unreadable
+        self.count = 0
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[tuple[list[str], Any, list[np.ndarray], None, str]]:
+        newest: dict[str, Frame] = {}
+        for frames in self._streams:
+            newest.update({frame.path: frame for frame in frames})
+            present = [newest[source] for source in self.sources if source in newest]
+            images = [frame.image for frame in present]
+            self.count += 1
+            yield [frame.path for frame in present], self._prepare(images), images, None, ""
+
+    def _prepare(self, images: list[np.ndarray]) -> Any:
+        if self.transforms:
+            return np.stack([self.transforms(image) for image in images])
+        auto = self.auto and len({image.shape for image in images}) == 1  # one batch has one shape
+        return np.stack([network_input(image, self.img_size, self.stride, auto) for image in images])

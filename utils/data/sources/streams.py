@@ -1,0 +1,131 @@
+"""Cameras and network streams, several at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+
+from utils.data.sources.formats import is_url
+from utils.data.sources.frame import Frame, Unreadable
+from utils.data.sources.latest import Backoff, LatestFrame, open_capture
+from utils.errors import UserError
+from utils.logging import LOGGER
+from utils.yamls import read_text
+
+STALL = 5.0  # seconds without a frame after which the log says so
+
+
+def stream_addresses(source: str | int | Path | Sequence[str | int]) -> list[str]:
+    """The addresses that `source` names: one, or a ``.streams`` text file with one a line (``#`` starts a comment)."""
+    if not isinstance(source, (str, int, Path)):
+        return [str(entry) for entry in source]
+    text = str(source)
+    if not (text.endswith(".streams") or (text.endswith(".txt") and Path(text).is_file())):
+        return [text]
+    lines = [line.strip() for line in read_text(text).splitlines()]
+    addresses = [line for line in lines if line and not line.startswith("#")]
+    if not addresses:
+        raise UserError(f"{text}: no stream in it; write one address or camera number a line")
+    return addresses
+
+
+class Streams:
+    """Yields rounds: the frames that are new since the last round, one a stream at the most.
+
+    Every stream has a reader thread that reconnects; one that stays away for good is reported, kept in `unreadable`,
+    and the others go on. The iteration ends when all have ended. Raises `UserError` for what cannot be an address.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        vid_stride: int = 1,
+        backoff: Backoff | None = None,
+        stall: float = STALL,
+        opener: Callable[[str | int], cv2.VideoCapture] = open_capture,
+    ) -> None:
+        self.paths = list(addresses)
+        self.vid_stride = max(1, vid_stride)
+        self.unreadable: list[Unreadable] = []
+        self._stall = stall
+        self._news = threading.Condition()
+        self.readers = [
+            LatestFrame(_capture_address(a), self.vid_stride, backoff, self._news, opener) for a in self.paths
+        ]
+
+    def __len__(self) -> int:
+        """Streams."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[list[Frame]]:
+        for reader in self.readers:
+            reader.start()
+        last_seen = [time.monotonic()] * len(self.readers)
+        stalled: set[int] = set()
+        over: set[int] = set()
+        try:
+            while True:
+                frames = self._round()
+                now = time.monotonic()
+                for i, reader in enumerate(self.readers):
+                    if i in frames:
+                        self._tell_recovery(i, stalled, now - last_seen[i])
+                        last_seen[i] = now
+                    elif reader.ended:
+                        self._tell_end(i, over)
+                    elif now - last_seen[i] > self._stall and i not in stalled:
+                        stalled.add(i)
+                        LOGGER.warning(f"{self.paths[i]}: no frame for {self._stall:g} s")
+                if frames:
+                    yield list(frames.values())
+                elif len(over) == len(self.readers):
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the readers."""
+        for reader in self.readers:
+            reader.close()
+
+    def _round(self) -> dict[int, Frame]:
+        """New frames by stream; empty after a second without any."""
+        frames = {}
+        with self._news:
+            self._news.wait_for(lambda: any(r.fresh for r in self.readers) or self._all_ended(), timeout=1.0)
+        for i, reader in enumerate(self.readers):
+            if (shot := reader.take()) is not None:
+                fps = reader.fps / self.vid_stride
+                frames[i] = Frame(self.paths[i], shot.image, "stream", shot.number, 0, fps, shot.time, f"stream {i}")
+        return frames
+
+    def _all_ended(self) -> bool:
+        return all(reader.ended for reader in self.readers)
+
+    def _tell_recovery(self, i: int, stalled: set[int], gap: float) -> None:
+        if i in stalled:
+            stalled.remove(i)
+            LOGGER.info(f"{self.paths[i]}: frames again after {gap:.0f} s")
+
+    def _tell_end(self, i: int, over: set[int]) -> None:
+        if i in over:
+            return
+        over.add(i)
+        if reason := self.readers[i].failure:
+            LOGGER.warning(f"{self.paths[i]}: {reason}; given up")
+            self.unreadable.append(Unreadable(self.paths[i], reason))
+
+
+def _capture_address(text: str) -> str | int:
+    """A camera's number as int, which is what OpenCV wants; the rest as it is."""
+    if text.isdecimal():
+        return int(text)
+    if not is_url(text) and not Path(text).exists() and not text.startswith("/dev/"):
+        raise UserError(f"stream '{text}' is no address (rtsp://, http://, …), camera number or file")
+    return text

@@ -1,0 +1,40 @@
+"""A window that shows pictures, where this system has one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import cv2
+import numpy as np
+
+from utils.logging import LOGGER
+
+
+def check_imshow(warn: bool = False) -> bool:
+    """Whether a picture can be shown: there is a display, and this OpenCV has windows; `warn` says why not."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        reason = "there is no display (DISPLAY is not set)"
+    else:
+        try:
+            cv2.imshow("test", np.zeros((1, 1, 3), np.uint8))
+            cv2.waitKey(1)
+            cv2.destroyAllWindows()
+            return True
+        except cv2.error:
+            reason = "this OpenCV has no windows (opencv-python has, opencv-python-headless does not)"
+    if warn:
+        LOGGER.warning(f"pictures cannot be shown: {reason}")
+    return False
+
+
+class Window:
+    """Shows pictures under their names; `show` is False once the user typed q or Escape."""
+
+    def show(self, name: str, picture: np.ndarray, milliseconds: int = 1) -> bool:
+        """Put `picture` (H, W, 3) uint8 BGR on the screen and wait so long for a key; 0 waits for one."""
+        cv2.imshow(name, picture)
+        return cv2.waitKey(milliseconds) & 0xFF not in (ord("q"), 27)
+
+    def close(self) -> None:
+        cv2.destroyAllWindows()
