@@ -1,0 +1,256 @@
+"""Labels of other formats as YOLO label files.
+
+Usage:
+    python -m utils.data.convert coco instances_train.json datasets/mine              # boxes
+    python -m utils.data.convert coco instances_train.json datasets/mine --segments   # polygons
+    python -m utils.data.convert coco instances_val.json datasets/mine --images val   # below labels/val
+"""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from utils.cli import CommandParser, run_command
+from utils.errors import UserError
+from utils.files import make_folder
+from utils.logging import LOGGER
+from utils.progress import Progress
+from utils.yamls import load_yaml, read_text, save_yaml
+
+# --- COCO -------------------------------------------------------------------------------------------------------------
+
+
+def coco_to_yolo(annotations: str | Path, out: str | Path, *, segments: bool = False, images: str = "") -> Counter[str]:
+    """Convert a COCO JSON file (objects, not captions) to label files below ``out/labels/`` and a ``out/data.yaml``.
+
+    Category ids may have gaps; they become 0..n-1 in their order. `images` and the folders in ``file_name`` become
+    folders below ``labels/``. Crowd regions are left out. With `segments` the parts of an object are joined to one
+    polygon; run-length masks cannot be, and become boxes. An image without objects gets an empty file. Returns what was
+    counted: images, objects, crowds, run-length, empty, repeated. Raises `UserError` for a file of another shape.
+    """
+    annotations, out = Path(annotations), Path(out)
+    content = _read_coco(annotations)
+    classes = {c["id"]: i for i, c in enumerate(sorted(content["categories"], key=lambda c: c["id"]))}
+    names = {classes[c["id"]]: str(c["name"]) for c in content["categories"]}
+    if not names:
+        raise UserError(f"{annotations}: no categories")
+    _write_data_yaml(out, names, images, annotations)
+
+    by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        if annotation["image_id"] not in by_image or annotation["category_id"] not in classes:
+            key = "image_id" if annotation["image_id"] not in by_image else "category_id"
+            raise UserError(f"{annotations}: annotation {annotation.get('id')}: no such {key}: {annotation[key]}")
+        by_image[annotation["image_id"]].append(annotation)
+
+    counts: Counter[str] = Counter()
+    for image in Progress(content["images"], "writing labels", unit="images"):
+        file = out / "labels" / images / _label_name(image["file_name"], annotations)
+        rows = _coco_rows(image, by_image[image["id"]], classes, segments, counts)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        counts["images"] += 1
+        counts["objects"] += len(rows)
+    return counts
+
+
+def _read_coco(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+    needed = {
+        "images": ("id", "file_name", "width", "height"),
+        "annotations": ("image_id", "category_id", "bbox"),
+        "categories": ("id", "name"),
+    }
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a COCO file: a {type(content).__name__} where an object should be")
+    for part, keys in needed.items():
+        entries = content.get(part)
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: not a COCO file of objects: it has no list '{part}'")
+        for number, entry in enumerate(entries):
+            if missing := [key for key in keys if key not in entry]:
+                raise UserError(f"{path}: {part}[{number}] has no '{missing[0]}'")
+    return content
+
+
+def _write_data_yaml(out: Path, names: dict[int, str], images: str, source: Path) -> None:
+    """A YAML for ``--data``; one that is there stays, and must have the same classes."""
+    file = make_folder(out) / "data.yaml"
+    if file.is_file():
+        there = load_yaml(file).get("names")
+        if there != names:
+            raise UserError(f"{file} has other classes than {source}; convert into another folder")
+        return
+    folder = str(PurePosixPath("images") / images)
+    save_yaml(file, {"path": ".", "train": folder, "val": folder, "names": names})
+
+
+def _label_name(image: str, source: Path) -> Path:
+    path = PurePosixPath(str(image).replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise UserError(f"{source}: file_name '{image}' is not a path below the images' folder")
+    return Path(path.with_suffix(".txt"))
+
+
+def _coco_rows(
+    image: Mapping[str, Any],
+    annotations: Iterable[Mapping[str, Any]],
+    classes: Mapping[Any, int],
+    segments: bool,
+    counts: Counter[str],
+) -> list[str]:
+    """Label rows of one image; what is left out is added to `counts`."""
+    size = np.array([image["width"], image["height"]], np.float64)
+    if (size < 1).any():
+        raise UserError(f"image '{image['file_name']}' is given as {image['width']}x{image['height']} pixels")
+    rows: list[str] = []
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            counts["crowds"] += 1
+            continue
+        box = np.array(annotation["bbox"], np.float64)
+        low, high = box[:2].clip(0, size), (box[:2] + box[2:]).clip(0, size)
+        if (high <= low).any():
+            counts["empty"] += 1
+            continue
+        values = np.concatenate(((low + high) / 2 / size, (high - low) / size))
+        if segments:
+            outline = annotation.get("segmentation") or []
+            if isinstance(outline, dict):
+                counts["run-length"] += 1
+            elif parts := [np.reshape(part, (-1, 2)) for part in outline if len(part) >= 6 and len(part) % 2 == 0]:
+                values = (join_parts(parts) / size).clip(0, 1).ravel()
+        row = f"{classes[annotation['category_id']]} " + " ".join(f"{value:.6g}" for value in values)
+        if row in rows:
+            counts["repeated"] += 1
+        else:
+            rows.append(row)
+    return rows
+
+
+def join_parts(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One closed outline (k, 2) around several polygons (k_i, 2): bridges without width between nearest vertices.
+
+    Begins with the largest and takes the nearest of the rest each time, entering and leaving it at one vertex, so that
+    filling the outline fills exactly the parts.
+    """
+    rest = sorted((np.asarray(part, np.float64) for part in parts), key=_area, reverse=True)
+    outline = rest.pop(0)
+    while rest:
+        distances = [((outline[:, None] - part[None]) ** 2).sum(2) for part in rest]
+        nearest = int(np.argmin([d.min() for d in distances]))
+        here, there = np.unravel_index(int(distances[nearest].argmin()), distances[nearest].shape)
+        part = rest.pop(nearest)
+        detour = np.concatenate((part[there:], part[: there + 1]))  # round the part and back to where it was entered
+        outline = np.concatenate((outline[: here + 1], detour, outline[here:]))
+    return outline
+
+
+def _area(polygon: np.ndarray) -> float:
+    x, y = polygon.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+# --- Pascal VOC -------------------------------------------------------------------------------------------------------
+
+
+def voc_to_yolo(root: str | Path, names: Mapping[int, str]) -> Counter[str]:
+    """Turn the ``VOC<year>`` folders below `root` into ``images/<split><year>`` (moved) and ``labels/<split><year>``.
+
+    Splits are the lists train, val and test in ``ImageSets/Main``. Boxes of VOC count pixels from 1 and include both
+    ends, so a box covers ``xmin - 1`` to ``xmax``. Objects marked difficult are left out, as are classes outside
+    `names`. May be run again after an interruption. Returns counts: images, objects, difficult, unknown. Raises
+    `UserError` where there is no such folder.
+    """
+    root = Path(root)
+    ids = {name: i for i, name in names.items()}
+    counts: Counter[str] = Counter()
+    for year in sorted(p for p in root.rglob("VOC*") if (p / "ImageSets" / "Main").is_dir()):
+        for split in ("train", "val", "test"):
+            listing = year / "ImageSets" / "Main" / f"{split}.txt"
+            if not listing.is_file():
+                continue
+            folder = f"{split}{year.name.removeprefix('VOC')}"
+            images, labels = make_folder(root / "images" / folder), make_folder(root / "labels" / folder)
+            stems = [line.split()[0] for line in read_text(listing).splitlines() if line.strip()]
+            for stem in Progress(stems, f"converting {folder}", unit="images"):
+                rows = _voc_rows(year / "Annotations" / f"{stem}.xml", ids, counts)
+                (labels / f"{stem}.txt").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+                source, target = year / "JPEGImages" / f"{stem}.jpg", images / f"{stem}.jpg"
+                if source.is_file():
+                    source.replace(target)
+                elif not target.is_file():
+                    raise UserError(f"{listing} names '{stem}', but there is no {source}")
+                counts["images"] += 1
+                counts["objects"] += len(rows)
+    if not counts["images"]:
+        raise UserError(f"no Pascal VOC data (VOC2007/ImageSets/Main/*.txt) below {root}")
+    return counts
+
+
+def _voc_rows(file: Path, ids: Mapping[str, int], counts: Counter[str]) -> list[str]:
+    text = read_text(file)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UserError(f"{file}: a VOC annotation has no document type; it is not read")
+    rows = []
+    try:
+        tree = ElementTree.fromstring(text)  # noqa: S314 - entities are refused above
+        width, height = (float(tree.findtext(f"size/{side}", "")) for side in ("width", "height"))
+        for item in tree.iter("object"):
+            x1, y1, x2, y2 = (float(item.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax"))
+            if item.findtext("difficult", "0").strip() == "1":
+                counts["difficult"] += 1
+            elif (name := item.findtext("name", "").strip()) not in ids:
+                counts["unknown"] += 1
+            else:
+                x1, y1 = x1 - 1, y1 - 1
+                values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+                rows.append(f"{ids[name]} " + " ".join(f"{value:.6g}" for value in values))
+    except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{file}: not a VOC annotation: {error}") from error
+    return rows
+
+
+# --- command ----------------------------------------------------------------------------------------------------------
+
+
+def parse_opt(args: Sequence[str] | None = None):  # type: ignore[no-untyped-def]
+    """The flags of ``python -m utils.data.convert``."""
+    parser = CommandParser("labels of other formats as YOLO label files", prog="python -m utils.data.convert")
+    parser.add_argument("format", choices=("coco",), help="format of the annotations")
+    parser.add_argument("annotations", help="JSON file with images, annotations and categories")
+    parser.add_argument("out", help="folder for labels/ and data.yaml")
+    parser.add_argument("--segments", action="store_true", help="polygons instead of boxes")
+    parser.add_argument("--images", default="", help="folder of the images below images/, such as train2017")
+    return parser.parse_args(args)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Convert, and say what was done and what comes next."""
+    options = parse_opt(args)
+    counts = coco_to_yolo(options.annotations, options.out, segments=options.segments, images=options.images)
+    out = Path(options.out)
+    LOGGER.info(f"{counts['objects']} objects of {counts['images']} images in {out / 'labels' / options.images}")
+    for kind, text in (
+        ("crowds", "crowd regions were left out"),
+        ("run-length", "objects have run-length masks and became boxes"),
+        ("empty", "boxes without area were left out"),
+        ("repeated", "repeated objects were left out"),
+    ):
+        if counts[kind]:
+            LOGGER.warning(f"{counts[kind]} {text}")
+    LOGGER.info(f"Put the images into {out / 'images' / options.images}, then: python train.py --data {out}/data.yaml")
+
+
+if __name__ == "__main__":
+    run_command(main)  # type: ignore[arg-type]
