@@ -37,8 +37,8 @@ def default_activation(act: str | nn.Module | None) -> Iterator[None]:
 def make_activation(act: bool | str | nn.Module | None) -> nn.Module:
     """The module that an ``act`` argument means.
 
-    True: the default activation (SiLU, unless `default_activation` says otherwise); False or None: identity; a name such
-    as ``'ReLU6'``, ``'LeakyReLU(0.1)'`` or, the way YOLOv5 writes it, ``'nn.ReLU6()'``; or a module, taken as it is.
+    True: the default activation (SiLU, unless `default_activation` says otherwise); False or None: identity; a name
+    such as ``'ReLU6'``, ``'LeakyReLU(0.1)'`` or, as YOLOv5 writes it, ``'nn.ReLU6()'``; or a module, taken as it is.
     Anything else is a `UserError`: an activation must not vanish silently.
     """
     if act is True:

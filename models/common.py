@@ -1,8 +1,8 @@
 """The building blocks that a row of a network's YAML can name.
 
-All map (B, c1, H, W) to (B, c2, H', W'). Parameter names are those of YOLOv5's published checkpoints, so that their state
-dicts load. A block that can be simplified for inference has a method ``fuse()`` that does so in place and does nothing the
-second time; `models.yolo.BaseModel.fuse` calls it on all there are.
+All map (B, c1, H, W) to (B, c2, H', W'). Names of classes and parameters are an API: YAML rows, pickles and state dicts
+of published checkpoints have them. A block that can be simplified for inference has a method ``fuse()`` that does so in
+place and does nothing the second time; `models.yolo.BaseModel.fuse` calls it on all there are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -380,11 +380,11 @@ class Concat(nn.Module):
 # MobileNetV2 ---------------------------------------------------------------------------------------------------------
 
 
-class MobileNetV2_Block(nn.Module):  # noqa: N801 - the name is an API, in YAML rows and pickles
+class MobileNetV2_Block(nn.Module):
     """The inverted residual with a linear bottleneck (Sandler et al. 2018, table 1).
 
-    1×1 expansion to ``expand_ratio * c1`` channels (absent at ratio 1), 3×3 depthwise with `stride`, 1×1 projection; ReLU6
-    after the first two whatever the network's activation. The input is added where stride is 1 and c1 equals c2.
+    1×1 expansion to ``expand_ratio * c1`` channels (absent at ratio 1), 3×3 depthwise with `stride`, 1×1 projection;
+    ReLU6 after the first two whatever the network's activation. The input is added where stride is 1 and c1 equals c2.
     """
 
     def __init__(self, c1: int, c2: int, stride: int = 1, expand_ratio: float = 1) -> None:
@@ -402,7 +402,7 @@ class MobileNetV2_Block(nn.Module):  # noqa: N801 - the name is an API, in YAML 
         return x + y if self.add else y
 
 
-class conv_bn_relu_maxpool(nn.Module):  # noqa: N801 - the name is an API, in YAML rows and pickles
+class conv_bn_relu_maxpool(nn.Module):
     """A stem: 3×3 convolution with stride 2 and ReLU, then 3×3 max pool with stride 2; (H, W) to (H/4, W/4)."""
 
     def __init__(self, c1: int, c2: int) -> None:
@@ -447,9 +447,9 @@ class CBAM(nn.Module):
 class RepVGGBlock(nn.Module):
     """Parallel k×k, 1×1 and identity branches, each with batch norm, that become one convolution (Ding et al. 2021).
 
-    The identity branch exists where stride is 1 and the channels are equal. Their sum goes through `SEBlock` or `CBAM` if
-    asked for (``out_channels // 16`` inner neurons, at least one), then ReLU. With `deploy` the block is built with the one
-    convolution that `fuse` makes of the branches.
+    The identity branch exists where stride is 1 and the channels are equal. Their sum goes through `SEBlock` or `CBAM`
+    if asked for (``out_channels // 16`` inner neurons, at least one), then ReLU. With `deploy` the block is built with
+    the one convolution that `fuse` makes of the branches.
     """
 
     rbr_identity: nn.BatchNorm2d | None
@@ -468,7 +468,7 @@ class RepVGGBlock(nn.Module):
         padding: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         deploy: bool = False,
     ) -> None:
         super().__init__()

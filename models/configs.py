@@ -1,8 +1,8 @@
 """Network YAMLs: found by name, sizes resolved, keys and values checked.
 
 One file holds a family: its ``scales:`` give a (depth, width) multiple a letter, so that ``yolov5s.yaml`` means
-``yolov5.yaml`` at scale s and ``yolov5n_MobileNetv2.yaml`` means ``yolov5_MobileNetv2.yaml`` at scale n. A file that exists
-under the name asked for wins, and YOLOv5's own form (``depth_multiple``, ``width_multiple``) is read as ever.
+``yolov5.yaml`` at scale s and ``yolov5n_MobileNetv2.yaml`` means ``yolov5_MobileNetv2.yaml`` at scale n. A file that
+exists under the name asked for wins, and YOLOv5's own form (``depth_multiple``, ``width_multiple``) is read as ever.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class NetworkFile(NamedTuple):
 def load_cfg(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """The description of a network as a plain dict of its own: rows, nc, anchors and both multiples.
 
-    `cfg` is a path, a name looked up under ``models/``, or such a dict already. `UserError` where it is not found, has an
-    unknown key, or a value of the wrong kind.
+    `cfg` is a path, a name looked up under ``models/``, or such a dict already. `UserError` where it is not found, has
+    an unknown key, or a value of the wrong kind.
     """
     if isinstance(cfg, Mapping):
         return _checked(deepcopy(dict(cfg)), None)

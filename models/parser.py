@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from utils.yamls import line_of
 _CLASHES = (UserError, TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where a row is written. The line is looked up when an error asks for it, for that parses the file again."""
 
     file: str
@@ -32,7 +34,8 @@ class Place(NamedTuple):
         return f"{line_of(self.file, self.section, self.position)}: "
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """One row of the YAML, ``[from, number, module, args]``."""
 
     index: int  # counted over backbone and head together
@@ -46,7 +49,8 @@ class Row(NamedTuple):
         return f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {self.args}"
 
 
-class BuiltRow(NamedTuple):
+@dataclass(frozen=True)
+class BuiltRow:
     """What became of a row: the line of the layer table."""
 
     row: Row
@@ -81,7 +85,7 @@ def parse_model(
 def read_rows(d: Mapping[str, Any], source: Path | None = None) -> list[Row]:
     """The rows of backbone and head, numbered, names and literals in their arguments resolved."""
     names = {"nc": d["nc"], "anchors": d["anchors"]}
-    rows = []
+    rows: list[Row] = []
     for section in ("backbone", "head"):
         for position, entry in enumerate(d[section]):
             place = Place(str(source), section, position) if source else ""
@@ -133,7 +137,7 @@ def absolute_sources(row: Row) -> list[int]:
 def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module, int]:
     """The module of a row whose inputs have these channels, and its output channels."""
     block = find_block(row.module)
-    depth, width = d["depth_multiple"], d["width_multiple"]
+    depth, width = d.get("depth_multiple", 1.0), d.get("width_multiple", 1.0)
     number = max(round(row.number * depth), 1) if row.number > 1 else row.number
     outputs = _anchors_per_level(d["anchors"]) * (d["nc"] + 5)  # a convolution that writes predictions is not scaled
 

@@ -36,42 +36,44 @@ Rule = Callable[[list[Any], Inputs], Plan]
 
 def widened(args: list[Any], inputs: Inputs) -> Plan:
     """``[c2, …]`` becomes ``(c1, c2 scaled, …)``."""
-    (c1,), c2 = inputs.channels, inputs.width(_channels(args))
+    c1, c2 = _one(inputs), inputs.width(_channels(args))
     return Plan([c1, c2, *args[1:]], c2, inputs.number, chained=True)
 
 
 def stacked(args: list[Any], inputs: Inputs) -> Plan:
     """``[c2, …]`` becomes ``(c1, c2 scaled, n, …)``: the block repeats its inside."""
-    (c1,), c2 = inputs.channels, inputs.width(_channels(args))
+    c1, c2 = _one(inputs), inputs.width(_channels(args))
     return Plan([c1, c2, inputs.number, *args[1:]], c2)
 
 
 def same(args: list[Any], inputs: Inputs) -> Plan:
     """Arguments as written; channels unchanged."""
-    (c1,) = inputs.channels
-    return Plan(args, c1, inputs.number)
+    return Plan(args, _one(inputs), inputs.number)
 
 
 def normalised(args: list[Any], inputs: Inputs) -> Plan:
-    """``[]`` becomes ``(c1)``."""
-    (c1,) = inputs.channels
+    """``[…]`` becomes ``(c1, …)``."""
+    c1 = _one(inputs)
     return Plan([c1, *args], c1, inputs.number)
 
 
 def joined(args: list[Any], inputs: Inputs) -> Plan:
     """Arguments as written; channels add up."""
+    _not_repeated(inputs)
     return Plan(args, sum(inputs.channels))
 
 
 def contracted(args: list[Any], inputs: Inputs) -> Plan:
     """``[gain]``: channels times gain²."""
-    (c1,), gain = inputs.channels, args[0] if args else 2
-    return Plan(args, c1 * gain**2)
+    _not_repeated(inputs)
+    gain = args[0] if args else 2
+    return Plan(args, _one(inputs) * gain**2)
 
 
 def expanded(args: list[Any], inputs: Inputs) -> Plan:
     """``[gain]``: channels over gain²."""
-    (c1,), gain = inputs.channels, args[0] if args else 2
+    _not_repeated(inputs)
+    c1, gain = _one(inputs), args[0] if args else 2
     if c1 % gain**2:
         raise UserError(f"{c1} channels are not divisible by gain² = {gain**2}")
     return Plan(args, c1 // gain**2)
@@ -79,13 +81,25 @@ def expanded(args: list[Any], inputs: Inputs) -> Plan:
 
 def head(args: list[Any], inputs: Inputs) -> Plan:
     """``[nc, anchors, …]`` becomes ``(nc, anchors, …, [c1, c1', …])``; nothing follows a head."""
+    _not_repeated(inputs)
     return Plan([*args, inputs.channels], 0)
+
+
+def _one(inputs: Inputs) -> int:
+    if len(inputs.channels) != 1:
+        raise UserError(f"reads one row, not {len(inputs.channels)}; join them with Concat first")
+    return inputs.channels[0]
 
 
 def _channels(args: list[Any]) -> int:
     if not args or isinstance(args[0], bool) or not isinstance(args[0], int) or args[0] < 1:
         raise UserError("the first argument must be the number of output channels")
     return args[0]
+
+
+def _not_repeated(inputs: Inputs) -> None:
+    if inputs.number > 1:
+        raise UserError("cannot be repeated; 'number' must be 1")
 
 
 @dataclass(frozen=True)

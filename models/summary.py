@@ -17,9 +17,8 @@ def layer_table(rows: nn.Sequential) -> str:
     for layer in rows:
         built: BuiltRow = layer.built  # type: ignore[union-attr, assignment]
         row = built.row
-        lines.append(
-            f"{row.index:>3}{row.sources!s:>18}{built.copies:>3}{layer.np:>10}  {layer.type!s:<40}{built.args!s:<30}".rstrip()
-        )
+        figures = f"{row.index:>3}{row.sources!s:>18}{built.copies:>3}{layer.np:>10}"
+        lines.append(f"{figures}  {layer.type!s:<40}{built.args!s:<30}".rstrip())
     return "\n".join(lines)
 
 

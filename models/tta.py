@@ -23,13 +23,16 @@ _PAD_VALUE = 0.447  # the mean of ImageNet
 
 
 def scale_img(images: Tensor, ratio: float = 1.0, same_shape: bool = False, gs: int = 32) -> Tensor:
-    """`images` (B, C, H, W) resized by `ratio` and padded right and below to multiples of `gs` (`same_shape`: not padded)."""
+    """`images` (B, C, H, W) resized by `ratio`, then padded right and below.
+
+    To multiples of `gs`, or, with `same_shape`, to the size they had.
+    """
     if ratio == 1.0:
         return images
     height, width = images.shape[2:]
     size = int(height * ratio), int(width * ratio)
     images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    if not same_shape:
+    if not same_shape:  # without padding, sides would no longer be multiples of the stride
         height, width = (math.ceil(side * ratio / gs) * gs for side in (height, width))
     return F.pad(images, [0, width - size[1], 0, height - size[0]], value=_PAD_VALUE)
 

@@ -7,13 +7,12 @@ Usage:
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 if __package__ in {None, ""}:  # run as a script: models/ is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -21,28 +20,21 @@ if __package__ in {None, ""}:  # run as a script: models/ is on the path, the pr
 import torch
 from torch import Tensor, nn
 
-from models.configs import find_cfg, known_cfgs, load_cfg
+from models.cells import Cells, make_cells
+from models.configs import find_cfg, load_cfg
+from models.inspection import inspect_network
 from models.parser import BuiltRow, Row, absolute_sources, output_shapes, parse_model
-from models.profiling import RowTimer, Watcher, profile_model
+from models.profiling import RowTimer, Watcher
 from models.registry import head, register
 from models.summary import layer_table, network_name, summary_line
 from models.tta import VIEWS, look, look_back, without_tails
-from utils.cli import CommandParser, image_size, run_command
-from utils.devices import select_device
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.networks import initialize_weights
 from utils.plots.features import FeaturePlotter
 
 Anchors = int | Sequence[Sequence[float]]
-
-
-class Cells(NamedTuple):
-    """The N predictions of an image, all levels one behind another, in pixels of the network's input but for `centre`."""
-
-    centre: Tensor  # (N, 2) column - 0.5, row - 0.5 in cells
-    stride: Tensor  # (N, 1)
-    anchors: Tensor  # (N, 2) w, h
 
 
 class Detect(nn.Module):
@@ -87,44 +79,37 @@ class Detect(nn.Module):
         return raw if self.training else (self.decode(raw), raw)
 
     def decode(self, raw: list[Tensor]) -> Tensor:
-        """Raw predictions of all levels to (B, N, no); see `forward`. Half precision becomes float32: pixels need it."""
-        flat = torch.cat([level.reshape(level.shape[0], -1, self.no) for level in raw], 1)
+        """Raw predictions of all levels to (B, N, no); see `forward`. Half precision becomes float32: pixels need it.
+
+        Laid out channel by channel (the result is a transposed view), which is how convolutions write and how
+        non-maximum suppression reads it; where nobody needs the steps between, in one piece of memory.
+        """
+        flat = torch.cat([y.permute(0, 4, 1, 2, 3).flatten(2) for y in raw], 2)  # (B, no, N)
         if flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.float()
-        centre, stride, anchors = self.cells(raw, flat.dtype)
-        parts = [4, self.nc + 1, self.no - self.nc - 5]
-        boxes, scores, *rest = flat.split(parts if parts[-1] else parts[:-1], -1)
-        xy, wh = (boxes.sigmoid() * 2).split(2, -1)
-        return torch.cat([(xy + centre) * stride, wh * wh * anchors, scores.sigmoid(), *rest], -1)
+        centre, stride, anchors = self._cells_of(raw, like=flat)
+        known = self.nc + 5
+        in_place = not (flat.requires_grad or _is_recorded(flat))
+        values = flat[:, :known].sigmoid_() if in_place else flat[:, :known].sigmoid()
+        xy, wh = (values[:, :4] * 2).split(2, 1)
+        boxes = torch.cat(((xy + centre) * stride, wh * wh * anchors), 1)
+        if in_place:
+            flat[:, :4] = boxes
+        else:
+            flat = torch.cat([boxes, values[:, 4:], *([flat[:, known:]] if self.no > known else [])], 1)
+        return flat.transpose(1, 2)
 
-    def cells(self, raw: list[Tensor], dtype: torch.dtype) -> Cells:
-        """Where the N predictions of these levels sit.
-
-        Kept from call to call while shapes, device and anchors stay, except while a graph is being recorded: that would
-        keep the recorder's stand-ins for later.
-        """
-        first = raw[0]
-        if torch.jit.is_tracing() or torch.compiler.is_compiling() or type(first) is not Tensor:
-            return self._make_cells(raw, dtype)
+    def _cells_of(self, raw: list[Tensor], like: Tensor) -> Cells:
+        """`make_cells`, kept from call to call while sizes, type, device and anchors stay."""
+        sizes = [(y.shape[2], y.shape[3]) for y in raw]
+        if _is_recorded(like):  # what is made now stands for something in a graph and means nothing later
+            return make_cells(sizes, self.stride, self.anchors, like)
         version = None if self.anchors.is_inference() else self.anchors._version  # anchors may be written in place
-        key = (tuple(level.shape[1:4] for level in raw), dtype, first.device, version)
+        key = sizes, like.dtype, like.device, version
         if self._cells is None or self._cells[0] != key:
             with torch.inference_mode(False):  # made under inference_mode, they could not serve where gradients flow
-                self._cells = key, self._make_cells(raw, dtype)
+                self._cells = key, make_cells(sizes, self.stride, self.anchors, like)
         return self._cells[1]
-
-    def _make_cells(self, raw: list[Tensor], dtype: torch.dtype) -> Cells:
-        device, levels = raw[0].device, []
-        for level, stride, anchors in zip(raw, self.stride, self.anchors, strict=True):
-            _, na, ny, nx, _ = level.shape
-            rows = torch.arange(ny, device=device, dtype=dtype).view(ny, 1).expand(ny, nx)
-            columns = torch.arange(nx, device=device, dtype=dtype).expand(ny, nx)
-            centre = torch.stack((columns, rows), -1).expand(na, ny, nx, 2) - 0.5
-            cell = stride.to(device, dtype).expand(na, ny, nx, 1)
-            size = (anchors * stride).to(device, dtype).view(na, 1, 1, 2).expand(na, ny, nx, 2)
-            levels.append((centre.reshape(-1, 2), cell.reshape(-1, 1), size.reshape(-1, 2)))
-        centre, cell, size = (torch.cat(parts) for parts in zip(*levels, strict=True))
-        return Cells(centre, cell, size)
 
     def set_stride(self, stride: Tensor) -> None:
         """Take the pixels a cell of each level (nl), put the anchors in the same order, and measure them in cells."""
@@ -157,6 +142,11 @@ class Detect(nn.Module):
 
 
 register("Detect", Detect, head)
+
+
+def _is_recorded(x: Tensor) -> bool:
+    """True while a tracer or compiler writes down the operations on `x`, or `x` is its stand-in for data."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or type(x) is not Tensor
 
 
 class BaseModel(nn.Module):
@@ -294,53 +284,9 @@ def _overridden(description: dict[str, Any], nc: int | None, anchors: Anchors | 
     return load_cfg(description)
 
 
-# Command line --------------------------------------------------------------------------------------------------------
-
-
-def parse_opt(args: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags of ``python models/yolo.py``."""
-    parser = CommandParser("Print a network's layer table and totals.")
-    parser.add_argument("--cfg", default="yolov5_MobileNetv2.yaml", help="network YAML, path or name")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of the profiled batch")
-    parser.add_argument(
-        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="size, or height width"
-    )
-    parser.add_argument("--device", default="", help="cuda device, such as 0, or cpu")
-    parser.add_argument("--profile", action="store_true", help="time forward and backward")
-    parser.add_argument("--line-profile", action="store_true", help="time each row")
-    parser.add_argument("--test", action="store_true", help="build every network under models/ instead")
-    return parser.parse_args(args)
-
-
 def main(args: Sequence[str] | None = None) -> int:
-    """Print what the flags ask for; 1 if ``--test`` met a network that does not build."""
-    opt = parse_opt(args)
-    if opt.test:
-        return _test_all()
-    model = DetectionModel(opt.cfg)
-    size = image_size(opt.imgsz)
-    model.info(verbose=True, imgsz=size)
-    if opt.profile or opt.line_profile:
-        device = select_device(opt.device)
-        images = torch.rand(opt.batch_size, model.yaml["ch"], *size, device=device)
-        model.to(device)
-        if opt.line_profile:
-            with torch.no_grad():
-                model.eval()(images, profile=True)
-        if opt.profile:
-            profile_model(model, images)
-    return 0
-
-
-def _test_all() -> int:
-    failures = 0
-    for name in known_cfgs():
-        try:
-            DetectionModel(name).info()
-        except UserError as error:
-            failures += 1
-            LOGGER.error(f"{name}: {error}")
-    return int(failures > 0)
+    """``python models/yolo.py``; see `models.inspection.parse_opt` for its flags."""
+    return inspect_network(DetectionModel, args)
 
 
 if __name__ == "__main__":  # hand over to the importable twin, so that classes are models.yolo's and not __main__'s
