@@ -61,9 +61,11 @@ def download(
         part = _fetch(url, target, progress, timeout)
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise UserError(f"cannot fetch {url} ({_reason(error)}); without a network, put it at {target}") from error
-    if sha256 is not None and (found := _sha256(part)) != sha256.lower():
+    try:
+        check_sha256(part, sha256, url)
+    except UserError:
         part.unlink()
-        raise UserError(f"{url} is not the file expected: sha256 {found}, not {sha256.lower()}")
+        raise
     os.replace(part, target)
     return target
 
@@ -128,12 +130,16 @@ def _reason(error: BaseException) -> str:
     return str(getattr(error, "reason", None) or error or type(error).__name__)
 
 
-def _sha256(path: Path) -> str:
+def check_sha256(file: Path, sha256: str | None, name: str = "") -> None:
+    """Raise `UserError`, calling the file `name`, where its content has another checksum than `sha256` (if given)."""
+    if sha256 is None:
+        return
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
+    with open(file, "rb") as stream:
+        while block := stream.read(_BLOCK):
             digest.update(block)
-    return digest.hexdigest()
+    if digest.hexdigest() != sha256.lower():
+        raise UserError(f"{name or file} is not the file expected: sha256 {digest.hexdigest()}, not {sha256.lower()}")
 
 
 # --- unpack -----------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
         with open(path, "rb", buffering=0) as file:
             head = file.read(_HEAD)
             if head.startswith(b"\xff\xd8"):
-                size = _jpeg_size(file, head)
+                size = _jpeg_size(file, head) or _decoded_size(path)
             elif head.startswith(b"\x89PNG\r\n\x1a\n") and b"eXIf" not in head:
                 size = _png_size(file, head)
             elif head:
@@ -144,8 +144,11 @@ def _png_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
     return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
 
 
-def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
-    """Walk the marker segments up to the scan data: a frame header has the size, APP1 may have the orientation."""
+def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
+    """Walk the marker segments up to the scan data: a frame header has the size, APP1 may have the orientation.
+
+    None for a file in whose headers something else stands, which decoders may forgive.
+    """
 
     def read(start: int, count: int) -> bytes:
         if start + count <= len(head):
@@ -156,8 +159,10 @@ def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
     position, size, turned = 2, None, None
     while True:
         segment = read(position, 4)
-        if len(segment) < 4 or segment[0] != 0xFF:
-            raise BrokenImageError("is a truncated JPEG" if len(segment) < 4 else "is a damaged JPEG")
+        if len(segment) < 4:
+            raise BrokenImageError("is a truncated JPEG")
+        if segment[0] != 0xFF:
+            return None
         marker = segment[1]
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without content
             position += 1 if marker == 0xFF else 2
@@ -172,7 +177,7 @@ def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
             break
         position += 2 + length
     if size is None or not all(size):
-        raise BrokenImageError("is a JPEG without a frame header")
+        return None
     file.seek(-2, os.SEEK_END)
     if file.read(2) != b"\xff\xd9":  # an end marker somewhere before trailing bytes is good as well
         file.seek(position)

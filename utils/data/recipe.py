@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from utils.downloads import download, is_archive, unpack
+from utils.downloads import check_sha256, download, is_archive, unpack
 from utils.errors import UserError, nearest
 from utils.logging import LOGGER
 from utils.yamls import line_of
@@ -113,26 +113,36 @@ def fetch(recipe: Recipe, root: Path, splits: Sequence[str], names: Mapping[int,
 
         voc_to_yolo(staging, names)
     done.unlink(missing_ok=True)
-    _merge(staging, root)
+    if staging.is_dir():
+        _merge(staging, root)
 
 
 def _fetch_item(item: Item, folder: Path, root: Path) -> None:
+    """Put one file's content into `folder`; a copy that the user has laid into `root` serves as well."""
     name = PurePosixPath(unquote(urlsplit(item.url).path)).name or "file"
-    try:
-        file = download(item.url, folder / name, item.sha256)
-    except UserError as error:
-        for empty in (folder, *folder.parents):  # leave nothing behind where nothing came
-            if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
-                break
-            empty.rmdir()
-        raise UserError(
-            f"the data set is not at {root}, and cannot be had: {str(error).split('; without a network')[0]}; "
-            f"by hand, put {'the content of ' if is_archive(name) else ''}{name} into {root / item.into}"
-        ) from error
+    file = root / name
+    if file.is_file():
+        LOGGER.info(f"taking {file}")
+        check_sha256(file, item.sha256)
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        try:
+            file = download(item.url, folder / name, item.sha256)
+        except UserError as error:
+            for empty in (folder, *folder.parents):  # leave nothing behind where nothing came
+                if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
+                    break
+                empty.rmdir()
+            why = str(error).split("; without a network")[0]
+            raise UserError(f"{why}; by hand, put {name} into {root} and start again") from error
+    is_theirs = file.parent == root
     if is_archive(name):
         LOGGER.info(f"unpacking {name}")
         unpack(file, folder, strip=root.name)
-        file.unlink()
+        if not is_theirs:
+            file.unlink()
+    elif is_theirs:
+        shutil.copy2(file, folder / name)
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from utils.data.image_files import is_pattern, read_list
 from utils.data.recipe import Recipe, fetch, read_recipe
 from utils.errors import UserError
 from utils.files import ROOT, find_file
+from utils.logging import LOGGER
 from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
 SPLITS = ("train", "val", "test")
@@ -47,11 +48,11 @@ class DatasetSpec:
 
 
 class _Location(NamedTuple):
-    """One candidate for the root: its splits, and those of the needed ones that are not there."""
+    """One candidate for the root: its splits, and what of the needed ones is not there."""
 
     root: Path
     splits: dict[str, tuple[Path, ...]]
-    missing: list[Path]
+    missing: dict[str, list[Path]]
 
 
 def datasets_folder() -> Path:
@@ -95,7 +96,8 @@ def load_dataset(
     found = next((place for place in places if not place.missing), None)
     if found is None and download and (recipe.items or recipe.is_script):
         home = _home(str(base), file)
-        fetch(recipe, home, need, names)
+        LOGGER.info(f"data set {file or ''} is not on this disk (tried {_tried(places)}); getting it into {home}")
+        fetch(recipe, home, list(_locate(home, entries, need).missing), names)
         places = [_locate(home, entries, need)]
         found = next((place for place in places if not place.missing), None)
     if found is None:
@@ -177,12 +179,13 @@ def _roots(base: str, file: Path | None) -> list[Path]:
 
 def _locate(root: Path, entries: Mapping[str, Sequence[str]], need: Sequence[str]) -> _Location:
     splits: dict[str, tuple[Path, ...]] = {}
-    missing: list[Path] = []
+    missing: dict[str, list[Path]] = {}
     for split, values in entries.items():
         paths = [_place(root, value) for value in values]
         splits[split] = tuple(paths)
-        if split in need:
-            missing += [path for path in paths if not _is_present(path)]
+        absent = [path for path in paths if split in need and not _is_present(path)]
+        if absent:
+            missing[split] = absent
     return _Location(root, splits, missing)
 
 
@@ -203,12 +206,17 @@ def _is_present(path: Path) -> bool:
     return is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is not None
 
 
+def _tried(places: Sequence[_Location]) -> str:
+    """One thing that is missing at each place."""
+    return ", ".join(str(next(iter(place.missing.values()))[0]) for place in places if place.missing)
+
+
 def _not_found(file: Path | None, places: Sequence[_Location], recipe: Recipe, download: bool) -> str:
-    tried = ", ".join(dict.fromkeys(str(path) for place in places for path in place.missing))
-    mend = f"put the images there or mend 'path' in {_line(file, 'path')}"
+    splits = ", ".join(dict.fromkeys(split for place in places for split in place.missing))
+    mend = f"put the images there, or mend 'path' in {_line(file, 'path')}"
     if recipe.items and not download:
         mend += ", or allow the download"
-    return f"data set {file or ''} not found or incomplete; missing: {tried}; {mend}".replace("  ", " ")
+    return f"data set {file or ''} not found or incomplete ({splits}); tried {_tried(places)}; {mend}"
 
 
 def _line(file: Path | None, *keys: str | int) -> str:
