@@ -1,0 +1,92 @@
+"""From files with weights to models that are ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.transfer import load_strictly
+from models.ensemble import Ensemble
+from models.weights import find_weights
+from models.yolo import Detect, DetectionModel
+from utils.errors import UserError
+
+_MODELS: dict[str, type[DetectionModel]] = {"detect": DetectionModel}
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they were allocated: drawing them is most of the time of building a large model, and
+    the checkpoint replaces them all."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def build_model(checkpoint: Checkpoint, source: str | Path = "checkpoint") -> DetectionModel:
+    """The model that `checkpoint` describes, with its weights (the moving average where there is one), in float32.
+
+    In training mode, on the CPU, unfused. Raises `UserError`, starting with `source`, where weights and description do
+    not fit each other.
+    """
+    if checkpoint.task not in _MODELS:
+        raise UserError(f"{source} is for the task '{checkpoint.task}'; this version knows {', '.join(_MODELS)}")
+    try:
+        with _WithoutInitialisation():
+            model = _MODELS[checkpoint.task](checkpoint.cfg, ch=checkpoint.cfg.get("ch", 3), nc=len(checkpoint.names))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    load_strictly(model, checkpoint.weights, source)
+    model.names = dict(checkpoint.names)
+    return model
+
+
+def load_model(
+    weights: str | Path | Sequence[str | Path],
+    device: str | torch.device = "cpu",
+    fuse: bool = True,
+    half: bool = False,
+    trust: bool = False,
+) -> DetectionModel | Ensemble:
+    """A model in evaluation mode from a checkpoint, ours or a published one; an `Ensemble` from several.
+
+    fuse: fold batch norms into convolutions. half: half precision. Has `names`, `nc`, `stride`, `yaml` and `task`.
+    Files are found by `find_weights`. Raises `UserError`.
+    """
+    files = [weights] if isinstance(weights, (str, Path)) else list(weights)
+    if not files or not all(str(f) for f in files):
+        raise UserError("no weights given; pass --weights with a checkpoint such as runs/train/exp/weights/best.pt")
+    models = [_load_one(find_weights(f), trust, fuse) for f in files]
+    model = models[0] if len(models) == 1 else Ensemble(models, files)
+    model.requires_grad_(False)
+    model = model.to(device).eval()
+    return model.half() if half else model
+
+
+def _load_one(path: Path, trust: bool, fuse: bool) -> DetectionModel:
+    model = build_model(load_checkpoint(path, trust, mapped=True), path).eval()
+    if fuse:
+        model.fuse()
+    return model
+
+
+def attempt_load(
+    weights: str | Path | Sequence[str | Path],
+    device: str | torch.device | None = None,
+    inplace: bool = True,
+    fuse: bool = True,
+) -> nn.Module:
+    """YOLOv5's name and signature for `load_model`; `inplace` sets the head's flag of that name."""
+    model = load_model(weights, device or "cpu", fuse=fuse)
+    for module in model.modules():
+        if isinstance(module, Detect):
+            module.inplace = inplace
+    return model
