@@ -51,11 +51,12 @@ def transfer(
     mentioned, and less than a tenth is a warning with the first mismatches.
     """
     own = model.state_dict()
-    wanted = {name: tensor for name, tensor in own.items() if not any(word in name for word in exclude)}
-    fitting = {
-        name: state_dict[name] for name, tensor in wanted.items() if _shape(state_dict.get(name)) == tensor.shape
-    }
-    mismatches = tuple(mismatches_of(state_dict, wanted))
+    given, wanted = (
+        {name: tensor for name, tensor in state.items() if not any(word in name for word in exclude)}
+        for state in (state_dict, own)
+    )
+    fitting = {name: given[name] for name, tensor in wanted.items() if _shape(given.get(name)) == tensor.shape}
+    mismatches = tuple(mismatches_of(given, wanted))
     model.load_state_dict(fitting, strict=False)
     report = TransferReport(len(fitting), len(own), mismatches)
     line = f"Transferred {report.transferred}/{report.total} items" + (f" from {source}" if str(source) else "")

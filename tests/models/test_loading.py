@@ -1,0 +1,142 @@
+"""From files to models that run: what is set, what is equal, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.checkpoints.format import load_checkpoint, strip_optimizer
+from models.ensemble import Ensemble
+from models.experimental import Ensemble as FacadeEnsemble
+from models.experimental import attempt_load
+from models.loading import build_model, load_model
+from models.yolo import DetectionModel
+from utils.errors import UserError
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+def test_model_is_complete_and_in_evaluation_mode(make_weights: Make, image: torch.Tensor) -> None:
+    path = make_weights()
+    model = load_model(path, fuse=False)
+    assert isinstance(model, DetectionModel)
+    assert not model.training
+    assert (model.names, model.nc, model.task) == ({0: "cat", 1: "dog"}, 2, "detect")
+    assert model.stride.tolist() == [4.0, 8.0]
+    assert model.yaml["nc"] == 2
+    assert not any(p.requires_grad for p in model.parameters())
+    state = load_checkpoint(path).state_dict
+    assert list(model.state_dict()) == list(state)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    decoded, raw = model(image)
+    assert decoded.shape == (2, 2 * (16 * 24 + 8 * 12), 7)
+    assert len(raw) == 2
+    torch.testing.assert_close(load_model(str(path), fuse=True)(image)[0], decoded, atol=1e-3, rtol=1e-4)
+
+
+def test_every_tensor_comes_from_the_file(make_weights: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Building skips the drawing of weights; memory that was never written must not shine through."""
+    path = make_weights()
+    for fill in (0.0, float("nan")):
+        empty = torch.empty
+        monkeypatch.setattr(torch, "empty", lambda *a, f=fill, e=empty, **k: e(*a, **k).fill_(f))
+        model = build_model(load_checkpoint(path))
+        monkeypatch.undo()
+        state = load_checkpoint(path).state_dict
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_initialisation_is_only_skipped_while_loading(make_weights: Make) -> None:
+    load_model(make_weights())
+    conv = torch.nn.Conv2d(3, 64, 3)
+    assert 0.01 < conv.weight.std() < 0.5
+    assert torch.nn.init.ones_(torch.zeros(2)).tolist() == [1.0, 1.0]
+
+
+def test_the_average_is_preferred(make_weights: Make) -> None:
+    state = load_checkpoint(make_weights("a.pt", seed=3)).state_dict
+    path = make_weights("b.pt", ema=state)
+    assert torch.equal(load_model(path, fuse=False).state_dict()["model.0.conv.weight"], state["model.0.conv.weight"])
+
+
+def test_stripped_weights_give_nearly_the_same(make_weights: Make, image: torch.Tensor) -> None:
+    path = make_weights()
+    before = load_model(path)(image)[0]
+    strip_optimizer(path)
+    after = load_model(path)
+    assert all(p.dtype == torch.float32 for p in after.parameters())
+    difference = (after(image)[0] - before).abs()
+    assert 0 < difference.max() < 0.2  # pixels; half precision has eleven bits
+
+
+def test_the_file_may_go_while_the_model_lives(make_weights: Make, image: torch.Tensor) -> None:
+    path = make_weights()
+    model = load_model(path)
+    before = model(image)[0]
+    path.write_bytes(b"\x00" * path.stat().st_size)
+    assert torch.equal(model(image)[0], before)
+
+
+def test_ensemble_joins_candidates(make_weights: Make, image: torch.Tensor) -> None:
+    files = [make_weights("a.pt", seed=1), make_weights("b.pt", seed=2)]
+    ensemble = load_model(files)
+    assert isinstance(ensemble, Ensemble)
+    assert FacadeEnsemble is Ensemble
+    one, two = (load_model(f)(image)[0] for f in files)
+    joined, rest = ensemble(image)
+    assert rest is None
+    assert torch.equal(joined, torch.cat((one, two), 1))
+    assert (ensemble.names, ensemble.nc, ensemble.task) == ({0: "cat", 1: "dog"}, 2, "detect")
+    assert ensemble.stride.tolist() == [4.0, 8.0]
+    assert ensemble.fuse() is ensemble
+    assert ensemble(image, augment=True)[0].shape[1] > 0
+
+
+def test_ensemble_of_different_classes_is_refused(make_weights: Make) -> None:
+    files = [make_weights("a.pt"), make_weights("b.pt", names=("x", "y", "z"))]
+    with pytest.raises(UserError, match=r"same names everywhere: .*a\.pt has 2 names .*b\.pt has 3 names"):
+        load_model(files)
+
+
+@pytest.mark.parametrize("weights", ["", [], [""], ["best.pt", ""]])
+def test_no_weights(weights: Any) -> None:
+    with pytest.raises(UserError, match="no weights given; pass --weights"):
+        load_model(weights)
+
+
+def test_wrong_shapes_and_descriptions_are_named(make_weights: Make) -> None:
+    path = make_weights()
+    state = load_checkpoint(path).state_dict
+    state["model.0.conv.weight"] = torch.zeros(8, 3, 6, 6)
+    with pytest.raises(
+        UserError, match=r"bad.pt does not fit its network: 'model.0.conv.weight' is \[8, 3, 6, 6\] in the "
+    ):
+        load_model(make_weights("bad.pt", state_dict=state))
+    cfg = {**load_checkpoint(path).cfg, "backbone": [[-1, 1, "Konv", [8, 3, 2]]]}
+    with pytest.raises(UserError, match=r"bad.pt: .*Konv"):
+        load_model(make_weights("bad.pt", cfg=cfg))
+    with pytest.raises(UserError, match=r"bad.pt is for the task 'pose'"):
+        load_model(make_weights("bad.pt", task="pose"))
+
+
+def test_attempt_load_keeps_yolov5s_signature(make_weights: Make, image: torch.Tensor) -> None:
+    path = make_weights()
+    model = attempt_load(str(path), device="cpu", inplace=False, fuse=True)
+    assert model.model[-1].inplace is False  # type: ignore[index, union-attr]
+    assert torch.equal(model(image)[0], load_model(path)(image)[0])
+
+
+def test_published_checkpoint(shared_data: Path) -> None:
+    model = load_model(shared_data / "weights" / "yolov5n.pt", fuse=False)
+    assert (len(model.state_dict()), model.nc, model.names[0]) == (349, 80, "person")
+    assert model.stride.tolist() == [8.0, 16.0, 32.0]
+    assert sum(p.numel() for p in model.parameters()) == 1872157

@@ -1,0 +1,116 @@
+"""Which file a name means, and what is said when there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models.weights
+from models.weights import PUBLISHED, RELEASE, find_weights, newest_best
+from utils.errors import UserError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder, with the working directory beside it."""
+    (tmp_path / "project" / "weights").mkdir(parents=True)
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.setattr(models.weights, "ROOT", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "cwd")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses asked for, in a world without a network."""
+    asked: list[str] = []
+
+    def refuse(request: Any, *args: Any, **kwargs: Any) -> None:
+        asked.append(request.full_url)
+        raise urllib.error.URLError("Network is unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    return asked
+
+
+def test_order_of_places(project: Path, offline: list[str]) -> None:
+    places = [project / "weights" / "yolov5n.pt", project / "yolov5n.pt", Path("yolov5n.pt")]
+    for place in places:  # the later ones come first
+        place.touch()
+        assert find_weights("yolov5n.pt") == place
+    assert find_weights(project / "yolov5n.pt") == project / "yolov5n.pt"
+    assert not offline
+
+
+def test_published_names() -> None:
+    assert len(PUBLISHED) == 15
+    assert {"yolov5n.pt", "yolov5x6.pt", "yolov5m-seg.pt"} <= set(PUBLISHED)
+
+
+def test_published_name_is_fetched_because_it_was_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def download(url: str, target: Path) -> Path:
+        assert url == f"{RELEASE}/yolov5s.pt"
+        target.write_text("weights")
+        return target
+
+    monkeypatch.setattr(models.weights, "download", download)
+    assert find_weights("yolov5s.pt") == Path("yolov5s.pt")
+    assert Path("yolov5s.pt").read_text() == "weights"
+    assert f"fetching {RELEASE}/yolov5s.pt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "folder"), [("yolov5s.pt", "the working directory"), ("w/yolov5s.pt", "'w'")])
+def test_offline_says_where_to_put_it(project: Path, offline: list[str], name: str, folder: str) -> None:
+    with pytest.raises(UserError) as caught:
+        find_weights(name)
+    assert str(caught.value) == (
+        f"yolov5s.pt is not on disk and could not be fetched (Network is unreachable); put it in {folder} "
+        f"from {RELEASE}/yolov5s.pt"
+    )
+    assert offline == [f"{RELEASE}/yolov5s.pt"]
+
+
+def test_addresses(project: Path, offline: list[str]) -> None:
+    with pytest.raises(UserError, match=re.escape("from https://example.org/a/best.pt?x=1")):
+        find_weights("https://example.org/a/best.pt?x=1")
+    Path("best.pt").touch()
+    assert find_weights("https://example.org/a/best.pt?x=1") == Path("best.pt")
+    assert len(offline) == 1
+
+
+def test_unknown_names_are_never_fetched(project: Path, offline: list[str]) -> None:
+    Path("bestest.pt").touch()
+    for name, hint in (("yolov5q.pt", "yolov5"), ("bestes.pt", "bestest.pt"), ("yolov5n6-seg.pt", "yolov5")):
+        with pytest.raises(UserError, match=rf"weights '{name}' not found; tried .*did you mean '{hint}"):
+            find_weights(name)
+    assert not offline
+
+
+def make_run(base: Path, name: str, age: int, file: str = "best.pt") -> Path:
+    path = base / "runs" / name / "weights" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    return path
+
+
+def test_newest_best(project: Path) -> None:
+    with pytest.raises(UserError, match=r"no --weights given, and no runs/train\*/\*/weights/best.pt"):
+        newest_best()
+    installed = make_run(project, "train/exp9", 0)
+    assert newest_best() == installed
+    make_run(Path(), "train/exp", 30)
+    newer = make_run(Path(), "train/exp2", 20)
+    segmenter = make_run(Path(), "train-seg/exp", 10)
+    make_run(Path(), "train/exp3", 0, file="last.pt")
+    make_run(Path(), "detect/exp", 0)
+    assert newest_best() == segmenter
+    assert newest_best("runs/train") == newer
+    assert newest_best("runs/train-seg") == segmenter
