@@ -89,7 +89,7 @@ def _fetch(url: str, target: Path, progress: bool, timeout: float) -> Path:
                 _save(response, part, start, total, description)
             if total is None or part.stat().st_size == total:
                 return part
-            raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+            raise ConnectionError(f"closed early, at {part.stat().st_size} of {total} bytes")
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             if not resumable:
                 part.unlink(missing_ok=True)
