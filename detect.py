@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.prediction_options import prediction_parser
+from engine.prediction.options import prediction_parser
 from utils.cli import apply_overrides, run_command
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(**kwargs: Any) -> Summary:
 
 def main(options: argparse.Namespace) -> Summary:
     """Detect as `options` say."""
-    from engine.prediction import run_prediction
+    from engine.prediction.command import run_prediction
     from engine.task import DetectionTask
 
     return run_prediction(options, DetectionTask())

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.output.outputs import OutputOptions, Outputs
-from engine.output.result import OutputNames, Result, describe
+from engine.prediction.outputs import OutputOptions, Outputs
+from engine.prediction.result import OutputNames, Result, describe
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.loaders import network_input
 from utils.data.sources.source import Source

@@ -59,7 +59,7 @@ class Annotator:
         `txt_color` it is black or white, whichever is readable on the plate.
         """
         x1, y1, x2, y2 = (round(float(v)) for v in box[:4])
-        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw, cv2.LINE_AA)
+        cv2.rectangle(self.im, (x1, y1), (x2, y2), color, self.lw)
         if not label:
             return
         mask = text_mask(label, self.font_size, self.font)
@@ -84,7 +84,7 @@ class Annotator:
         if fill is not None:
             cv2.rectangle(self.im, corners[:2], corners[2:], fill, -1)
         if outline is not None:
-            cv2.rectangle(self.im, corners[:2], corners[2:], outline, max(1, width), cv2.LINE_AA)
+            cv2.rectangle(self.im, corners[:2], corners[2:], outline, max(1, width))
 
     def text(
         self,

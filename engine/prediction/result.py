@@ -1,0 +1,70 @@
+"""The detections of one frame, in that frame's own pixels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.data.sources.formats import is_url
+from utils.data.sources.frame import Frame
+
+
+@dataclass(frozen=True)
+class Result:
+    """`boxes` (n, 4) float32 xyxy pixels of `frame.image`, `confidences` (n,) float32, `classes` (n,) int64.
+
+    By falling confidence. `name` begins the file names of everything that is written about the source.
+    """
+
+    frame: Frame
+    name: str
+    boxes: np.ndarray
+    confidences: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def frame_name(self) -> str:
+        """`name`, with the frame's number for a video or stream."""
+        return self.name if self.frame.kind == "image" else f"{self.name}_{self.frame.number}"
+
+    def summary(self, names: Mapping[int, str]) -> str:
+        """``'4 persons, 1 bus'`` in the order of the class numbers."""
+        return describe(Counter(self.classes.tolist()), names)
+
+
+def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
+    """``'4 persons, 1 bus'``, or ``'(no detections)'``."""
+    parts = [f"{n} {class_name(names, c)}{'s' if n > 1 else ''}" for c, n in sorted(counts.items())]
+    return ", ".join(parts) or "(no detections)"
+
+
+def class_name(names: Mapping[int, str], index: int) -> str:
+    """The name of class `index`, or its number where the model has none."""
+    return names.get(index, str(index))
+
+
+class OutputNames:
+    """One file name a source: two files called alike (in two folders, or ``a.jpg`` and ``a.png``) get two names."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def __getitem__(self, path: str) -> str:
+        if path not in self._by_path:
+            stem = re.sub(r"[^\w.-]+", "_", path) if is_url(path) else Path(path).stem
+            name, number = stem, 1
+            while name.lower() in self._taken:  # some file systems do not tell A from a
+                number += 1
+                name = f"{stem}-{number}"
+            self._taken.add(name.lower())
+            self._by_path[path] = name
+        return self._by_path[path]

@@ -1,0 +1,60 @@
+"""Detections as text: YOLO label files and one CSV table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from engine.prediction.result import Result, class_name
+from utils.files import make_folder
+from utils.ops.boxes import xyxy2xywhn
+
+
+class LabelFiles:
+    """``labels/NAME.txt``, for a video ``labels/NAME_FRAME.txt``: class, xywh normalised, confidence if `save_conf`.
+
+    A frame without detections has no file.
+    """
+
+    def __init__(self, folder: Path, save_conf: bool = False) -> None:
+        self._folder = make_folder(folder)
+        self._save_conf = save_conf
+
+    def write(self, result: Result, picture: np.ndarray | None) -> None:
+        if not len(result):
+            return
+        height, width = result.frame.image.shape[:2]
+        xywhn = xyxy2xywhn(result.boxes, w=width, h=height)
+        rows = []
+        for cls, box, confidence in zip(result.classes, xywhn, result.confidences, strict=True):
+            numbers = [*box, confidence] if self._save_conf else box
+            rows.append(" ".join([str(cls), *(f"{value:.6g}" for value in numbers)]) + "\n")
+        (self._folder / f"{result.frame_name}.txt").write_text("".join(rows), encoding="utf-8")
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class CsvFile:
+    """One row a detection: image, class number, class, confidence, x1, y1, x2, y2 (pixels), frame (of a video)."""
+
+    header = ("image", "class_id", "class", "confidence", "x1", "y1", "x2", "y2", "frame")
+
+    def __init__(self, path: Path, names: Mapping[int, str]) -> None:
+        self._names = names
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(self.header)
+
+    def write(self, result: Result, picture: np.ndarray | None) -> None:
+        frame = result.frame
+        for cls, box, confidence in zip(result.classes.tolist(), result.boxes, result.confidences, strict=True):
+            corners = (f"{value:.1f}" for value in box)
+            number = "" if frame.kind == "image" else frame.number
+            self._rows.writerow((frame.path, cls, class_name(self._names, cls), f"{confidence:.4f}", *corners, number))
+
+    def close(self) -> None:
+        self._file.close()

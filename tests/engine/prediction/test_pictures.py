@@ -1,0 +1,116 @@
+"""Pictures, videos and crops on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.prediction.drawing import Drawer
+from engine.prediction.pictures import Crops, Pictures, VideoFile
+from engine.prediction.result import OutputNames, Result, describe
+from utils.data.sources.frame import Frame
+from utils.data.sources.images import read_image
+from utils.errors import UserError
+from utils.plots.colors import colors
+
+NAMES = {0: "a/b", 1: "..", 2: "person"}
+
+
+def result(path: str = "x.png", n: int = 3) -> Result:
+    image = np.full((100, 200, 3), 50, np.uint8)
+    boxes = np.array([[20, 30, 60, 60], [100, 40, 150, 90], [104, 44, 154, 94]], np.float32)[:n]
+    classes, confidences = np.array([0, 2, 2])[:n], np.array([0.9, 0.8, 0.7], np.float32)[:n]
+    return Result(Frame(path, image), Path(path).stem, boxes, confidences, classes)
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (got := capture.read())[0]:
+        frames.append(got[1])
+    return frames
+
+
+def test_names_are_unique_and_stable() -> None:
+    names = OutputNames()
+    given = ["a/x.jpg", "b/x.jpg", "a/x.png", "a/x.jpg", "c/X.jpg", "rtsp://host:8/cam?1", "0", "screen 0"]
+    assert [names[p] for p in given] == ["x", "x-2", "x-3", "x", "X-4", "rtsp_host_8_cam_1", "0", "screen 0"]
+
+
+def test_picture_is_written_as_it_came(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path)
+    picture = np.full((100, 200, 3), 7, np.uint8)
+    pictures.write(result("dir/é.png"), picture)
+    pictures.write(result("dir/raw.dng"), None)
+    assert (read_image(tmp_path / "é.png") == 7).all()
+    assert abs(read_image(tmp_path / "raw.jpg").mean() - 50) < 1  # nothing drawn: the frame itself
+
+
+def test_video_bears_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
+    for size in ((48, 64), (96, 128)):  # a stream may change its size
+        video.write(np.full((*size, 3), 100, np.uint8))
+    assert not (tmp_path / "a.mp4").exists()
+    video.close()
+    assert [f.shape for f in frames_of(tmp_path / "a.mp4")] == [(48, 64, 3)] * 2
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_live_video_runs_as_fast_as_the_world_did(tmp_path: Path) -> None:
+    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
+    counts = []
+    for time in (5.0, 5.1, 5.5, 5.51, 5.7, 105.7, 105.8):
+        before = video._written
+        video.write(np.zeros((48, 64, 3), np.uint8), time)
+        counts.append(video._written - before)
+    video.close()
+    assert counts == [1, 1, 4, 0, 2, 100, 1]  # a gap of 100 s is cut to 10 s
+    assert len(frames_of(tmp_path / "a.mp4")) == 109
+
+
+def test_no_encoder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write video .* use --nosave"):
+        VideoFile(tmp_path / "missing" / "a.mp4", 10, (64, 48))
+
+
+def test_crops_by_class_with_safe_names(tmp_path: Path) -> None:
+    crops = Crops(tmp_path, NAMES)
+    crops.write(result(), None)
+    crops.write(Result(Frame("y.png", np.zeros((9, 9, 3), np.uint8)), "y", *_one_box(1)), None)
+    found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.jpg"))
+    assert found == ["_/y.jpg", "a_b/x.jpg", "person/x.jpg", "person/x2.jpg"]
+    assert read_image(tmp_path / "a_b" / "x.jpg").shape == (41, 51, 3)  # 40·1.02 + 10 by 30·1.02 + 10, to whole pixels
+
+
+def _one_box(cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.array([[1, 1, 7, 7]], np.float32), np.array([0.5], np.float32), np.array([cls])
+
+
+def test_the_surest_is_drawn_on_top_and_the_frame_kept_clean() -> None:
+    item = result()
+    picture = Drawer(NAMES, line_width=3, hide_labels=True)(item)
+    assert (item.frame.image == 50).all()
+    assert (picture[90, 120] == colors(2, bgr=True)).all()
+    both = Drawer({0: "a", 1: "b", 2: "c"}, line_width=3, hide_labels=True)(
+        Result(item.frame, "x", item.boxes[1:], item.confidences[1:], np.array([0, 1]))
+    )
+    assert (both[90, 110] == colors(0, bgr=True)).all()
+    assert (both[44, 149:152] == colors(0, bgr=True)).all()  # where the two boxes cross
+
+
+def test_labels_can_be_hidden() -> None:
+    plain, named, full = (
+        Drawer(NAMES, 2, hide_labels=hide, hide_conf=conf)(result(n=1))
+        for hide, conf in ((True, False), (False, True), (False, False))
+    )
+    changed = [(picture != 50).any(2).sum() for picture in (plain, named, full)]
+    assert changed[0] < changed[1] < changed[2]
+
+
+def test_description() -> None:
+    assert describe({2: 4, 0: 1}, NAMES) == "1 a/b, 4 persons"
+    assert describe({}, NAMES) == "(no detections)"
+    assert describe({9: 1}, NAMES) == "1 9"

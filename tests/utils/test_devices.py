@@ -1,0 +1,97 @@
+"""Choosing a device, reading the clock."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from utils.devices import Profile, device_indices, select_device, smart_inference_mode, time_sync
+from utils.errors import UserError
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    gpu = SimpleNamespace(name="A GPU", total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: gpu)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("text", "device", "indices"),
+    [
+        ("", "cuda:0", [0]),
+        (None, "cuda:0", [0]),
+        ("0", "cuda:0", [0]),
+        (1, "cuda:1", [1]),
+        ("cuda", "cuda:0", [0]),
+        ("cuda:1", "cuda:1", [1]),
+        (" 1, 0 ", "cuda:1", [1, 0]),
+        ("cpu", "cpu", []),
+        (torch.device("cpu"), "cpu", []),
+    ],
+)
+def test_with_gpus(text: object, device: str, indices: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert select_device(text) == torch.device(device)  # type: ignore[arg-type]
+    assert device_indices(text) == indices  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert ("CPU" if device == "cpu" else f"{device} A GPU, 8 GiB") in said
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_gpu() -> None:
+    assert select_device("") == torch.device("cpu")
+    assert device_indices("") == []
+    with pytest.raises(UserError, match=r"--device 0: no GPU 0; torch .* sees no CUDA GPU; try --device cpu"):
+        select_device("0")
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("text", "batch", "said"),
+    [
+        ("2", 0, "no GPU 2"),
+        ("0,0", 0, "'0,0' is not a device"),
+        ("gpu", 0, "'gpu' is not a device; use cpu, mps, or GPU numbers"),
+        ("0,1", 15, "--batch-size 15 is not divisible by the 2 GPUs"),
+    ],
+)
+def test_mistakes(text: str, batch: int, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        select_device(text, batch)
+
+
+def test_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert select_device("mps") == torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="--device mps"):
+        select_device("mps")
+
+
+def test_profile_adds_up() -> None:
+    timer = Profile()
+    for _ in range(2):
+        with timer:
+            time.sleep(0.02)
+    assert 0.02 <= timer.dt < 0.5
+    assert timer.t >= timer.dt + 0.02
+    assert time_sync() <= timer.time()
+
+
+def test_inference_mode_decorator() -> None:
+    @smart_inference_mode()
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    assert not double(torch.ones(2, requires_grad=True)).requires_grad
