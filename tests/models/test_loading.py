@@ -17,6 +17,8 @@ from models.loading import build_model, load_model
 from models.yolo import DetectionModel
 from utils.errors import UserError
 
+from .conftest import TINY
+
 Make = Callable[..., Path]
 
 
@@ -140,3 +142,18 @@ def test_published_checkpoint(shared_data: Path) -> None:
     assert (len(model.state_dict()), model.nc, model.names[0]) == (349, 80, "person")
     assert model.stride.tolist() == [8.0, 16.0, 32.0]
     assert sum(p.numel() for p in model.parameters()) == 1872157
+
+
+def test_networks_of_older_releases(tmp_path: Path, image: torch.Tensor) -> None:
+    """Focus, SPP and the head's second buffer, as releases before v6 pickled them."""
+    backbone = [[-1, 1, "Focus", [8, 3]], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "SPP", [16, [5, 9, 13]]]]
+    head = [[-1, 1, "BottleneckCSP", [16, False]], [[2, 3], 1, "Detect", ["nc", "anchors"]]]
+    old = DetectionModel({**TINY, "backbone": backbone, "head": head}).eval()
+    for row in old.model:
+        del row.built  # ours alone
+    old.head.register_buffer("anchor_grid", old.head.anchors.clone().view(2, 1, -1, 1, 1, 2))
+    old.names = ["cat", "dog"]  # type: ignore[assignment]
+    torch.save({"model": old, "epoch": -1}, tmp_path / "v4.pt")
+    new = load_model(tmp_path / "v4.pt", fuse=False)
+    assert new.names == {0: "cat", 1: "dog"}
+    assert torch.equal(new(image)[0], old(image)[0])
