@@ -1,0 +1,132 @@
+"""The detection loss: boxes, objectness, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from utils.losses.assignment import LevelAssignment, assign_level
+from utils.losses.focal import BinaryLoss, smooth_bce
+from utils.losses.gather import gather
+from utils.ops.iou import bbox_iou
+
+
+@dataclass(frozen=True)
+class LevelMatch:
+    """One level's predictions beside the objects they answer for.
+
+    Attributes:
+        assignment: the R candidate pairs.
+        rows: (R, no) float32 raw predictions of the pairs: xywh, objectness, classes, and what the head puts behind;
+            0 in padding.
+        objectness: (B·na·ny·nx,) float32 logits of all predictions.
+    """
+
+    assignment: LevelAssignment
+    rows: torch.Tensor
+    objectness: torch.Tensor
+
+
+class LossTerms(NamedTuple):
+    """Scalars, summed over levels, before gains."""
+
+    box: torch.Tensor
+    obj: torch.Tensor
+    cls: torch.Tensor
+
+
+class DetectionLoss:
+    """YOLOv5's loss: 1 − CIoU, and binary cross entropy (focal with ``fl_gamma``) for objectness and classes.
+
+    A mask loss composes it: `match` once, `terms` for these three, and its own term from the same matches.
+
+    Args:
+        model: a detection head, or a model whose last layer is one (data-parallel wrappers too). Of the head
+            `na, nc, nl, anchors` (nl, na, 2) in grid units and `stride` are used, as they are at each call.
+        hyp: box, obj, cls (gains, used as given), cls_pw, obj_pw, label_smoothing, fl_gamma, anchor_t; ``model.hyp``
+            if None.
+        autobalance: let the objectness weights of the levels follow their losses.
+    """
+
+    def __init__(self, model: Any, hyp: Mapping[str, float] | None = None, autobalance: bool = False) -> None:
+        model = getattr(model, "module", model)
+        self.hyp = hyp if hyp is not None else model.hyp
+        self.head = model if hasattr(model, "anchors") else model.model[-1]
+        gamma = self.hyp["fl_gamma"]
+        self.class_loss = BinaryLoss(self.hyp["cls_pw"], gamma)
+        self.objectness_loss = BinaryLoss(self.hyp["obj_pw"], gamma)
+        self.positive, self.negative = smooth_bce(self.hyp.get("label_smoothing", 0.0))
+        self.autobalance = autobalance
+        self._reference_level = self.head.stride.tolist().index(16) if autobalance else 0
+        weights = {3: (4.0, 1.0, 0.4)}.get(self.head.nl, (4.0, 1.0, 0.25, 0.06, 0.02))  # P3 first
+        self.balance: list[float | torch.Tensor] = list(weights[: self.head.nl])
+
+    def __call__(self, predictions: Sequence[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch.
+
+        Args:
+            predictions: per level (B, na, ny, nx, no) raw outputs of the head, any floating type.
+            targets: (n, 6) image index, class, xywh normalised; n may be 0.
+
+        Returns:
+            The loss (1,), times the batch size, and its detached parts (3,): box, obj, cls, each with its gain.
+        """
+        terms = self.terms(self.match(predictions, targets))
+        parts = torch.stack([term * self.hyp[name] for name, term in zip(LossTerms._fields, terms, strict=True)])
+        return parts.sum().view(1) * len(predictions[0]), parts.detach()
+
+    def match(self, predictions: Sequence[torch.Tensor], targets: torch.Tensor) -> list[LevelMatch]:
+        """Pair every level's predictions with the objects; arguments as for the loss."""
+        targets = targets.float()
+        matches = []
+        for prediction, anchors in zip(predictions, self.head.anchors.float(), strict=True):
+            grid = prediction.shape[2], prediction.shape[3]
+            assignment = assign_level(targets, anchors, grid, self.hyp["anchor_t"])
+            objectness, rows = gather(prediction, assignment.cell, assignment.valid)
+            matches.append(LevelMatch(assignment, rows, objectness))
+        return matches
+
+    def terms(self, matches: Sequence[LevelMatch]) -> LossTerms:
+        """The three parts of the loss before their gains. With `autobalance` this moves the levels' weights."""
+        box, obj, cls = [], [], []
+        for level, match in enumerate(matches):
+            iou = self._iou(match)
+            box.append(((1 - iou) * match.assignment.weight).sum())
+            cls.append(self._classes(match))
+            level_obj = self._objectness(match, iou.detach().clamp(0))
+            obj.append(level_obj * self.balance[level])
+            if self.autobalance:
+                self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / level_obj.detach()
+        if self.autobalance:
+            self.balance = [weight / self.balance[self._reference_level] for weight in self.balance]
+        return LossTerms(*(torch.stack(term).sum() for term in (box, obj, cls)))
+
+    def _iou(self, match: LevelMatch) -> torch.Tensor:
+        """(R,) complete IoU of predicted and true boxes, in grid units."""
+        scaled = match.rows[:, :4].sigmoid() * 2
+        predicted = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * match.assignment.anchors), 1)
+        return bbox_iou(predicted, match.assignment.xywh, CIoU=True).squeeze(1)
+
+    def _objectness(self, match: LevelMatch, quality: torch.Tensor) -> torch.Tensor:
+        """Mean over all predictions: a prediction that owns an object should say how well it fits (R,), others 0.
+
+        Written as "all of them say 0", corrected at the few that own an object: no dense target is made.
+        """
+        logits = match.rows[:, 4]
+        correction = self.objectness_loss(logits, quality) - self.objectness_loss(logits, 0)
+        total = self.objectness_loss(match.objectness, 0).sum() + (correction * match.assignment.owner).sum()
+        return total / match.objectness.numel()
+
+    def _classes(self, match: LevelMatch) -> torch.Tensor:
+        """Mean over valid pairs and classes, 0 for one class: likewise "none of them", corrected at the true class."""
+        nc = self.head.nc
+        if nc == 1:
+            return match.rows.new_zeros(())
+        logits = match.rows[:, 5 : 5 + nc]
+        true = logits.gather(1, match.assignment.classes[:, None]).squeeze(1)
+        correction = self.class_loss(true, self.positive) - self.class_loss(true, self.negative)
+        total = self.class_loss(logits, self.negative).sum(1) + correction
+        return (total * match.assignment.weight).sum() / nc
