@@ -63,8 +63,15 @@ def open_archive(path: str | Path, trust: bool = False, mapped: bool = False) ->
     except OSError as error:
         raise UserError(f"cannot read '{source}': {error.strerror or error}") from error
     if unlisted:
-        LOGGER.warning(f"{source}: trusted and read as inert data, not executed: {', '.join(unlisted)}")
+        shown = one_line(", ".join(unlisted))
+        LOGGER.warning(f"{source}: trusted and read as inert data, not executed: {shown}")
     return archive
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """`text` with what a hostile file may have put in (line ends, terminal codes, megabytes) made harmless."""
+    text = text if len(text) <= limit else f"{text[:limit]} …"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _buffer(file: IO[bytes], size: int, mapped: bool) -> Buffer:

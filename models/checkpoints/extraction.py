@@ -44,7 +44,7 @@ def extract_checkpoint(tree: Any, values: Values, source: str) -> Checkpoint:
         best_fitness=_number(values.plain(content.get("best_fitness"))),
         hyp=_dict(values.plain(attributes.get("hyp"))),
         opt=_dict(values.plain(content.get("opt"))),
-        date=str(values.plain(content.get("date")) or ""),
+        date=date if isinstance(date := values.plain(content.get("date")), str) else "",
     )
 
 
@@ -101,22 +101,24 @@ def _task_and_head(model: StandIn, source: str) -> tuple[str, StandIn]:
 def _names(names: Any, head: StandIn, source: str) -> dict[int, str]:
     """Class names as a dict, from a list, a dict, or the number of classes of the head."""
     nc = head.attributes.get("nc")
+    if not isinstance(nc, int) or not 0 < nc < 100_000:
+        raise UserError(f"{source}: the number of classes of its head is missing or senseless")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        if not isinstance(nc, int) or not 0 < nc < 100_000:
-            raise UserError(f"{source} tells neither names nor number of its classes")
         return {i: f"class{i}" for i in range(nc)}
-    if isinstance(nc, int) and nc != len(names):
+    if nc != len(names):
         raise UserError(f"{source}: {len(names)} class names, but a head of {nc} classes")
-    return {int(key): str(name) for key, name in names.items()}
+    if not all(isinstance(key, int) and isinstance(name, (str, int)) for key, name in names.items()):
+        raise UserError(f"{source}: the class names are no texts, or not numbered")
+    return {key: str(name) for key, name in names.items()}
 
 
 def _number(value: Any, default: float | None = None) -> Any:
-    """A number from a number or a one-element array; `default` for anything else."""
+    """A number from a number or a one-element array; `default` for anything else, and for what nothing counts to."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return float(value)
-    return value if isinstance(value, (int, float)) else default
+        value = value.item()
+    return value if isinstance(value, (int, float)) and abs(value) < 1e15 else default
 
 
 def _dict(value: Any) -> dict[str, Any] | None:

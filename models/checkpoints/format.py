@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from models.checkpoints.archive import open_archive
+from models.checkpoints.archive import one_line, open_archive
 from models.checkpoints.contents import FORMAT, FORMAT_VERSION, Checkpoint, StateDict
 from models.checkpoints.extraction import extract_checkpoint
 from models.checkpoints.plain import relative_paths, to_plain, without_absolute_paths
@@ -27,7 +27,8 @@ __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "strip_optimizer"
 _KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,), "cfg": (dict,), "names": (dict,), "state_dict": (dict,), "ema": (dict, type(None)),
     "ema_updates": (int,), "optimizer": (dict, type(None)), "epoch": (int,), "hyp": (dict, type(None)),
-    "opt": (dict, type(None)), "extra": (dict,),
+    "opt": (dict, type(None)), "extra": (dict,), "scaler": (dict, type(None)), "rng": (dict, type(None)),
+    "best_fitness": (float, int, type(None)), "date": (str,),
 }  # fmt: skip
 
 
@@ -61,17 +62,22 @@ def load_checkpoint(path: str | Path, trust: bool = False, mapped: bool = False)
     for weights that are copied into a model at once, not for a file that is going to be replaced. Raises `UserError`,
     one line, for whatever else the file may be.
     """
-    archive = open_archive(path, trust, mapped)
-    values, source = Values(archive), str(path)
-    tree = archive.tree
-    if isinstance(tree, dict) and tree.get("format") == FORMAT:
-        return _ours(values.plain(tree), source)
-    return extract_checkpoint(tree, values, source)
+    source = str(path)
+    try:
+        archive = open_archive(path, trust, mapped)
+        values, tree = Values(archive), archive.tree
+        if isinstance(tree, dict) and tree.get("format") == FORMAT:
+            return _ours(values.plain(tree), source)
+        return extract_checkpoint(tree, values, source)
+    except UserError as error:
+        raise UserError(one_line(str(error), limit=1000)) from error
 
 
 def _ours(content: dict[str, Any], source: str) -> Checkpoint:
     version = content.get("version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 0 < version < 1000:
+        raise UserError(f"{source} is damaged: its format version is no number between 1 and 999")
+    if version > FORMAT_VERSION:
         raise UserError(
             f"{source} was written in checkpoint format {version}, this program reads up to {FORMAT_VERSION}; "
             "update the program"
@@ -80,6 +86,12 @@ def _ours(content: dict[str, Any], source: str) -> Checkpoint:
     for name, kinds in _KINDS.items():
         if not isinstance(content.get(name), kinds):
             raise UserError(f"{source} is damaged: '{name}' is missing or a {type(content.get(name)).__name__}")
+    for name in ("state_dict", "ema"):
+        for key, value in (content[name] or {}).items():
+            if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+                raise UserError(f"{source} is damaged: '{name}' holds something other than tensors ({key!r})")
+    if not all(isinstance(key, int) and isinstance(value, str) for key, value in content["names"].items()):
+        raise UserError(f"{source} is damaged: 'names' must map class numbers to names")
     return Checkpoint(**{key: value for key, value in content.items() if key in known})
 
 

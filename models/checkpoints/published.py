@@ -93,6 +93,9 @@ class StandIn:
     def append(self, item: Any) -> None:
         self.items.append(item)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
+
     @property
     def attributes(self) -> dict[Any, Any]:
         """The instance dictionary, empty for an object pickled without one."""
@@ -186,8 +189,8 @@ class InertUnpickler(pickle._Unpickler):
         if cls.path == "builtins.getattr" and not _is_detect_forward(args):
             owner = args[0].path if args and _is_stand_in(args[0]) else "…"
             raise UserError(
-                f"{self.source} contains a pickled getattr call ({owner}, {args[1:2] or ''}), which is not on the "
-                "allow-list; only models.yolo.Detect.forward may be looked up that way"
+                f"{self.source} contains a pickled getattr call on {owner}, which is not on the allow-list; "
+                "only models.yolo.Detect.forward may be looked up that way"
             )
         return cls(*args)
 

@@ -125,7 +125,7 @@ def test_sizes_in_the_zip_directory_are_checked(write_torch_zip: Writer) -> None
 
 def ours(state_dict: Any) -> dict[str, Any]:
     return {"format": "yolov5-mobilenetv2", "version": 1, "task": "detect", "cfg": {}, "names": {}, "ema": None,
-            "ema_updates": 0, "optimizer": None, "epoch": -1, "hyp": None, "opt": None, "extra": {},
+            "ema_updates": 0, "optimizer": None, "epoch": -1, "hyp": None, "opt": None, "extra": {}, "date": "",
             "state_dict": state_dict}  # fmt: skip
 
 

@@ -194,3 +194,24 @@ def test_half_precision_does_not_overflow() -> None:
     halved = half_precision(weights)
     assert [t.dtype for t in halved.values()] == [torch.float32, torch.float16, torch.float16]
     assert halved["var"].tolist() == [1.0, 1e5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"state_dict": {"w": 1}}, "'state_dict' holds something other than tensors"),
+        ({"ema": {"w": [torch.ones(1)]}}, "'ema' holds something other than tensors"),
+        ({"names": {"a": "b"}}, "'names' must map class numbers to names"),
+        ({"version": 10**5000}, "its format version is no number"),
+        ({"version": "1"}, "its format version is no number"),
+        ({"best_fitness": "x"}, "'best_fitness' is missing or a str"),
+        ({"rng": 1}, "'rng' is missing or a int"),
+    ],
+)
+def test_senseless_content_of_our_own_format(
+    checkpoint: Checkpoint, tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    content = {f.name: to_plain(getattr(checkpoint, f.name)) for f in dataclasses.fields(Checkpoint)}
+    torch.save({"format": "yolov5-mobilenetv2", **content, **changes}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match=match):
+        load_checkpoint(tmp_path / "x.pt")

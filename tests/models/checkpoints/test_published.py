@@ -212,3 +212,19 @@ def test_ultralytics_checkpoints_are_named(write_torch_zip: Callable[..., Path])
     path = write_torch_zip(raw(b"cultralytics.nn.tasks\nDetectionModel\n)R"))
     with pytest.raises(UserError, match="YOLOv8 or later"):
         load_checkpoint(path, trust=True)
+
+
+def test_errors_stay_one_line_whatever_names_the_file_uses(
+    write_torch_zip: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "evil\n\x1b[31mFAKE" + "x" * 10_000
+    encoded = name.encode()
+    data = b"\x80\x04\x8c\x01mX" + len(encoded).to_bytes(4, "little") + encoded + b"\x93)R."
+    for trust in (False, True):
+        with pytest.raises(UserError) as caught:
+            load_checkpoint(write_torch_zip(data), trust=trust)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1100
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "\x1b" not in warning
