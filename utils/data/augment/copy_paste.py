@@ -1,0 +1,44 @@
+"""Copy-paste: some objects appear a second time, mirrored (after Ghiasi et al. 2021). Needs polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from utils.data.augment.geometry import mirroring
+from utils.data.augment.scene import Tile
+from utils.data.instances import Instances
+
+MAX_COVERED = 0.3  # of any object's box, by the box of a pasted one
+
+
+def copy_paste(tiles: Sequence[Tile], canvas: tuple[int, int], fraction: float, rng: np.random.Generator) -> list[Tile]:
+    """`tiles`, and above them the mirror images of a random `fraction` of their objects, as tiles of one object each.
+
+    The canvas is mirrored left to right. A copy that would hide much of an object is left out. Without polygons nothing
+    is pasted.
+    """
+    result = list(tiles)
+    objects = Instances.concatenate([tile.instances for tile in tiles]).clip(canvas)
+    if not objects.polygons or not fraction:
+        return result
+    owners = np.repeat(np.arange(len(tiles)), [len(tile.instances) for tile in tiles])
+    mirror = mirroring(width=canvas[1])
+    boxes = objects.boxes
+    for i in rng.permutation(len(objects))[: round(fraction * len(objects))]:
+        copy = objects.select(np.array([i])).warp(mirror)
+        outline = copy.polygons[0] if copy.polygons else ()
+        if len(outline) < 3 or (_covered(boxes, copy.boxes[0]) >= MAX_COVERED).any():
+            continue
+        source = tiles[owners[i]]
+        result.append(Tile(source.image, mirror @ source.matrix, np.asarray(outline, np.float64), copy))
+        boxes = np.concatenate((boxes, copy.boxes))
+    return result
+
+
+def _covered(boxes: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """(n,) the share of each of `boxes` (n, 4) xyxy that the box `by` (4,) covers."""
+    sides = np.minimum(boxes[:, 2:], by[2:]) - np.maximum(boxes[:, :2], by[:2])
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return sides.clip(0).prod(1) / np.maximum(areas, 1e-7)

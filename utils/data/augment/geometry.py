@@ -1,0 +1,97 @@
+"""Plane geometry of augmentation: 3×3 matrices that act on columns (x, y, 1), and what they do to points and boxes.
+
+Coordinates are continuous pixels: pixel i covers i to i + 1 and has its centre at i + 0.5, as in the labels. OpenCV
+puts pixel centres on whole numbers; `augment/warp.py` translates where it calls it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_NEAR = 1e-3  # least homogeneous weight: what lies behind the eye is seen far away, not mirrored
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """Move by (`x`, `y`)."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def scaling(x: float, y: float) -> np.ndarray:
+    """Scale about the origin."""
+    return np.array([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]])
+
+
+def mirroring(width: float | None = None, height: float | None = None) -> np.ndarray:
+    """Mirror an image of that `width` left to right, of that `height` top to bottom, each if given."""
+    matrix = np.eye(3)
+    if width is not None:
+        matrix[0] = -1.0, 0.0, width
+    if height is not None:
+        matrix[1] = 0.0, -1.0, height
+    return matrix
+
+
+def is_affine(matrix: np.ndarray) -> bool:
+    """True where parallels stay parallel (last row 0, 0, 1)."""
+    return matrix[2, 0] == 0 == matrix[2, 1]
+
+
+def is_axis_aligned(matrix: np.ndarray) -> bool:
+    """True where rectangles stay upright rectangles: scale, move, mirror, nothing else."""
+    (_, b, _), (d, _, _), (g, h, _) = matrix.tolist()
+    return b == d == g == h == 0
+
+
+def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points (n, 2) through `matrix`, float64."""
+    moved = points @ matrix[:2, :2].T + matrix[:2, 2]
+    if is_affine(matrix):
+        return moved
+    weights = points @ matrix[2, :2] + matrix[2, 2]
+    return moved / np.maximum(weights, _NEAR)[:, None]
+
+
+def corners(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) xyxy → their corners (n, 4, 2), around the box."""
+    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The upright boxes (n, 4) xyxy around the projected corners of `boxes` (n, 4) xyxy, float64."""
+    if is_axis_aligned(matrix):
+        (a, _, c), (_, e, f), _ = matrix.tolist()
+        ends = (boxes * (a, e, a, e) + (c, f, c, f)).reshape(-1, 2, 2)
+    else:
+        ends = project(corners(boxes).reshape(-1, 2), matrix).reshape(-1, 4, 2)
+    return np.concatenate((ends.min(1), ends.max(1)), 1)
+
+
+def scale_at(matrix: np.ndarray, point: tuple[float, float]) -> float:
+    """By how much `matrix` enlarges (side by side, not area) at the place that it brings to `point` (x, y)."""
+    if is_affine(matrix):
+        (a, b, _), (d, e, _), _ = matrix.tolist()
+        return abs(a * e - b * d) ** 0.5
+    back = np.linalg.inv(matrix)
+    weight = max(abs(float(back[2, :2] @ point + back[2, 2])), _NEAR)
+    # the Jacobian of a projection is its determinant over the cube of the weight
+    return float(weight**3 / abs(np.linalg.det(back))) ** 0.5
+
+
+def is_upright(outline: np.ndarray) -> bool:
+    """True where the polygon (k, 2) is a rectangle with sides along the axes, from its upper left corner clockwise.
+
+    Mirrored ones count too.
+    """
+    if len(outline) != 4:
+        return False
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = outline.tolist()
+    return x0 == x3 and x1 == x2 and y0 == y1 and y2 == y3
+
+
+def fit_sizes(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(n, 2) int: sizes (height, width) of images of `shapes` (n, 2), scaled so that they touch `size` from within.
+
+    Parts of pixels count as pixels, as in YOLOv5; what is above by rounding alone does not.
+    """
+    ratio = np.minimum(size[0] / shapes[:, 0], size[1] / shapes[:, 1])[:, None]
+    return np.maximum(np.ceil(shapes * ratio - 1e-6), 1).astype(np.int64)

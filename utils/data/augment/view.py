@@ -1,0 +1,68 @@
+"""A training sample's picture: which images, seen how, in which colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from utils.data.augment.camera import Camera, draw_camera
+from utils.data.augment.color import change_color, draw_color_gains
+from utils.data.augment.copy_paste import copy_paste
+from utils.data.augment.letterboxed import letterboxed_tile
+from utils.data.augment.mixup import draw_share, mixup
+from utils.data.augment.mosaic import draw_centre, mosaic_tiles
+from utils.data.augment.scene import Picture, View, render
+
+PARTNERS = 7  # a mosaic needs three more pictures; if it is mixed with another one, four more again
+
+
+def training_view(
+    index: int,
+    partners: Sequence[int],
+    picture: Callable[[int], Picture],
+    size: tuple[int, int],
+    hyp: Mapping[str, float],
+    rng: np.random.Generator,
+    mosaic: bool = True,
+) -> View:
+    """A random view of picture `index`, alone or together with some of the `PARTNERS` others at hand.
+
+    Args:
+        index: the picture that must be in it.
+        partners: the others, drawn at random.
+        picture: gives the picture of an index.
+        size: (height, width) of the result.
+        hyp: gains and probabilities of all augmentations.
+        rng: decides.
+        mosaic: False forbids mosaics (rectangular batches).
+    """
+    camera = draw_camera(hyp, rng)
+    if mosaic and rng.random() < hyp["mosaic"]:
+        view = _mosaic_view([index, *partners[:3]], picture, size, camera, hyp, rng)
+        if rng.random() < hyp["mixup"]:
+            other = draw_camera(hyp, rng)._replace(flip_lr=camera.flip_lr, flip_ud=camera.flip_ud)
+            second = _mosaic_view(list(partners[3:7]), picture, size, other, hyp, rng)
+            view = mixup(view, second, draw_share(rng))
+    else:
+        tile = letterboxed_tile(picture(index), size)
+        corner = float(tile.outline[0, 0]), float(tile.outline[0, 1])
+        view = render([tile], size, camera.matrix(size, size, corner), size, camera.scale)
+    return View(change_color(view.image, draw_color_gains(hyp, rng)), view.instances)
+
+
+def _mosaic_view(
+    indices: list[int],
+    picture: Callable[[int], Picture],
+    size: tuple[int, int],
+    camera: Camera,
+    hyp: Mapping[str, float],
+    rng: np.random.Generator,
+) -> View:
+    """Four pictures in random order around a random centre."""
+    canvas = 2 * size[0], 2 * size[1]
+    centre = draw_centre(size, rng)
+    tiles = mosaic_tiles([picture(indices[i]) for i in rng.permutation(4)], centre, size)
+    if hyp["copy_paste"]:
+        tiles = copy_paste(tiles, canvas, hyp["copy_paste"], rng)
+    return render(tiles, canvas, camera.matrix(canvas, size, centre), size, camera.scale)

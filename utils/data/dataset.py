@@ -1,0 +1,189 @@
+"""The data set of a split: an index of images and labels that gives samples, augmented for training or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset, get_worker_info
+
+from utils.cli import image_size
+from utils.data.augment.scene import Picture
+from utils.data.augment.view import PARTNERS, training_view
+from utils.data.batch import Batch, Placement, Sample, allocate_images, assemble, quad
+from utils.data.images.cache import RamCache, cached
+from utils.data.images.pool import POOL_BYTES, Pool
+from utils.data.images.reader import ImageFiles, Images
+from utils.data.index import ImageIndex
+from utils.data.instances import Instances
+from utils.data.sampling import Ticket
+from utils.hyp import load_hyp
+from utils.ops.boxes import xywhn2xyxy
+from utils.ops.letterbox import letterbox
+
+_DIRECT = 2**32  # key of samples asked for by number; epochs never get there
+
+
+class DetectionDataset(Dataset):
+    """Samples of `index`, map-style.
+
+    Args:
+        index: images and labels. With `rect` it is sorted by aspect ratio; `self.index` is the sorted one.
+        imgsz: (height, width) of the network's input, or one number for both.
+        augment: random views (see `training_view`), else letterboxed images as they are.
+        hyp: gains and probabilities of the augmentations (None: the defaults).
+        rect: batches of `batch_size` similar images, each in the smallest rectangle of multiples of `stride` that holds
+            them, `pad` strides added before rounding up. No mosaics then.
+        batch_size: for `rect`.
+        stride: for `rect`: largest stride of the network.
+        pad: for `rect`: YOLOv5 validates with 0.5 and trains with 0.
+        cache: "ram", "disk" or "".
+        seed: of all random choices.
+        pool_bytes: memory for recently decoded images, of each worker.
+        prefix: in front of messages.
+
+    `indices` (n,) are the images of an epoch; assigning others (drawn by weight) takes effect at the next epoch.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        imgsz: int | tuple[int, int],
+        *,
+        augment: bool = False,
+        hyp: Mapping[str, float] | None = None,
+        rect: bool = False,
+        batch_size: int = 16,
+        stride: int = 32,
+        pad: float = 0.0,
+        cache: str = "",
+        seed: int = 0,
+        pool_bytes: int = POOL_BYTES,
+        prefix: str = "",
+    ) -> None:
+        self.imgsz = image_size(imgsz)
+        self.batch_shapes: np.ndarray | None = None  # (batches, 2) (height, width), with `rect`
+        if rect:
+            index = index.select(np.argsort(index.shapes[:, 0] / index.shapes[:, 1], kind="stable"))
+            self.batch_shapes = rectangles(index.shapes, self.imgsz, batch_size, stride, pad)
+        self.index = index
+        self.augment = augment
+        self.hyp = load_hyp(hyp)
+        self.batch_size = batch_size
+        self.seed = seed % 2**32
+        self.indices = np.arange(len(index))
+        self._xyxyn = xywhn2xyxy(index.boxes, w=1, h=1)
+        self._files = ImageFiles(index, self.imgsz, training=augment)
+        self._images: Images = cached(self._files, cache, prefix)
+        self._direct = 0
+        if augment and not isinstance(self._images, RamCache):
+            self._images = Pool(self._images, pool_bytes)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def mosaic(self) -> bool:
+        """Whether samples may be of several images."""
+        return self.augment and self.batch_shapes is None and self.hyp["mosaic"] > 0
+
+    @property
+    def near_images(self) -> int:
+        """How many images a worker has at hand without reading them again (on the safe side, as sizes vary)."""
+        if isinstance(self._images, Pool):
+            total = int(self._files.stored.prod(1).sum()) * 3
+            if total > self._images.max_bytes:
+                return max(int(0.9 * self._images.max_bytes / total * len(self)), 1)
+        return len(self)
+
+    def epoch_indices(self) -> np.ndarray:
+        """The images of the next epoch."""
+        return np.asarray(self.indices)
+
+    def __getitem__(self, item: int | Ticket) -> Sample:
+        """The sample that a ticket orders, or that of image number `item`, with partners from the whole data set."""
+        return self.sample(item if isinstance(item, Ticket) else self._ticket(range(len(self))[item]))
+
+    def batch(self, tickets: Sequence[Ticket], quads: bool = False) -> Batch:
+        """The batch that `tickets` order; pixels are written once, where the batch lies."""
+        images = allocate_images(len(tickets), self._size(tickets[0].image))
+        batch = assemble(images, [self.sample(t, out) for t, out in zip(tickets, images.numpy(), strict=True)])
+        return quad(batch, self._rng(tickets[0].key)) if quads else batch
+
+    def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
+        """The sample that `ticket` orders, its pixels in `out` (3, height, width) if given."""
+        i = ticket.image
+        size = self._size(i)
+        if out is None:
+            out = np.empty((3, *size), np.uint8)
+        placement = None
+        if self.augment:
+            if isinstance(self._images, Pool):
+                self._images.refresh(i)
+            rng = self._rng(ticket.key)
+            image, instances = training_view(i, ticket.partners, self.picture, size, self.hyp, rng, self.mosaic)
+        else:
+            image, instances, placement = self._letterboxed(i, size)
+        cv2.split(image, [out[2], out[1], out[0]])  # BGR, pixel by pixel → RGB, plane by plane
+        return Sample(out, instances, self.index.path(i), placement)
+
+    def picture(self, i: int) -> Picture:
+        """Image i as it is stored, and its objects."""
+        height, width = self._files.fitted[i].tolist()
+        return Picture(self._images.read(i), (height, width), self._instances(i, (height, width)))
+
+    def _letterboxed(self, i: int, size: tuple[int, int]) -> tuple[np.ndarray, Instances, Placement]:
+        """YOLOv5's validation sample: resized to fit `imgsz`, then padded to `size`, never enlarged for that."""
+        stored = self._images.read(i)
+        image, ratio, pad = letterbox(stored, size, auto=False, scaleup=False)
+        height, width = (int(side) for side in self.index.shapes[i])
+        scale = stored.shape[0] / height * ratio[1], stored.shape[1] / width * ratio[0]
+        inner = stored.shape[0] * ratio[1], stored.shape[1] * ratio[0]
+        instances = self._instances(i, inner)
+        shift = np.array((*pad, *pad), np.float32)
+        polygons = instances.polygons and [points + shift[:2] for points in instances.polygons]
+        instances = Instances(instances.classes, instances.boxes + shift, polygons)
+        return image, instances, Placement((height, width), (scale, pad))
+
+    def _instances(self, i: int, size: tuple[float, float]) -> Instances:
+        rows = self.index.label_slice(i)
+        polygons = None
+        if self.index.polygons is not None:
+            polygons = [self.index.polygon(j) for j in range(rows.start, rows.stop)]
+        return Instances.from_normalized(self.index.classes[rows], self._xyxyn[rows], polygons, size)
+
+    def _size(self, i: int) -> tuple[int, int]:
+        """(height, width) of image i's sample."""
+        if self.batch_shapes is None:
+            return self.imgsz
+        height, width = self.batch_shapes[i // self.batch_size].tolist()
+        return height, width
+
+    def _rng(self, key: tuple[int, ...]) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *key))
+
+    def _ticket(self, i: int) -> Ticket:
+        worker = get_worker_info()
+        key = (_DIRECT, worker.seed if worker else 0, self._direct)
+        self._direct += 1
+        if not self.mosaic:
+            return Ticket(i, key)
+        drawn = self._rng((*key, 1)).integers(0, len(self.indices), PARTNERS)
+        return Ticket(i, key, tuple(self.indices[drawn].tolist()))
+
+
+def rectangles(
+    shapes: np.ndarray, imgsz: tuple[int, int], batch_size: int, stride: int, pad: float = 0.0
+) -> np.ndarray:
+    """(batches, 2) int: the smallest (height, width), multiples of `stride`, that hold each `batch_size` images.
+
+    `shapes` (n, 2) are (height, width) of the originals, in the order of the batches; the images are scaled to fit
+    `imgsz`. `pad` strides are added before rounding up. The figures are YOLOv5's, which knows square `imgsz` only.
+    """
+    aspect = shapes[:, 0] / shapes[:, 1]
+    square = imgsz[0] / imgsz[1]
+    # each image's share of the full input's sides; the longer one (by the input's aspect) is 1
+    shares = np.stack((np.minimum(aspect / square, 1.0), np.minimum(square / aspect, 1.0)), 1)
+    largest = np.maximum.reduceat(shares, np.arange(0, len(shapes), batch_size))
+    return np.ceil(largest * imgsz / stride + pad).astype(np.int64) * stride

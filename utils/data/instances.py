@@ -1,0 +1,113 @@
+"""The objects of one image, and the one way they move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.data.augment.geometry import project, project_boxes
+from utils.data.polygons import clip_polygon, polygon_boxes
+
+MIN_SIDE = 2.0  # pixels
+MAX_ASPECT = 100.0
+MIN_AREA_KEPT = 0.1  # of what the object had before; its upright box grows by rotation, so this is lenient
+MIN_AREA_KEPT_POLYGONS = 0.01
+
+
+@dataclass(eq=False)
+class Instances:
+    """n objects. With polygons the boxes are theirs, tight; both go through the same matrix.
+
+    Methods return new objects; arrays may be shared with the old one and are not to be written to.
+    """
+
+    classes: np.ndarray  # (n,) float32
+    boxes: np.ndarray  # (n, 4) float32 xyxy pixels
+    polygons: list[np.ndarray] | None = None  # n × (k, 2) float32 pixels
+
+    @classmethod
+    def from_normalized(
+        cls,
+        classes: np.ndarray,
+        xyxyn: np.ndarray,
+        polygons: Sequence[np.ndarray] | None,
+        size: tuple[float, float],
+    ) -> Instances:
+        """From boxes (n, 4) and polygons n × (k, 2), both 0..1, in an image of `size` (height, width)."""
+        height, width = size
+        boxes = xyxyn * np.array((width, height, width, height), np.float32)
+        if polygons is None:
+            return cls(classes, boxes)
+        scale = np.array((width, height), np.float32)
+        return cls(classes, boxes, [points * scale for points in polygons])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Instances]) -> Instances:
+        """All objects of `parts` (at least one); polygons if the first has them."""
+        classes = np.concatenate([part.classes for part in parts])
+        boxes = np.concatenate([part.boxes for part in parts])
+        if parts[0].polygons is None:
+            return cls(classes, boxes)
+        return cls(classes, boxes, [points for part in parts for points in part.polygons or ()])
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def select(self, keep: np.ndarray) -> Instances:
+        """The objects `keep`: a mask (n,) or indices."""
+        polygons = None
+        if self.polygons is not None:
+            indices = np.flatnonzero(keep) if keep.dtype == bool else keep
+            polygons = [self.polygons[i] for i in indices]
+        return Instances(self.classes[keep], self.boxes[keep], polygons)
+
+    def warp(self, matrix: np.ndarray) -> Instances:
+        """Everything through `matrix` (3, 3) on columns (x, y, 1). A box alone becomes the upright box around it."""
+        if self.polygons is None:
+            return Instances(self.classes, project_boxes(self.boxes, matrix).astype(np.float32))
+        if not self.polygons:
+            return self
+        moved = project(np.concatenate(self.polygons), matrix).astype(np.float32)
+        ends = np.cumsum([len(points) for points in self.polygons[:-1]])
+        polygons = np.split(moved, ends)
+        return Instances(self.classes, polygon_boxes(polygons), polygons)
+
+    def clip(self, size: tuple[float, float]) -> Instances:
+        """What lies inside an image of `size` (height, width); objects outside keep a box without area."""
+        height, width = size
+        limits = np.array((width, height, width, height), np.float32)
+        boxes = np.clip(self.boxes, 0, limits)
+        if self.polygons is None:
+            return Instances(self.classes, boxes)
+        polygons = list(self.polygons)
+        for i in np.flatnonzero((boxes != self.boxes).any(1)):
+            polygons[i] = clip_polygon(polygons[i], size)
+            boxes[i] = polygon_boxes(polygons[i : i + 1])[0]
+        return Instances(self.classes, boxes, polygons)
+
+    def visible(self, before: Instances, scale: float = 1.0) -> np.ndarray:
+        """Mask (n,) of the objects still worth learning, compared with what they were `before` a zoom by `scale`.
+
+        Wider and higher than 2 pixels, not thinner than 1:100, and with more than a tenth of the area they would have
+        if nothing had cut them (a hundredth for polygons, whose boxes are tight).
+        """
+        width, height = (self.boxes[:, 2:] - self.boxes[:, :2]).T
+        width_before, height_before = (before.boxes[:, 2:] - before.boxes[:, :2]).T * scale
+        kept = MIN_AREA_KEPT if self.polygons is None else MIN_AREA_KEPT_POLYGONS
+        eps = 1e-16
+        aspect = np.maximum(width / (height + eps), height / (width + eps))
+        return (
+            (width > MIN_SIDE)
+            & (height > MIN_SIDE)
+            & (width * height / (width_before * height_before + eps) > kept)
+            & (aspect < MAX_ASPECT)
+        )
+
+    def to_xywhn(self, size: tuple[float, float]) -> np.ndarray:
+        """Boxes (n, 4) float32 xywh, normalised by an image of `size` (height, width)."""
+        height, width = size
+        low, high = self.boxes[:, :2], self.boxes[:, 2:]
+        scale = np.array((width, height, width, height), np.float32)
+        return np.concatenate(((low + high) / 2, high - low), 1) / scale

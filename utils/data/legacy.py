@@ -1,0 +1,108 @@
+"""YOLOv5's names for the loader and the data set, with its positional arguments, for users' scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.data.batch import Placement, collate
+from utils.data.dataset import DetectionDataset
+from utils.data.index import build_index
+from utils.data.loader import Loader, create_loader
+
+Item = tuple[torch.Tensor, torch.Tensor, str, "Placement | None"]
+
+
+class LoadImagesAndLabels(DetectionDataset):
+    """`DetectionDataset` over folders and lists, whose items are ``image, labels, path, shapes``.
+
+    ``image`` (3, h, w) uint8 RGB; ``labels`` (n, 6) float32: 0 (`collate_fn` puts the image's number there), class,
+    xywhn.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | Sequence[str | Path],
+        img_size: int | tuple[int, int] = 640,
+        batch_size: int = 16,
+        augment: bool = False,
+        hyp: Mapping[str, float] | None = None,
+        rect: bool = False,
+        image_weights: bool = False,
+        cache_images: bool | str = False,
+        single_cls: bool = False,
+        stride: int = 32,
+        pad: float = 0.0,
+        min_items: int = 0,
+        prefix: str = "",
+    ) -> None:
+        paths = [path] if isinstance(path, (str, Path)) else path
+        index = build_index(paths, None, single_cls=single_cls, prefix=prefix)
+        if min_items:
+            index = index.select(np.diff(index.offsets) >= min_items)
+        cache = "ram" if cache_images is True else cache_images or ""
+        super().__init__(
+            index, img_size, augment=augment, hyp=hyp, rect=rect and not image_weights, batch_size=batch_size,
+            stride=stride, pad=pad, cache=cache, prefix=prefix,
+        )  # fmt: skip
+
+    @property
+    def img_files(self) -> list[str]:
+        """Paths of the images; also ``im_files``."""
+        return self.index.paths
+
+    im_files = img_files
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """(n, 2) width, height of the originals."""
+        return self.index.shapes[:, ::-1]
+
+    @property
+    def labels(self) -> list[np.ndarray]:
+        """Per image (n, 5): class, xywhn."""
+        rows = np.concatenate((self.index.classes[:, None], self.index.boxes), 1)
+        return np.split(rows, self.index.offsets[1:-1])
+
+    def __getitem__(self, item: int) -> Item:  # type: ignore[override]
+        batch = collate([super().__getitem__(item)])
+        return batch.images[0], batch.targets, batch.paths[0], batch.shapes[0] if batch.shapes else None
+
+    @staticmethod
+    def collate_fn(items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]:
+        """Items into ``images (B, 3, h, w), targets (n, 6), paths, shapes``."""
+        images, labels, paths, shapes = zip(*items, strict=True)
+        for i, rows in enumerate(labels):
+            rows[:, 0] = i
+        return torch.stack(images), torch.cat(labels), paths, shapes
+
+
+def create_dataloader(
+    path: str | Path | Sequence[str | Path],
+    imgsz: int | tuple[int, int],
+    batch_size: int,
+    stride: int,
+    single_cls: bool = False,
+    hyp: Mapping[str, float] | None = None,
+    augment: bool = False,
+    cache: bool | str = False,
+    pad: float = 0.0,
+    rect: bool = False,
+    rank: int = -1,
+    workers: int = 8,
+    image_weights: bool = False,
+    quad: bool = False,
+    prefix: str = "",
+    shuffle: bool = False,
+    seed: int = 0,
+) -> tuple[Loader, DetectionDataset]:
+    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes``."""
+    loader = create_loader(
+        path, imgsz, batch_size, stride=stride, augment=augment, hyp=hyp, rect=rect, pad=pad,
+        cache="ram" if cache is True else cache or "", workers=workers, rank=rank, image_weights=image_weights,
+        quad=quad, shuffle=shuffle, seed=seed, single_cls=single_cls, prefix=prefix,
+    )  # fmt: skip
+    return loader, loader.dataset

@@ -1,0 +1,165 @@
+"""The loader: batches of a data set, made by worker processes that stay alive between epochs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from utils.data.batch import Batch
+from utils.data.dataset import DetectionDataset
+from utils.data.index import ImageIndex, build_index
+from utils.data.sampling import BatchPlan, Ticket
+from utils.distributed import world_size
+from utils.errors import UserError
+
+
+class _Failure(NamedTuple):
+    """A user's mistake on its way from a worker to the main process, where it is raised without a traceback."""
+
+    message: str
+
+
+class _Batches(Dataset):
+    """What a worker runs: a list of tickets in, a batch out."""
+
+    def __init__(self, dataset: DetectionDataset, quads: bool) -> None:
+        self.dataset = dataset
+        self.quads = quads
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, tickets: list[Ticket]) -> Batch | _Failure:
+        try:
+            return self.dataset.batch(tickets, self.quads)
+        except UserError as error:
+            return _Failure(str(error))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # there are as many workers as cores already
+
+
+class Loader:
+    """Iterates over the batches of one epoch after another.
+
+    Each ``iter()`` is the next epoch; `set_epoch` chooses it. The batches of an epoch depend on the seed, the epoch and
+    the number of workers only. Raises `UserError` with the file's name where an image cannot be read.
+    """
+
+    def __init__(self, dataset: DetectionDataset, plan: BatchPlan, workers: int, quads: bool = False) -> None:
+        self.dataset = dataset
+        self.plan = plan
+        self.num_workers = workers
+        self.epoch = 0
+        self._batches = DataLoader(
+            _Batches(dataset, quads),
+            batch_size=None,  # the plan's lists of tickets are batches already
+            sampler=plan,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(plan.seed),  # leaves the global generator alone
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch (of this process)."""
+        return self.plan.batch_size
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next ``iter()`` gives."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.plan.epoch = self.epoch
+        self.epoch += 1
+        for batch in self._batches:
+            if isinstance(batch, _Failure):
+                raise UserError(batch.message)
+            yield batch
+
+
+def create_loader(
+    paths_or_index: str | Path | Sequence[str | Path] | ImageIndex,
+    imgsz: int | tuple[int, int],
+    batch_size: int,
+    *,
+    stride: int = 32,
+    augment: bool = False,
+    hyp: Mapping[str, float] | None = None,
+    rect: bool = False,
+    pad: float = 0.0,
+    cache: str = "",
+    workers: int = 8,
+    rank: int = -1,
+    image_weights: bool = False,
+    quad: bool = False,
+    shuffle: bool = False,
+    seed: int = 0,
+    single_cls: bool = False,
+    nc: int | None = None,
+    polygons: bool = False,
+    prefix: str = "",
+    drop_last: bool = False,
+) -> Loader:
+    """A loader over an index, or over folders and lists of images that are indexed first.
+
+    Args:
+        batch_size: images a batch of this process; with `quad` a quarter as many of twice the side come out.
+        workers: at most; there are never more than cores (of this process's share) or batches. 0: in this process.
+        rank: of this process in distributed training (-1: alone); each gets its share of the batches.
+        image_weights: assign ``loader.dataset.indices`` before an epoch; the order is drawn, so it is not shuffled.
+        shuffle: a new order each epoch; not with `rect`.
+
+    The other arguments are those of `DetectionDataset` and `build_index`.
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+    if isinstance(paths_or_index, ImageIndex):
+        index = paths_or_index.as_single_class() if single_cls else paths_or_index
+    else:
+        paths = [paths_or_index] if isinstance(paths_or_index, (str, Path)) else paths_or_index
+        index = build_index(paths, nc, polygons=polygons, single_cls=single_cls, prefix=prefix)
+    dataset = DetectionDataset(
+        index, imgsz, augment=augment, hyp=hyp, rect=rect, batch_size=batch_size, stride=stride, pad=pad, cache=cache,
+        seed=seed, prefix=prefix,
+    )  # fmt: skip
+    world = world_size() if rank >= 0 else 1
+    batches = -(-len(index) // (batch_size * world))
+    workers = max(0, min(workers, _cores() // world or 1, batches))
+    plan = BatchPlan(
+        dataset.epoch_indices,
+        batch_size,
+        shuffle=shuffle and not rect and not image_weights,
+        seed=seed,
+        rank=max(rank, 0),
+        world=world,
+        drop_last=drop_last and len(index) >= batch_size * world,
+        partners=dataset.near_images if dataset.mosaic else None,
+        streams=workers,
+    )
+    return Loader(dataset, plan, workers, quads=quad)
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return multiprocessing.cpu_count()

@@ -1,0 +1,44 @@
+"""Polygons of one image as a list of (k, 2) point arrays: their boxes, and clipping to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def polygon_boxes(polygons: Sequence[np.ndarray]) -> np.ndarray:
+    """Tight boxes (n, 4) float32 xyxy; a polygon without points has the box 0, 0, 0, 0."""
+    boxes = np.zeros((len(polygons), 4), np.float32)
+    for box, points in zip(boxes, polygons, strict=True):
+        if len(points):
+            box[:2], box[2:] = points.min(0), points.max(0)
+    return boxes
+
+
+def clip_polygon(points: np.ndarray, size: tuple[float, float]) -> np.ndarray:
+    """The part of a closed polygon (k, 2) inside an image of `size` (height, width); maybe no points at all.
+
+    Cuts along the four edges in turn (Sutherland and Hodgman, 1974). Where a concave outline falls into pieces these
+    stay joined by a line along the edge, which has no area.
+    """
+    for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, size[1], -1), (1, size[0], -1)):
+        if not len(points):
+            break
+        points = _cut(points, axis, limit, sign)
+    return points
+
+
+def _cut(points: np.ndarray, axis: int, limit: float, sign: int) -> np.ndarray:
+    """The part where ``sign * (points[:, axis] - limit)`` is not negative."""
+    inside = sign * (points[:, axis] - limit)
+    if (inside >= 0).all():
+        return points
+    after, following = np.roll(inside, -1), np.roll(points, -1, 0)
+    crosses = (inside >= 0) != (after >= 0)
+    share = np.divide(inside, inside - after, out=np.zeros_like(inside), where=crosses)[:, None]
+    cuts = points + share * (following - points)
+    cuts[:, axis] = limit
+    # each vertex that is inside, and behind it the point where its edge crosses
+    both = np.stack((points, cuts), 1).reshape(-1, 2)
+    return both[np.stack((inside >= 0, crosses), 1).ravel()].astype(points.dtype)
