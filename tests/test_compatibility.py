@@ -9,8 +9,8 @@ import pytest
 NAMES = {
     "utils.general": (
         "LOGGER Profile check_dataset check_file check_img_size check_imshow check_requirements check_yaml colorstr "
-        "cv2 increment_path init_seeds make_divisible non_max_suppression one_cycle print_args scale_boxes scale_segments "
-        "strip_optimizer xywh2xyxy xywhn2xyxy xyxy2xywh xyxy2xywhn xyn2xy"
+        "cv2 increment_path init_seeds make_divisible non_max_suppression one_cycle print_args scale_boxes "
+        "scale_segments strip_optimizer xywh2xyxy xywhn2xyxy xyxy2xywh xyxy2xywhn xyn2xy"
     ),
     "utils.torch_utils": (
         "EarlyStopping ModelEMA de_parallel fuse_conv_and_bn initialize_weights intersect_dicts model_info "

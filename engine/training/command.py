@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.task import DetectionTask
 from engine.training.events import Events
+from engine.training.image_weights import ImageWeights
 from engine.training.loggers import attach_loggers
 from engine.training.resume import resume_options
 from engine.training.session import Session
@@ -51,6 +52,8 @@ def train_session(session: Session) -> ValidationResult | None:
         save_yaml(session.save_dir / "hyp.yaml", session.hyp)
         save_yaml(session.save_dir / "opt.yaml", session.options)
         attach_loggers(events, session)
+    if session.options["image_weights"]:
+        events.subscribe(ImageWeights())
     result = Trainer(session, events).fit()
     if not is_main_process():
         return None

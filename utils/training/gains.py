@@ -1,10 +1,8 @@
-"""Loss gains scaled to the network and the data; class weights from label counts."""
+"""Loss gains scaled to the network and the data."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 
 def scale_gains(hyp: dict[str, Any], nl: int, nc: int, imgsz: tuple[int, int]) -> dict[str, Any]:
@@ -20,11 +18,3 @@ def scale_gains(hyp: dict[str, Any], nl: int, nc: int, imgsz: tuple[int, int]) -
         "cls": hyp["cls"] * nc / 80 * levels,
         "obj": hyp["obj"] * area * levels,
     }
-
-
-def class_weights(classes: np.ndarray, nc: int) -> np.ndarray:
-    """Inverse label frequencies (nc,), summing to 1; a class without labels counts as having one."""
-    counts = np.bincount(classes.astype(np.int64), minlength=nc).astype(np.float64)
-    counts[counts == 0] = 1
-    weights = 1 / counts
-    return weights / weights.sum()

@@ -1,11 +1,10 @@
-"""Gains and class weights by hand."""
+"""Gains by hand."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from utils.training.gains import class_weights, scale_gains
+from utils.training.gains import scale_gains
 
 HYP = {"box": 0.05, "cls": 0.5, "obj": 1.0, "lr0": 0.01}
 
@@ -20,9 +19,3 @@ def test_gains_follow_levels_classes_and_area() -> None:
     assert scaled["cls"] == pytest.approx(0.5 * 0.1 * 0.75)
     assert scaled["obj"] == pytest.approx(1.0 * 0.5 * 0.75)
     assert HYP["box"] == 0.05
-
-
-def test_class_weights_are_inverse_frequencies() -> None:
-    weights = class_weights(np.array([0, 0, 0, 1, 3], dtype=np.float32), nc=4)
-    raw = np.array([1 / 3, 1, 1, 1])
-    np.testing.assert_allclose(weights, raw / raw.sum())
