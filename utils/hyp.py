@@ -40,6 +40,7 @@ RANGES: dict[str, Range] = {
     "lrf": Range(0.01),
     "momentum": Range(0.937, high=1.0),
     "weight_decay": Range(0.0005),
+    "nbs": Range(64, low=1.0),
     "warmup_epochs": Range(3.0),
     "warmup_momentum": Range(0.8, high=1.0),
     "warmup_bias_lr": Range(0.1),

@@ -32,7 +32,7 @@ from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
 from utils.training.gains import scale_gains
 from utils.training.optimizer import smart_optimizer
-from utils.training.schedule import NOMINAL_BATCH, Schedule, accumulation, linear, one_cycle
+from utils.training.schedule import Schedule, accumulation, linear, one_cycle
 
 
 def build_session(
@@ -41,7 +41,8 @@ def build_session(
     """All parts of a training as `options` (the flags of `train.py`) ask for; `checkpoint` is the one to resume."""
     device = training_device(options)
     init_seeds(options["seed"] + 1 + max(rank(), 0), deterministic=False)
-    hyp = {**load_hyp(options["hyp"]), "label_smoothing": options["label_smoothing"]}
+    hyp = load_hyp(options["hyp"])
+    hyp["label_smoothing"] = options["label_smoothing"] or hyp["label_smoothing"]
     with main_process_first():
         spec = load_dataset(options["data"])
     names = {0: "item"} if options["single_cls"] and spec.nc != 1 else spec.names
@@ -61,7 +62,7 @@ def build_session(
     gains = scale_gains(hyp, net.model[-1].nl, len(names), imgsz)  # type: ignore[index, union-attr, arg-type]
     if is_main_process() and checkpoint is None:
         rehearse(net, task, gains, device)
-    accumulate = accumulation(options["batch_size"])
+    accumulate = accumulation(options["batch_size"], hyp["nbs"])
     session = Session(
         task=task,
         options=options,
@@ -79,7 +80,7 @@ def build_session(
             options["optimizer"],
             lr=hyp["lr0"],
             momentum=hyp["momentum"],
-            decay=hyp["weight_decay"] * options["batch_size"] * accumulate / NOMINAL_BATCH,
+            decay=hyp["weight_decay"] * options["batch_size"] * accumulate / hyp["nbs"],
         ),
         scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype == torch.float16),
         schedule=build_schedule(options, hyp, accumulate, len(train_loader)),

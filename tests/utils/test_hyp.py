@@ -38,8 +38,8 @@ def test_every_shipped_file_loads_by_its_bare_name():
 
 
 def test_missing_keys_take_the_defaults_of_scratch_low():
-    assert load_hyp(None) == {**LOW, "label_smoothing": 0.0}
-    assert load_hyp({"lr0": 0.02}) == {**LOW, "label_smoothing": 0.0, "lr0": 0.02}
+    assert load_hyp(None) == {**LOW, "label_smoothing": 0.0, "nbs": 64}
+    assert load_hyp({"lr0": 0.02}) == {**LOW, "label_smoothing": 0.0, "nbs": 64, "lr0": 0.02}
 
 
 def test_an_optional_key_is_kept_only_when_given():

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch.optim import Optimizer
 
-NOMINAL_BATCH = 64  # gradients are accumulated until about so many images have been seen
-
 
 def linear(start: float = 1.0, end: float = 0.01, steps: int = 100) -> Callable[[float], float]:
     """A straight line from `start` at 0 to `end` at `steps`."""
@@ -22,9 +20,9 @@ def one_cycle(y1: float = 0.0, y2: float = 1.0, steps: int = 100) -> Callable[[f
     return lambda x: y1 + (y2 - y1) * (1 - math.cos(x * math.pi / steps)) / 2
 
 
-def accumulation(batch_size: int) -> int:
-    """How many batches make up the nominal batch of 64."""
-    return max(round(NOMINAL_BATCH / batch_size), 1)
+def accumulation(batch_size: int, nominal: float = 64) -> int:
+    """How many batches make up the nominal batch: gradients are accumulated until about so many images were seen."""
+    return max(round(nominal / batch_size), 1)
 
 
 @dataclass
