@@ -49,9 +49,14 @@ class PredictOptions:
 
 @dataclass
 class Summary:
-    """What a run did. `detections` counts by class; `unreadable` names what could not be read, or not in full."""
+    """What a run did.
+
+    `sources` files or streams were named, `images` and `frames` (images included) read. `detections` counts by class;
+    `unreadable` names what could not be read, or not in full.
+    """
 
     save_dir: Path | None = None
+    sources: int = 0
     images: int = 0
     frames: int = 0
     detections: Counter[int] = field(default_factory=Counter)
@@ -83,7 +88,7 @@ def predict(
     _protect_inputs(source, output)
     if backend.device.type != "cpu":
         backend.warmup(imgsz=(1 if source.live else options.batch_size, 3, *options.imgsz))
-    summary = Summary(output.save_dir)
+    summary = Summary(output.save_dir, sources=len(source))
     runner = _Runner(backend, task, options, output.save_dir)
     log = _Log(backend.names, source.live)
     start = time.perf_counter()
@@ -233,4 +238,4 @@ def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]
     if summary.unreadable:
         count = len(summary.unreadable)
         listed = ", ".join(item.path for item in summary.unreadable[:5]) + (", …" if count > 5 else "")
-        LOGGER.error(f"{count} of the sources could not be read, or not in full: {listed}")
+        LOGGER.error(f"{count} of {summary.sources} sources could not be read, or not in full: {listed}")

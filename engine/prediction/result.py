@@ -42,8 +42,13 @@ class Result:
 
 def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
     """``'4 persons, 1 bus'``, or ``'(no detections)'``."""
-    parts = [f"{n} {class_name(names, c)}{'s' if n > 1 else ''}" for c, n in sorted(counts.items())]
+    parts = [f"{n} {_plural(class_name(names, c), n)}" for c, n in sorted(counts.items())]
     return ", ".join(parts) or "(no detections)"
+
+
+def _plural(name: str, count: int) -> str:
+    """English style, for what may be English."""
+    return f"{name}s" if count > 1 and name.isascii() else name
 
 
 def class_name(names: Mapping[int, str], index: int) -> str:

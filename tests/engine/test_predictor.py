@@ -182,7 +182,7 @@ def test_broken_files_do_not_stop_it(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [Path(u.path).name for u in summary.unreadable] == ["b.jpg"]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == ["a.jpg", "c.jpg"]
     captured = capsys.readouterr()
-    assert "1 of the sources could not be read, or not in full" in captured.err
+    assert "1 of 3 sources could not be read, or not in full" in captured.err
     assert "2 images in" in captured.out
     assert '2 red, "bright"s' in captured.out
 
