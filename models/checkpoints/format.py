@@ -87,7 +87,7 @@ def _ours(content: dict[str, Any], source: str) -> Checkpoint:
         if not isinstance(content.get(name), kinds):
             raise UserError(f"{source} is damaged: '{name}' is missing or a {type(content.get(name)).__name__}")
     for name in ("state_dict", "ema"):
-        for key, value in (content[name] or {}).items():
+        for key, value in (content.get(name) or {}).items():
             if not isinstance(key, str) or not isinstance(value, torch.Tensor):
                 raise UserError(f"{source} is damaged: '{name}' holds something other than tensors ({key!r})")
     if not all(isinstance(key, int) and isinstance(value, str) for key, value in content["names"].items()):
