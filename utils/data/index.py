@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.data.image_files import list_images
-from utils.data.index_cache import cache_path, fingerprint, load_arrays, save_arrays
+from utils.data.indexing.cache import cache_path, fingerprint, load_arrays, save_arrays
+from utils.data.indexing.image_files import list_images
+from utils.data.indexing.scan import ScanReport, scan
 from utils.data.labels import label_path, parse_labels
-from utils.data.scan import ScanReport, scan
 from utils.errors import UserError
 
 

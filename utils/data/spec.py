@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.data.image_files import is_pattern, read_list
+from utils.data.indexing.image_files import is_pattern, read_list
 from utils.data.recipe import Recipe, fetch, read_recipe
 from utils.errors import UserError
 from utils.files import ROOT, find_file

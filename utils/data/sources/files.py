@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.data.image_files import IMG_FORMATS, is_pattern, read_list
+from utils.data.indexing.image_files import IMG_FORMATS, is_pattern, read_list
 from utils.data.sources.formats import VID_FORMATS, is_media, is_video
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.images import UnreadableImage, read_image

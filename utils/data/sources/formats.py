@@ -1,11 +1,11 @@
-"""Which names are videos, which texts are addresses. (Which are pictures: `utils.data.image_files`.)"""
+"""Which names are videos, which texts are addresses. (Which are pictures: `utils.data.indexing.image_files`.)"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from utils.data.image_files import IMG_FORMATS
+from utils.data.indexing.image_files import IMG_FORMATS
 
 VID_FORMATS = ("asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.data.index_cache import cache_path, fingerprint, load_arrays, save_arrays
+from utils.data.indexing.cache import cache_path, fingerprint, load_arrays, save_arrays
 
 
 def test_key_depends_on_names_content_and_options(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.image_files import BrokenImageError, read_image_size
+from utils.data.indexing.image_files import BrokenImageError, read_image_size
 from utils.data.labels import LabelNotes, LabelTable, parse_labels
 from utils.errors import UserError
 from utils.logging import LOGGER

@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.image_files import BrokenImageError, is_image, is_pattern, list_images, read_image_size, read_list
+from utils.data.indexing.image_files import (
+    BrokenImageError,
+    is_image,
+    is_pattern,
+    list_images,
+    read_image_size,
+    read_list,
+)
 from utils.errors import UserError
 
 
