@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,8 +150,8 @@ def _merge(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         return
-    for entry in os.scandir(source):
+    for entry in list(source.iterdir()):
         aim = target / entry.name
-        if entry.is_dir(follow_symlinks=False) or not aim.exists():
-            _merge(Path(entry.path), aim)
+        if entry.is_dir() or not aim.exists():
+            _merge(entry, aim)
     shutil.rmtree(source)
