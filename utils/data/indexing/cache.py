@@ -65,6 +65,6 @@ def save_arrays(path: Path, key: bytes, arrays: dict[str, np.ndarray]) -> None:
     """Keep `arrays` in `path`; where that cannot be written, say so and go on."""
     try:
         with atomic_write(path) as file:
-            np.savez(file, key=np.frombuffer(key, np.uint8), **arrays)
+            np.savez(file, key=np.frombuffer(key, np.uint8), **arrays)  # type: ignore[arg-type]
     except OSError as error:
         LOGGER.info(f"labels are read anew each time: {path} cannot be written ({error.strerror})")
