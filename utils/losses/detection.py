@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +13,11 @@ from utils.losses.gather import gather
 from utils.ops.iou import bbox_iou
 
 
-@dataclass(frozen=True)
-class LevelMatch:
+class LevelMatch(NamedTuple):
     """One level's predictions beside the objects they answer for.
 
     Attributes:
-        assignment: the R candidate pairs.
+        assignment: R pairs of a prediction and an object.
         rows: (R, no) float32 raw predictions of the pairs: xywh, objectness, classes, and what the head puts behind;
             0 in padding.
         objectness: (B·na·ny·nx,) float32 logits of all predictions.
@@ -85,6 +83,8 @@ class DetectionLoss:
         for prediction, anchors in zip(predictions, self.head.anchors.float(), strict=True):
             grid = prediction.shape[2], prediction.shape[3]
             assignment = assign_level(targets, anchors, grid, self.hyp["anchor_t"])
+            if _values_are_at_hand(targets):
+                assignment = assignment.compact()
             objectness, rows = gather(prediction, assignment.cell, assignment.valid)
             matches.append(LevelMatch(assignment, rows, objectness))
         return matches
@@ -92,41 +92,46 @@ class DetectionLoss:
     def terms(self, matches: Sequence[LevelMatch]) -> LossTerms:
         """The three parts of the loss before their gains. With `autobalance` this moves the levels' weights."""
         box, obj, cls = [], [], []
-        for level, match in enumerate(matches):
-            iou = self._iou(match)
-            box.append(((1 - iou) * match.assignment.weight).sum())
-            cls.append(self._classes(match))
-            level_obj = self._objectness(match, iou.detach().clamp(0))
+        for level, (assignment, rows, objectness) in enumerate(matches):
+            parts = rows.split((4, 1, self.head.nc, rows.shape[1] - 5 - self.head.nc), 1)
+            iou = _iou(parts[0], assignment)
+            box.append(((1 - iou) * assignment.weight).sum())
+            level_obj = self._objectness(objectness, parts[1][:, 0], iou.detach().clamp(0), assignment.owner)
             obj.append(level_obj * self.balance[level])
+            cls.append(self._classes(parts[2], assignment))
             if self.autobalance:
                 self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / level_obj.detach()
         if self.autobalance:
             self.balance = [weight / self.balance[self._reference_level] for weight in self.balance]
         return LossTerms(*(torch.stack(term).sum() for term in (box, obj, cls)))
 
-    def _iou(self, match: LevelMatch) -> torch.Tensor:
-        """(R,) complete IoU of predicted and true boxes, in grid units."""
-        scaled = match.rows[:, :4].sigmoid() * 2
-        predicted = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * match.assignment.anchors), 1)
-        return bbox_iou(predicted, match.assignment.xywh, CIoU=True).squeeze(1)
-
-    def _objectness(self, match: LevelMatch, quality: torch.Tensor) -> torch.Tensor:
-        """Mean over all predictions: a prediction that owns an object should say how well it fits (R,), others 0.
+    def _objectness(
+        self, everywhere: torch.Tensor, logits: torch.Tensor, quality: torch.Tensor, owner: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean over all predictions: one that owns an object should say how well its box fits it, all others 0.
 
         Written as "all of them say 0", corrected at the few that own an object: no dense target is made.
         """
-        logits = match.rows[:, 4]
         correction = self.objectness_loss(logits, quality) - self.objectness_loss(logits, 0)
-        total = self.objectness_loss(match.objectness, 0).sum() + (correction * match.assignment.owner).sum()
-        return total / match.objectness.numel()
+        return (self.objectness_loss(everywhere, 0).sum() + (correction * owner).sum()) / everywhere.numel()
 
-    def _classes(self, match: LevelMatch) -> torch.Tensor:
+    def _classes(self, logits: torch.Tensor, assignment: LevelAssignment) -> torch.Tensor:
         """Mean over valid pairs and classes, 0 for one class: likewise "none of them", corrected at the true class."""
-        nc = self.head.nc
-        if nc == 1:
-            return match.rows.new_zeros(())
-        logits = match.rows[:, 5 : 5 + nc]
-        true = logits.gather(1, match.assignment.classes[:, None]).squeeze(1)
+        if self.head.nc == 1:
+            return logits.new_zeros(())
+        true = logits.gather(1, assignment.classes[:, None])[:, 0]
         correction = self.class_loss(true, self.positive) - self.class_loss(true, self.negative)
         total = self.class_loss(logits, self.negative).sum(1) + correction
-        return (total * match.assignment.weight).sum() / nc
+        return (total * assignment.weight).sum() / self.head.nc
+
+
+def _iou(raw: torch.Tensor, assignment: LevelAssignment) -> torch.Tensor:
+    """(R,) complete IoU, in grid units, of the boxes that the outputs `raw` (R, 4) mean and the true ones."""
+    scaled = raw.sigmoid() * 2
+    predicted = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * assignment.anchors), 1)
+    return bbox_iou(predicted, assignment.xywh, CIoU=True)[:, 0]
+
+
+def _values_are_at_hand(tensor: torch.Tensor) -> bool:
+    """True where reading a value costs nothing: neither a GPU, nor a fake tensor, nor a graph being compiled."""
+    return type(tensor) is torch.Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()

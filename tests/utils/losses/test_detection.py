@@ -10,9 +10,17 @@ import torch
 
 from benchmarks.baseline import plain_loss
 from benchmarks.loss import HYP, scene
+from utils.losses import detection
 from utils.losses.detection import DetectionLoss
 
 
+@pytest.fixture(params=["compact", "padded"])
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways: as on a CPU, and as on a GPU, where padding stays."""
+    monkeypatch.setattr(detection, "_values_are_at_hand", lambda _: request.param == "compact")
+
+
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("case", ["a", "b", "empty", "smooth", "focal"])
 def test_reference_figures(golden: Path, case: str) -> None:
     file = np.load(golden / f"loss_{case}.npz")
@@ -36,6 +44,7 @@ def _gradients(loss: torch.Tensor, predictions: list[torch.Tensor]) -> tuple[tor
     return torch.autograd.grad(loss.sum(), predictions)
 
 
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("nc", [1, 4])
 @pytest.mark.parametrize("targets", [0, 1, 300])
 def test_the_straightforward_version_agrees(nc: int, targets: int) -> None:
@@ -108,6 +117,19 @@ def test_weights_of_other_numbers_of_levels(levels: int, weights: list[float]) -
 
 
 @pytest.mark.parametrize("targets", [0, 7])
+def test_padding_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, predictions, targets = scene(2, 64, 3, 30)
+    found = {}
+    for compact in (True, False):
+        monkeypatch.setattr(detection, "_values_are_at_hand", lambda _, compact=compact: compact)
+        criterion = DetectionLoss(head, HYP)
+        assert all(bool(m.assignment.valid.all()) == compact for m in criterion.match(predictions, targets))
+        loss, items = criterion(predictions, targets)
+        found[compact] = loss, items, *_gradients(loss, predictions)
+    for lean, padded in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(lean, padded, rtol=1e-5, atol=1e-8)
+
+
 def test_nothing_depends_on_values(targets: int) -> None:
     """Fake tensors have none: the step never waits for a GPU to hand one over."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -121,6 +143,7 @@ def test_nothing_depends_on_values(targets: int) -> None:
         assert predictions[0].grad.shape == predictions[0].shape
 
 
+@pytest.mark.usefixtures("rows")
 def test_training_steps_reduce_the_loss() -> None:
     head, predictions, targets = scene(2, 64, 3, 10)
     criterion = DetectionLoss(head, HYP)
