@@ -52,7 +52,7 @@ class DetectionLoss:
     def __init__(self, model: Any, hyp: Mapping[str, float] | None = None, autobalance: bool = False) -> None:
         model = getattr(model, "module", model)
         self.hyp = hyp if hyp is not None else model.hyp
-        self.head = model if hasattr(model, "anchors") else model.model[-1]
+        self.head = model if hasattr(model, "nl") else model.model[-1]
         gamma = self.hyp["fl_gamma"]
         self.class_loss = BinaryLoss(self.hyp["cls_pw"], gamma)
         self.objectness_loss = BinaryLoss(self.hyp["obj_pw"], gamma)
