@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+from models.activations import make_activation
 from utils.errors import UserError, nearest
 from utils.files import ROOT
 from utils.yamls import line_of, load_yaml
@@ -93,7 +94,7 @@ def _existing(path: Path) -> Path | None:
 def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
     """`content` with its multiples filled in; `UserError` for what no network can be built from."""
 
-    def reject(key: str, what: str) -> None:
+    def reject(key: str, what: str) -> NoReturn:
         where = line_of(source, key) if source else "network description"
         raise UserError(f"{where}: {what}")
 
@@ -114,8 +115,11 @@ def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
     for key in ("backbone", "head"):
         if not isinstance(content[key], list) or not content[key]:
             reject(key, f"{key} must be a list of rows [from, number, module, args]")
-    if not isinstance(content.get("activation", ""), str):
-        reject("activation", f"activation must be a name such as ReLU6, not {content['activation']!r}")
+    if "activation" in content:
+        try:
+            make_activation(str(content["activation"]))
+        except UserError as error:
+            reject("activation", str(error))
     if not isinstance(content.get("inplace", True), bool):
         reject("inplace", f"inplace must be True or False, not {content['inplace']!r}")
     return content

@@ -30,11 +30,16 @@ def scale_img(images: Tensor, ratio: float = 1.0, same_shape: bool = False, gs: 
     if ratio == 1.0:
         return images
     height, width = images.shape[2:]
-    size = int(height * ratio), int(width * ratio)
+    size = scaled_size(height, width, ratio)
     images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
     if not same_shape:  # without padding, sides would no longer be multiples of the stride
         height, width = (math.ceil(side * ratio / gs) * gs for side in (height, width))
     return F.pad(images, [0, width - size[1], 0, height - size[0]], value=_PAD_VALUE)
+
+
+def scaled_size(height: int, width: int, ratio: float) -> tuple[int, int]:
+    """Whole pixels of a `height` × `width` image at `ratio`, padding not counted."""
+    return int(height * ratio), int(width * ratio)
 
 
 def look(images: Tensor, view: View, stride: int) -> Tensor:
@@ -42,9 +47,14 @@ def look(images: Tensor, view: View, stride: int) -> Tensor:
     return scale_img(images.flip(3) if view.flip else images, view.scale, gs=stride)
 
 
-def look_back(decoded: Tensor, view: View, width: int) -> Tensor:
-    """Boxes (B, N, 4 + …) xywh pixels of a view, in pixels of the original images, which are `width` wide."""
-    x, y, w, h = (decoded[..., :4] / view.scale).unbind(-1)
+def look_back(decoded: Tensor, view: View, height: int, width: int) -> Tensor:
+    """Boxes (B, N, 4 + …) xywh pixels of a view, in pixels of the original images of this size.
+
+    They are scaled by what the sides became in whole pixels; YOLOv5 takes the nominal ratio and is up to a pixel off.
+    """
+    seen = scaled_size(height, width, view.scale)
+    down, across = height / seen[0], width / seen[1]
+    x, y, w, h = (decoded[..., :4] * decoded.new_tensor([across, down, across, down])).unbind(-1)
     return torch.cat((torch.stack((width - x if view.flip else x, y, w, h), -1), decoded[..., 4:]), -1)
 
 

@@ -34,28 +34,31 @@ from utils.logging import LOGGER
 from utils.networks import initialize_weights
 from utils.plots.features import FeaturePlotter
 
-Anchors = int | Sequence[Sequence[float]]
+Anchors = int | Sequence[Sequence[float]]  # how many a level, or w, h, w, h, … pixels of each level
 
 
 class Detect(nn.Module):
     """The detection head: one 1×1 convolution a level, and the decoding of what they say.
 
-    `anchors` are w, h, w, h, … a level, or how many a level is to have (placeholders, for auto-anchor to replace); the
-    network that owns the head sets `stride` and divides them by it. A subclass may put channels behind the classes (set
-    `no` before the convolutions are made); they are passed through.
+    Anchors that are only counted are placeholders, for auto-anchor to replace. The network that owns the head calls
+    `set_stride`. A subclass may put `extra` channels behind the classes of each anchor; they are passed through.
     """
 
     anchors: Tensor  # (nl, na, 2) w, h in cells of their level
     stride: Tensor  # (nl) pixels a cell
 
-    def __init__(self, nc: int = 80, anchors: Anchors = (), ch: Sequence[int] = (), inplace: bool = True) -> None:
+    def __init__(
+        self, nc: int = 80, anchors: Anchors = (), ch: Sequence[int] = (), inplace: bool = True, *, extra: int = 0
+    ) -> None:
         super().__init__()
+        if not isinstance(nc, int) or nc < 1:
+            raise UserError(f"the number of classes must be a positive whole number, not {nc!r}")
         if isinstance(anchors, int):
             anchors = [list(range(1, 2 * anchors + 1))] * len(ch)
         if len(anchors) != len(ch):
             raise UserError(f"anchors for {len(anchors)} levels, but the head reads {len(ch)}")
         self.nc = nc
-        self.no = nc + 5  # outputs an anchor
+        self.no = nc + 5 + extra  # outputs an anchor
         self.nl = len(ch)
         self.na = len(anchors[0]) // 2
         self.inplace = inplace
@@ -226,7 +229,8 @@ class DetectionModel(BaseModel):
         self.names = {i: str(i) for i in range(self.nc)}
         self.inplace: bool = self.yaml.get("inplace", True)
         self.model, self.save = parse_model(self.yaml, channels, source)
-        self.head.set_stride(strides_of(self.model, channels))
+        stride = strides_of(self.model, channels)
+        self.head.set_stride(stride)
         self.head.initialize_biases()
         initialize_weights(self)
 
@@ -251,8 +255,8 @@ class DetectionModel(BaseModel):
         return self._forward_augment(x) if augment else super().forward(x, profile, visualize)
 
     def _forward_augment(self, x: Tensor) -> tuple[Tensor, None]:
-        stride, width = int(self.stride.max()), x.shape[3]
-        views = [look_back(self._forward_once(look(x, view, stride))[0], view, width) for view in VIEWS]
+        stride, (height, width) = int(self.stride.max()), x.shape[2:]
+        views = [look_back(self._forward_once(look(x, view, stride))[0], view, height, width) for view in VIEWS]
         return torch.cat(without_tails(views, self.head.nl), 1), None
 
 
@@ -280,7 +284,8 @@ def _overridden(description: dict[str, Any], nc: int | None, anchors: Anchors | 
         description["nc"] = nc
     if anchors is not None:
         LOGGER.info(f"anchors of the network's YAML overridden with anchors={anchors}")
-        description["anchors"] = anchors if isinstance(anchors, int) else [list(level) for level in anchors]
+        counted = isinstance(anchors, (int, float))  # a hyper-parameter file may say 3.0
+        description["anchors"] = round(anchors) if counted else [list(level) for level in anchors]
     return load_cfg(description)
 
 

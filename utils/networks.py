@@ -10,7 +10,7 @@ _IN_PLACE = (nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6, nn.SiLU)
 
 
 def initialize_weights(model: nn.Module) -> None:
-    """Norms get eps 1e-3 and momentum 0.03, activations work in place, as in YOLOv5; weights stay as PyTorch drew them."""
+    """Norms get eps 1e-3 and momentum 0.03, activations work in place (YOLOv5); weights stay as PyTorch drew them."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps, module.momentum = 1e-3, 0.03

@@ -1,0 +1,359 @@
+"""Blocks: arithmetic against independent implementations, and fusion of all that are registered."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import common
+from models.common import (
+    C3,
+    C3SPP,
+    CBAM,
+    SPP,
+    SPPF,
+    BottleneckCSP,
+    Contract,
+    Conv,
+    CrossConv,
+    DWConv,
+    Expand,
+    Focus,
+    GhostConv,
+    MobileNetV2_Block,
+    RepVGGBlock,
+    SEBlock,
+    TransformerBlock,
+    TransformerLayer,
+    conv_bn_relu_maxpool,
+)
+from models.registry import BLOCKS
+from utils.errors import UserError
+from utils.networks import initialize_weights
+
+# Constructor arguments of every registered block that maps one (2, 16, 8, 8) map to another, groups included.
+CASES: dict[str, list[tuple[Any, ...]]] = {
+    "Conv": [
+        (16, 24, 3, 2),
+        (16, 24, 3, 1, None, 4),
+        (16, 16, 3, 1, None, 16, 2),
+        (16, 8, (1, 3), 1, None, 1, 1, "ReLU"),
+    ],
+    "DWConv": [(16, 16, 3), (16, 24, 5, 2)],
+    "DWConvTranspose2d": [(16, 24, 4, 2, 1)],
+    "Focus": [(16, 24, 3), (16, 24, 3, 1, None, 4)],
+    "GhostConv": [(16, 24, 3), (16, 24, 3, 2, 2)],
+    "Bottleneck": [(16, 16), (16, 24, True, 4), (16, 16, False)],
+    "CrossConv": [(16, 16, 3, 1, 1, 1.0, True), (16, 24, 3, 2, 4)],
+    "GhostBottleneck": [(16, 24, 3, 2), (16, 16, 3, 1)],
+    "BottleneckCSP": [(16, 24, 2), (16, 24, 1, False, 4)],
+    "C3": [(16, 24, 2), (16, 24, 1, False, 4)],
+    "C3x": [(16, 24, 2), (16, 24, 1, True, 4)],
+    "C3TR": [(16, 32, 1), (16, 16, 2)],
+    "C3Ghost": [(16, 24, 2)],
+    "C3SPP": [(16, 24), (16, 24, (3, 5))],
+    "SPP": [(16, 24)],
+    "SPPF": [(16, 24), (16, 24, 3)],
+    "MobileNetV2_Block": [(16, 16, 1, 6), (16, 24, 2, 6), (16, 24, 1, 1), (16, 16)],
+    "conv_bn_relu_maxpool": [(16, 24)],
+    "RepVGGBlock": [
+        (16, 16),
+        (16, 24),
+        (16, 16, 3, 2),
+        (16, 16, 3, 1, True),
+        (16, 16, 3, 1, False, True),
+        (16, 16, 3, 1, False, False, 1, 1, 4),
+        (16, 16, 5, 1, False, False, 2, 1, 16),
+        (16, 16, 3, 1, False, False, 2, 2),
+        (16, 16, 1, 1, False, False, 0),
+        (16, 16, 3, 1, False, False, 1, 1, 2, "reflect"),
+        (16, 24, 3, 1, False, False, 1, 1, 1, "zeros", True),
+    ],
+    "Contract": [(2,)],
+    "Expand": [(2,)],
+    "nn.Upsample": [(None, 2, "nearest")],
+    "nn.MaxPool2d": [(3, 2, 1)],
+    "nn.BatchNorm2d": [(16,)],
+    "nn.ConvTranspose2d": [(16, 24, 2, 2)],
+}
+NOT_MAPS = {"Concat", "Detect", "Segment"}
+EVERY_CASE = [(name, args) for name, cases in CASES.items() for args in cases]
+
+
+def build(name: str, args: tuple[Any, ...]) -> nn.Module:
+    """The block with norm statistics, scales and shifts at random, in evaluation mode."""
+    torch.manual_seed(0)
+    block = BLOCKS[name].cls(*args)
+    initialize_weights(block)
+    randomise_norms(block)
+    return block.eval()
+
+
+def randomise_norms(block: nn.Module) -> None:
+    for m in block.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            assert m.running_mean is not None
+            assert m.running_var is not None
+            m.running_mean.normal_()
+            m.running_var.uniform_(0.3, 3)
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.normal_(m.bias)
+
+
+def fuse(block: nn.Module) -> None:
+    for m in list(block.modules()):
+        if hasattr(m, "fuse"):
+            m.fuse()  # type: ignore[operator]
+
+
+def test_every_registered_block_has_a_case() -> None:
+    from models import yolo  # noqa: F401 - registers the heads
+
+    assert set(BLOCKS) - NOT_MAPS == set(CASES)
+
+
+@pytest.mark.parametrize(("name", "args"), EVERY_CASE)
+@torch.no_grad()
+def test_fused_equals_unfused(name: str, args: tuple[Any, ...]) -> None:
+    block = build(name, args)
+    x = torch.randn(2, 16, 8, 8)
+    expected = block(x.clone())
+    parameters = sum(p.numel() for p in block.parameters())
+    fuse(block)
+    torch.testing.assert_close(block(x.clone()), expected, rtol=1e-4, atol=1e-4)
+    if name not in {"nn.BatchNorm2d"}:
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
+        assert sum(p.numel() for p in block.parameters()) <= parameters
+
+    state = copy.deepcopy(block.state_dict())
+    fuse(block)  # a second time: nothing
+    assert list(block.state_dict()) == list(state)
+    assert all(torch.equal(value, state[key]) for key, value in block.state_dict().items())
+
+    twin = copy.deepcopy(block)
+    for p in block.parameters():
+        p.add_(1.0)  # a copy that still called the original would change with it
+    torch.testing.assert_close(twin(x.clone()), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "args"), EVERY_CASE)
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_fused_saves_and_traces(name: str, args: tuple[Any, ...]) -> None:
+    block = build(name, args)
+    fuse(block)
+    x = torch.randn(2, 16, 8, 8)
+    expected = block(x.clone())
+    file = io.BytesIO()
+    torch.save(block, file)
+    file.seek(0)
+    torch.testing.assert_close(torch.load(file, weights_only=False)(x.clone()), expected)
+    traced = torch.jit.trace(block, (x.clone(),))
+    torch.testing.assert_close(traced(x.clone()), expected)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_training_reaches_every_parameter(name: str) -> None:
+    block = build(name, CASES[name][0]).train()
+    block(torch.randn(2, 16, 8, 8, requires_grad=True)).square().sum().backward()
+    assert all(p.grad is not None for p in block.parameters())
+
+
+# Each block against something else -----------------------------------------------------------------------------------
+
+
+def test_conv_arguments_reach_the_convolution() -> None:
+    conv = Conv(8, 16, 3, 2, None, 2, 3).conv
+    assert (conv.stride, conv.groups, conv.dilation, conv.padding) == ((2, 2), 2, (3, 3), (3, 3))
+    assert conv.bias is None
+    assert Conv(8, 16, 3, p=0).conv.padding == (0, 0)
+    assert Conv(8, 16, (1, 5)).conv.padding == (0, 2)
+    assert DWConv(8, 12, 3).conv.groups == 4
+
+
+def test_fusing_a_child_first_changes_nothing() -> None:
+    block, x = build("RepVGGBlock", (16, 16)), torch.randn(2, 16, 8, 8)
+    assert isinstance(block, RepVGGBlock)
+    with torch.no_grad():
+        expected = block(x)
+        block.rbr_dense.fuse()  # type: ignore[union-attr]
+        block.fuse()
+        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("c2", "stride", "ratio"), [(16, 1, 6), (24, 2, 6), (24, 1, 6), (16, 1, 1), (24, 2, 1)])
+def test_mobilenet_block_is_torchvisions_inverted_residual(c2: int, stride: int, ratio: int) -> None:
+    from torchvision.models.mobilenetv2 import InvertedResidual
+
+    theirs = InvertedResidual(16, c2, stride, ratio).eval()
+    randomise_norms(theirs)
+    ours = MobileNetV2_Block(16, c2, stride, ratio).eval()
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    x = 3 * torch.randn(2, 16, 9, 9)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_mobilenet_block_keeps_relu6_whatever_the_default() -> None:
+    from models.activations import default_activation
+
+    with default_activation("SiLU"):
+        block = MobileNetV2_Block(16, 16, 1, 6)
+    assert [type(m.act) for m in block.conv] == [nn.ReLU6, nn.ReLU6, nn.Identity]
+    with pytest.raises(UserError, match="stride 1 or 2, not 3"):
+        MobileNetV2_Block(16, 16, 3)
+
+
+@torch.no_grad()
+def test_stem_by_hand() -> None:
+    block = build("conv_bn_relu_maxpool", (3, 4))
+    assert isinstance(block, conv_bn_relu_maxpool)
+    x = torch.randn(1, 3, 16, 16)
+    conv, bn = block.conv.conv, block.conv.bn
+    y = F.max_pool2d(F.relu(bn(F.conv2d(x, conv.weight, stride=2, padding=1))), 3, 2, 1)  # type: ignore[misc]
+    torch.testing.assert_close(block(x), y)
+    assert y.shape == (1, 4, 4, 4)
+
+
+@torch.no_grad()
+def test_sppf_is_spp_of_its_windows() -> None:
+    fast, plain = SPPF(16, 24, 5).eval(), SPP(16, 24, (5, 9, 13)).eval()
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(2, 16, 20, 17)
+    assert torch.equal(fast(x), plain(x))
+
+
+def test_contract_expand_and_focus_by_index() -> None:
+    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+    y = Contract(2)(x)
+    assert y.shape == (2, 12, 2, 3)
+    for row in range(2):
+        for column in range(2):
+            assert torch.equal(y[:, 3 * (2 * row + column) :][:, :3], x[..., row::2, column::2])
+    assert torch.equal(Expand(2)(y), x)
+
+    focus = Focus(3, 12, 1)
+    focus.conv = nn.Identity()  # type: ignore[assignment]
+    quarters = [x[..., row::2, column::2] for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    assert torch.equal(focus(x), torch.cat(quarters, 1))
+
+
+@torch.no_grad()
+def test_transformer_layer_by_definition() -> None:
+    c, heads = 8, 2
+    layer = TransformerLayer(c, heads).double().eval()
+    x = torch.randn(5, 3, c, dtype=torch.float64)  # (L, B, c)
+    weight, bias = layer.ma.in_proj_weight.chunk(3), layer.ma.in_proj_bias.chunk(3)
+    q, k, v = (
+        (outer(x) @ w.T + b).view(5, 3, heads, c // heads).permute(1, 2, 0, 3)
+        for outer, w, b in zip((layer.q, layer.k, layer.v), weight, bias, strict=True)
+    )
+    attention = (q @ k.transpose(2, 3) / math.sqrt(c // heads)).softmax(-1) @ v  # (B, heads, L, c / heads)
+    y = x + layer.ma.out_proj(attention.permute(2, 0, 1, 3).reshape(5, 3, c))
+    torch.testing.assert_close(layer(x), y + layer.fc2(layer.fc1(y)))
+
+
+@torch.no_grad()
+def test_transformer_block_keeps_positions() -> None:
+    block = TransformerBlock(8, 8, 2, 0).eval()  # no layer: what remains is x + linear(x) at each position
+    x = torch.randn(2, 8, 3, 5)
+    expected = x + (x.permute(0, 2, 3, 1) @ block.linear.weight.T + block.linear.bias).permute(0, 3, 1, 2)
+    torch.testing.assert_close(block(x), expected)
+
+
+@torch.no_grad()
+def test_squeeze_excitation_and_cbam_by_definition() -> None:
+    x = torch.randn(2, 6, 5, 4)
+    mean, peak = x.mean((2, 3)), x.flatten(2).max(2).values
+
+    se = SEBlock(6, 2)
+    down, up = se.down.weight[..., 0, 0], se.up.weight[..., 0, 0]
+    weights = torch.sigmoid(F.linear(F.relu(F.linear(mean, down, se.down.bias)), up, se.up.bias))
+    torch.testing.assert_close(se(x), x * weights[..., None, None])
+
+    cbam = CBAM(6, 2)
+    down, up = cbam.down.weight[..., 0, 0], cbam.up.weight[..., 0, 0]
+    y = x * torch.sigmoid(F.relu(mean @ down.T) @ up.T + F.relu(peak @ down.T) @ up.T)[..., None, None]
+    spatial = F.conv2d(torch.stack((y.mean(1), y.max(1).values), 1), cbam.spatial.weight, padding=3)
+    torch.testing.assert_close(cbam(x), y * torch.sigmoid(spatial))
+
+
+@torch.no_grad()
+def test_repvgg_is_the_sum_of_its_branches() -> None:
+    block = build("RepVGGBlock", (16, 16, 3, 1, False, False, 1, 1, 4))
+    assert isinstance(block, RepVGGBlock)
+    dense, one, identity = block.rbr_dense, block.rbr_1x1, block.rbr_identity
+    assert dense is not None
+    assert one is not None
+    x = torch.randn(2, 16, 8, 8)
+    total = dense.bn(F.conv2d(x, dense.conv.weight, padding=1, groups=4))  # type: ignore[misc]
+    total = total + one.bn(F.conv2d(x, one.conv.weight, groups=4)) + identity(x)  # type: ignore[misc]
+    torch.testing.assert_close(block(x), F.relu(total))
+
+
+def test_repvgg_options() -> None:
+    assert RepVGGBlock(16, 32).rbr_identity is None
+    assert RepVGGBlock(16, 16, stride=2).rbr_identity is None
+    assert RepVGGBlock(8, 8, use_se=True).se.down.out_channels == 1  # type: ignore[union-attr]
+    assert RepVGGBlock(64, 64, use_cbam=True).se.down.out_channels == 4  # type: ignore[union-attr]
+    deployed = RepVGGBlock(16, 16, deploy=True)
+    assert set(deployed.state_dict()) == {"rbr_reparam.weight", "rbr_reparam.bias"}
+    fused = RepVGGBlock(16, 16)
+    fused.fuse()
+    deployed.load_state_dict(fused.state_dict())
+    with pytest.raises(UserError, match="padding 2"):
+        RepVGGBlock(16, 16, dilation=2)
+    with pytest.raises(UserError, match="not both"):
+        RepVGGBlock(16, 16, use_se=True, use_cbam=True)
+
+
+@torch.no_grad()
+def test_shortcuts_only_where_they_fit() -> None:
+    def is_residual(block: nn.Module, x: Tensor) -> bool:
+        for p in block.parameters():
+            p.zero_()
+        return torch.equal(block.eval()(x), x)
+
+    x = torch.randn(1, 8, 6, 6)
+    assert is_residual(common.Bottleneck(8, 8), x)
+    assert not is_residual(common.Bottleneck(8, 8, shortcut=False), x)
+    assert not is_residual(common.Bottleneck(8, 16), x)
+    assert is_residual(CrossConv(8, 8, shortcut=True), x)
+    assert not is_residual(CrossConv(8, 8, s=2, shortcut=True), x)
+    assert is_residual(MobileNetV2_Block(8, 8, 1, 6), x)
+    assert not is_residual(MobileNetV2_Block(8, 8, 2, 6), x)
+    assert not is_residual(MobileNetV2_Block(8, 16, 1, 6), x)
+
+
+@pytest.mark.parametrize(
+    ("block", "names"),
+    [
+        (C3(8, 8, 1), ["cv1.conv", "cv1.bn", "cv2.conv", "cv3.bn", "m.0.cv1.conv", "m.0.cv2.bn"]),
+        (BottleneckCSP(8, 8, 1), ["cv1.conv", "cv2", "cv3", "cv4.conv", "bn", "m.0.cv2.conv"]),
+        (C3SPP(8, 8), ["cv1.conv", "m.cv1.conv", "m.cv2.conv"]),
+        (common.C3TR(8, 8, 1), ["m.linear", "m.tr.0.q", "m.tr.0.ma.out_proj", "m.tr.0.fc2"]),
+        (common.C3Ghost(8, 8, 1), ["m.0.conv.0.cv1.conv", "m.0.conv.2.cv2.bn"]),
+        (common.GhostBottleneck(8, 8, 3, 2), ["conv.1.conv", "shortcut.0.conv", "shortcut.1.conv"]),
+        (GhostConv(8, 8), ["cv1.conv", "cv2.conv"]),
+        (Focus(3, 8), ["conv.conv"]),
+    ],
+)
+def test_names_are_those_of_published_checkpoints(block: nn.Module, names: list[str]) -> None:
+    keys = block.state_dict().keys()
+    for name in names:
+        assert f"{name}.weight" in keys
+
+
+def test_runtime_is_reached_through_common() -> None:
+    from models.backends import DetectMultiBackend
+
+    assert common.DetectMultiBackend is DetectMultiBackend
+    with pytest.raises(AttributeError, match="NoSuchBlock"):
+        common.NoSuchBlock  # noqa: B018
