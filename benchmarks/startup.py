@@ -1,4 +1,4 @@
-"""From the command to its first useful line, as whole processes: `--help` of each command, `detect.py` on two photographs.
+"""From the command to its first useful line, as whole processes: each `--help`, and `detect.py` on two photographs.
 
     python benchmarks/startup.py [--repeats 3] [--weights yolov5n.pt] [--photos folder]
 

@@ -225,17 +225,21 @@ class _Log:
 
 def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
     """Log what was found, how fast, where it is, and what could not be read."""
-    stills = f"{summary.images} image{'s' if summary.images != 1 else ''}"
-    moving = summary.frames - summary.images
-    what = f"{stills} and {moving} frames" if summary.images and moving else f"{moving} frames" if moving else stills
-    LOGGER.info(f"{what} in {summary.seconds:.1f} s: {describe(summary.detections, names)}")
     if summary.frames:
-        before, inference, after = summary.speeds_ms
-        LOGGER.info(
-            f"Speed: {before:.1f}ms pre-process, {inference:.1f}ms inference, {after:.1f}ms NMS per image"
-            f" at {imgsz[0]}x{imgsz[1]} at the most"
-        )
+        _tell_counts(summary, names, imgsz)
     if summary.unreadable:
         count = len(summary.unreadable)
         listed = ", ".join(item.path for item in summary.unreadable[:5]) + (", …" if count > 5 else "")
         LOGGER.error(f"{count} of {summary.sources} sources could not be read, or not in full: {listed}")
+
+
+def _tell_counts(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
+    stills = f"{summary.images} image{'s' if summary.images != 1 else ''}"
+    moving = summary.frames - summary.images
+    what = f"{stills} and {moving} frames" if summary.images and moving else f"{moving} frames" if moving else stills
+    LOGGER.info(f"{what} in {summary.seconds:.1f} s: {describe(summary.detections, names)}")
+    before, inference, after = summary.speeds_ms
+    LOGGER.info(
+        f"Speed: {before:.1f}ms pre-process, {inference:.1f}ms inference, {after:.1f}ms NMS per image"
+        f" at {imgsz[0]}x{imgsz[1]} at the most"
+    )

@@ -44,7 +44,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = DetectionModel("yolov5n_MobileNetv2.yaml", nc=len(NAMES))
     with torch.no_grad():
-        for conv in model.model[-1].m:
+        for conv in model.model[-1].m:  # type: ignore[union-attr]
             conv.bias.view(3, -1)[:, 4:] = 2.0
     path = tmp_path_factory.mktemp("weights") / "tiny.pt"
     save_checkpoint(path, Checkpoint("detect", model.yaml, NAMES, model.state_dict()))
@@ -126,6 +126,12 @@ def test_corrupt_file_is_named_skipped_and_counted_in_the_exit_code(
     assert captured.out.count("\nimage ") == 3
     assert "3 images in" in captured.out
     assert {p.name for p in (tmp_path / "runs" / "exp").iterdir()} == {"a.jpg", "b é.png", "c.jpg"}
+
+
+def test_nothing_readable_leaves_no_run_folder(command: Callable[..., int], tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"not a video")
+    assert command("--source", "a.mp4", "--save-txt", "--save-crop") == 1
+    assert not (tmp_path / "runs" / "exp").exists()
 
 
 def test_list_and_glob_and_second_run_folder(command: Callable[..., int], photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -19,14 +21,40 @@ from utils.devices import select_device
 from utils.errors import UserError
 from utils.files import ROOT, increment_path
 from utils.logging import LOGGER
-from utils.sizes import check_img_size
+from utils.sizes import make_divisible
+
+_HOW = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
+_OUTPUT = (
+    "nosave", "save_txt", "save_csv", "save_conf", "save_crop", "view_img", "line_thickness", "hide_labels", "hide_conf"
+)  # fmt: skip
 
 
 def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
-    """Do what the command line's `options` say; everything is checked before the run folder is made."""
+    """Do what the command line's `options` say; everything that can be checked is, before the run folder is made."""
     _check_numbers(options)
     source = open_source(_source(options.source), options.vid_stride)
     font = _font(options.font)
+    backend = _backend(options, task)
+    imgsz = _network_size(options.imgsz, backend.stride)
+    _quieten_decoders(source.live)
+
+    writes = not options.nosave or options.save_txt or options.save_csv or options.save_crop or options.visualize
+    save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=writes)
+    output = OutputOptions(save_dir, font=font, **{name: getattr(options, name) for name in _OUTPUT})
+    try:
+        how = PredictOptions(imgsz, **{name: getattr(options, name) for name in _HOW})
+        summary = predict(source, backend, task, how, output)
+    finally:
+        _drop_if_empty(save_dir)
+    tell_summary(summary, backend.names, imgsz)
+    summary.save_dir = save_dir if save_dir.exists() else None
+    if summary.save_dir:
+        LOGGER.info(f"Results saved to {save_dir}")
+    return summary
+
+
+def _backend(options: argparse.Namespace, task: DetectionTask) -> DetectMultiBackend:
+    """The network of ``--weights``; one of another task, or without the ``--classes``, is a `UserError`."""
     weights = _weights(options, task)
     backend = DetectMultiBackend(
         weights,
@@ -38,26 +66,35 @@ def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     )
     if backend.task != task.name:
         raise UserError(f"{', '.join(weights)}: the task is '{backend.task}', not '{task.name}'")
-    _check_classes(options.classes, backend.names)
-    sides = check_img_size(list(image_size(options.imgsz)), s=backend.stride)
-    assert isinstance(sides, list)
-    imgsz = sides[0], sides[1]
-    if list(imgsz) != list(image_size(options.imgsz)):
-        LOGGER.warning(f"--imgsz must be a multiple of the stride {backend.stride}; using {imgsz[0]} {imgsz[1]}")
+    for number in options.classes or []:
+        if number not in backend.names:
+            raise UserError(f"--classes {number}: the model's classes are 0 to {max(backend.names)}")
+    return backend
 
-    keep = ("nosave", "save_txt", "save_csv", "save_conf", "save_crop", "view_img", "line_thickness", "hide_labels")
-    writes = not options.nosave or options.save_txt or options.save_csv or options.save_crop or options.visualize
-    save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=writes)
-    output = OutputOptions(save_dir, **{k: getattr(options, k) for k in keep}, hide_conf=options.hide_conf, font=font)
-    how = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # broken files: the sources say it better
-    summary = predict(source, backend, task, PredictOptions(imgsz, **{k: getattr(options, k) for k in how}), output)
-    tell_summary(summary, backend.names, imgsz)
-    if not writes:
-        summary.save_dir = None
-    elif summary.frames:
-        LOGGER.info(f"Results saved to {save_dir}")
-    return summary
+
+def _network_size(given: int | list[int], stride: int) -> tuple[int, int]:
+    """(height, width) of ``--imgsz``, rounded up to multiples of the stride with a warning."""
+    height, width = image_size(given)
+    size = make_divisible(height, stride), make_divisible(width, stride)
+    if size != (height, width):
+        LOGGER.warning(f"--imgsz must be a multiple of the stride {stride}; using {size[0]} {size[1]}")
+    return size
+
+
+def _quieten_decoders(live: bool) -> None:
+    """Decoders write their own complaints about broken files to stderr; the sources say it in one line.
+
+    For streams FFmpeg's words stay, because they tell a refused connection from a wrong password.
+    """
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if not live:
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV when the first video is opened
+
+
+def _drop_if_empty(folder: Path) -> None:
+    """No run folder for a run that read nothing."""
+    if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+        shutil.rmtree(folder)
 
 
 def _source(given: str) -> str:
@@ -94,9 +131,3 @@ def _check_numbers(options: argparse.Namespace) -> None:
     for name, least in (("max_det", 1), ("batch_size", 1), ("vid_stride", 1), ("line_thickness", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(options, name)}")
-
-
-def _check_classes(classes: list[int] | None, names: dict[int, str]) -> None:
-    for number in classes or []:
-        if number not in names:
-            raise UserError(f"--classes {number}: the model's classes are 0 to {max(names)}")

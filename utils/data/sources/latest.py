@@ -62,8 +62,8 @@ class LatestFrame:
     A lost connection is opened again after the pauses of `backoff`; each loss and each return is logged. A file used
     as a stream plays at its own pace and is over at its end. `news` is notified of every new frame and of the end.
 
-    Attributes: `ended` (nothing more will come), `failure` (why it ended, None after a file's end or `close`), `fps`,
-    `skipped` (frames that were replaced before anyone took them).
+    Attributes: `name` for log lines, `connected`, `ended` (nothing more will come), `failure` (why it ended, None after
+    a file's end or `close`), `fps`, `skipped` (frames that were replaced before anyone took them).
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class LatestFrame:
         self.failure: str | None = None
         self.fps = 30.0
         self.skipped = 0
+        self.connected = False
+        self.name = f"camera {address}" if isinstance(address, int) else address
         self._is_file = isinstance(address, str) and Path(address).is_file()
         self._stride = max(1, vid_stride)
         self._backoff = backoff or Backoff()
@@ -124,7 +126,7 @@ class LatestFrame:
             self.failure = self._keep_reading()
         except Exception as error:  # what goes wrong in a thread is told to the reader, who would wait forever
             self.failure = f"{type(error).__name__}: {error}"
-            LOGGER.exception(f"{self.address}: the reader failed")
+            LOGGER.exception(f"{self.name}: the reader failed")
         with self._news:
             self.ended = True
             self._news.notify_all()
@@ -145,7 +147,7 @@ class LatestFrame:
             pause = None if never_a_network else next(pauses, None)
             if pause is None:
                 return reason
-            LOGGER.warning(f"{self.address}: {reason}; trying again in {pause:g} s")
+            LOGGER.warning(f"{self.name}: {reason}; trying again in {pause:g} s")
             self._stop.wait(pause)
         return None
 
@@ -155,9 +157,10 @@ class LatestFrame:
         try:
             if not capture.isOpened():
                 return False
+            self.connected = True
             self.fps = frame_rate(capture)
             if self._number:
-                LOGGER.info(f"{self.address}: connected again")
+                LOGGER.info(f"{self.name}: connected again")
             due = time.monotonic()
             while not self._stop.is_set() and capture.grab():
                 self._number += 1
@@ -171,6 +174,7 @@ class LatestFrame:
                     self._stop.wait(max(0.0, due - time.monotonic()))
             return True
         finally:
+            self.connected = False
             capture.release()
 
     def _publish(self, image: np.ndarray) -> None:

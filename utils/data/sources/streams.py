@@ -79,9 +79,9 @@ class Streams:
                         last_seen[i] = now
                     elif reader.ended:
                         self._tell_end(i, over)
-                    elif now - last_seen[i] > self._stall and i not in stalled:
+                    elif reader.connected and now - last_seen[i] > self._stall and i not in stalled:
                         stalled.add(i)
-                        LOGGER.warning(f"{self.paths[i]}: no frame for {self._stall:g} s")
+                        LOGGER.warning(f"{reader.name}: no frame for {self._stall:g} s")
                 if frames:
                     yield list(frames.values())
                 elif len(over) == len(self.readers):
@@ -111,14 +111,14 @@ class Streams:
     def _tell_recovery(self, i: int, stalled: set[int], gap: float) -> None:
         if i in stalled:
             stalled.remove(i)
-            LOGGER.info(f"{self.paths[i]}: frames again after {gap:.0f} s")
+            LOGGER.info(f"{self.readers[i].name}: frames again after {gap:.0f} s")
 
     def _tell_end(self, i: int, over: set[int]) -> None:
         if i in over:
             return
         over.add(i)
         if reason := self.readers[i].failure:
-            LOGGER.warning(f"{self.paths[i]}: {reason}; given up")
+            LOGGER.warning(f"{self.readers[i].name}: {reason}; given up")
             self.unreadable.append(Unreadable(self.paths[i], reason))
 
 
