@@ -284,8 +284,10 @@ def _overridden(description: dict[str, Any], nc: int | None, anchors: Anchors | 
         description["nc"] = nc
     if anchors is not None:
         LOGGER.info(f"anchors of the network's YAML overridden with anchors={anchors}")
-        counted = isinstance(anchors, (int, float))  # a hyper-parameter file may say 3.0
-        description["anchors"] = round(anchors) if counted else [list(level) for level in anchors]
+        if isinstance(anchors, (int, float)):
+            description["anchors"] = round(anchors)  # a hyper-parameter file may say 3.0
+        else:
+            description["anchors"] = [list(level) for level in anchors]
     return load_cfg(description)
 
 
