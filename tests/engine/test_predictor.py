@@ -105,7 +105,8 @@ def test_waiting_images_are_bounded(tmp_path: Path) -> None:
     read = []
 
     class Source:
-        live, paths, unreadable = False, ["x"], []
+        live, paths = False, ("x",)
+        unreadable: tuple[Unreadable, ...] = ()
 
         def __iter__(self) -> Iterator[list[Frame]]:
             for i in range(100):

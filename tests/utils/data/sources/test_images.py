@@ -69,6 +69,17 @@ def test_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+def test_truncated_jpeg_is_refused_where_the_decoder_would_fill_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV 4 gives a picture with a grey rest; OpenCV 5 gives none."""
+    monkeypatch.setattr("utils.data.sources.images._decode", lambda data: scene())
+    data = encoded(".jpg", scene())
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) - 100])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(tmp_path / "cut.jpg")
+
+
 def test_trailing_bytes_after_a_whole_jpeg_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(".jpg", scene()) + b"\0" * 20 + b"\xff\xda not a scan")
     assert read_image(tmp_path / "a.jpg").shape == (60, 80, 3)
