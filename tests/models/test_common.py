@@ -1,11 +1,8 @@
-"""Blocks: arithmetic against independent implementations, and fusion of all that are registered."""
+"""Blocks: their arithmetic against independent implementations."""
 
 from __future__ import annotations
 
-import copy
-import io
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -34,69 +31,14 @@ from models.common import (
     TransformerLayer,
     conv_bn_relu_maxpool,
 )
-from models.registry import BLOCKS
 from utils.errors import UserError
 from utils.networks import initialize_weights
 
-# Constructor arguments of every registered block that maps one (2, 16, 8, 8) map to another, groups included.
-CASES: dict[str, list[tuple[Any, ...]]] = {
-    "Conv": [
-        (16, 24, 3, 2),
-        (16, 24, 3, 1, None, 4),
-        (16, 16, 3, 1, None, 16, 2),
-        (16, 8, (1, 3), 1, None, 1, 1, "ReLU"),
-    ],
-    "DWConv": [(16, 16, 3), (16, 24, 5, 2)],
-    "DWConvTranspose2d": [(16, 24, 4, 2, 1)],
-    "Focus": [(16, 24, 3), (16, 24, 3, 1, None, 4)],
-    "GhostConv": [(16, 24, 3), (16, 24, 3, 2, 2)],
-    "Bottleneck": [(16, 16), (16, 24, True, 4), (16, 16, False)],
-    "CrossConv": [(16, 16, 3, 1, 1, 1.0, True), (16, 24, 3, 2, 4)],
-    "GhostBottleneck": [(16, 24, 3, 2), (16, 16, 3, 1)],
-    "BottleneckCSP": [(16, 24, 2), (16, 24, 1, False, 4)],
-    "C3": [(16, 24, 2), (16, 24, 1, False, 4)],
-    "C3x": [(16, 24, 2), (16, 24, 1, True, 4)],
-    "C3TR": [(16, 32, 1), (16, 16, 2)],
-    "C3Ghost": [(16, 24, 2)],
-    "C3SPP": [(16, 24), (16, 24, (3, 5))],
-    "SPP": [(16, 24)],
-    "SPPF": [(16, 24), (16, 24, 3)],
-    "MobileNetV2_Block": [(16, 16, 1, 6), (16, 24, 2, 6), (16, 24, 1, 1), (16, 16)],
-    "conv_bn_relu_maxpool": [(16, 24)],
-    "RepVGGBlock": [
-        (16, 16),
-        (16, 24),
-        (16, 16, 3, 2),
-        (16, 16, 3, 1, True),
-        (16, 16, 3, 1, False, True),
-        (16, 16, 3, 1, False, False, 1, 1, 4),
-        (16, 16, 5, 1, False, False, 2, 1, 16),
-        (16, 16, 3, 1, False, False, 2, 2),
-        (16, 16, 1, 1, False, False, 0),
-        (16, 16, 3, 1, False, False, 1, 1, 2, "reflect"),
-        (16, 24, 3, 1, False, False, 1, 1, 1, "zeros", True),
-    ],
-    "Contract": [(2,)],
-    "Expand": [(2,)],
-    "nn.Upsample": [(None, 2, "nearest")],
-    "nn.MaxPool2d": [(3, 2, 1)],
-    "nn.BatchNorm2d": [(16,)],
-    "nn.ConvTranspose2d": [(16, 24, 2, 2)],
-}
-NOT_MAPS = {"Concat", "Detect", "Segment"}
-EVERY_CASE = [(name, args) for name, cases in CASES.items() for args in cases]
 
-
-def build(name: str, args: tuple[Any, ...]) -> nn.Module:
-    """The block with norm statistics, scales and shifts at random, in evaluation mode."""
+def randomised(block: nn.Module) -> nn.Module:
+    """`block` with norm statistics, scales and shifts at random, in evaluation mode."""
     torch.manual_seed(0)
-    block = BLOCKS[name].cls(*args)
     initialize_weights(block)
-    randomise_norms(block)
-    return block.eval()
-
-
-def randomise_norms(block: nn.Module) -> None:
     for m in block.modules():
         if isinstance(m, nn.BatchNorm2d):
             assert m.running_mean is not None
@@ -105,68 +47,7 @@ def randomise_norms(block: nn.Module) -> None:
             m.running_var.uniform_(0.3, 3)
             nn.init.uniform_(m.weight, 0.5, 1.5)
             nn.init.normal_(m.bias)
-
-
-def fuse(block: nn.Module) -> None:
-    for m in list(block.modules()):
-        if hasattr(m, "fuse"):
-            m.fuse()  # type: ignore[operator]
-
-
-def test_every_registered_block_has_a_case() -> None:
-    from models import yolo  # noqa: F401 - registers the heads
-
-    assert set(BLOCKS) - NOT_MAPS == set(CASES)
-
-
-@pytest.mark.parametrize(("name", "args"), EVERY_CASE)
-@torch.no_grad()
-def test_fused_equals_unfused(name: str, args: tuple[Any, ...]) -> None:
-    block = build(name, args)
-    x = torch.randn(2, 16, 8, 8)
-    expected = block(x.clone())
-    parameters = sum(p.numel() for p in block.parameters())
-    fuse(block)
-    torch.testing.assert_close(block(x.clone()), expected, rtol=1e-4, atol=1e-4)
-    if name not in {"nn.BatchNorm2d"}:
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
-        assert sum(p.numel() for p in block.parameters()) <= parameters
-
-    state = copy.deepcopy(block.state_dict())
-    fuse(block)  # a second time: nothing
-    assert list(block.state_dict()) == list(state)
-    assert all(torch.equal(value, state[key]) for key, value in block.state_dict().items())
-
-    twin = copy.deepcopy(block)
-    for p in block.parameters():
-        p.add_(1.0)  # a copy that still called the original would change with it
-    torch.testing.assert_close(twin(x.clone()), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("name", "args"), EVERY_CASE)
-@pytest.mark.filterwarnings("ignore")
-@torch.no_grad()
-def test_fused_saves_and_traces(name: str, args: tuple[Any, ...]) -> None:
-    block = build(name, args)
-    fuse(block)
-    x = torch.randn(2, 16, 8, 8)
-    expected = block(x.clone())
-    file = io.BytesIO()
-    torch.save(block, file)
-    file.seek(0)
-    torch.testing.assert_close(torch.load(file, weights_only=False)(x.clone()), expected)
-    traced = torch.jit.trace(block, (x.clone(),))
-    torch.testing.assert_close(traced(x.clone()), expected)
-
-
-@pytest.mark.parametrize("name", sorted(CASES))
-def test_training_reaches_every_parameter(name: str) -> None:
-    block = build(name, CASES[name][0]).train()
-    block(torch.randn(2, 16, 8, 8, requires_grad=True)).square().sum().backward()
-    assert all(p.grad is not None for p in block.parameters())
-
-
-# Each block against something else -----------------------------------------------------------------------------------
+    return block.eval()
 
 
 def test_conv_arguments_reach_the_convolution() -> None:
@@ -178,24 +59,13 @@ def test_conv_arguments_reach_the_convolution() -> None:
     assert DWConv(8, 12, 3).conv.groups == 4
 
 
-def test_fusing_a_child_first_changes_nothing() -> None:
-    block, x = build("RepVGGBlock", (16, 16)), torch.randn(2, 16, 8, 8)
-    assert isinstance(block, RepVGGBlock)
-    with torch.no_grad():
-        expected = block(x)
-        block.rbr_dense.fuse()  # type: ignore[union-attr]
-        block.fuse()
-        torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize(("c2", "stride", "ratio"), [(16, 1, 6), (24, 2, 6), (24, 1, 6), (16, 1, 1), (24, 2, 1)])
 def test_mobilenet_block_is_torchvisions_inverted_residual(c2: int, stride: int, ratio: int) -> None:
     from torchvision.models.mobilenetv2 import InvertedResidual
 
-    theirs = InvertedResidual(16, c2, stride, ratio).eval()
-    randomise_norms(theirs)
-    ours = MobileNetV2_Block(16, c2, stride, ratio).eval()
+    theirs = randomised(InvertedResidual(16, c2, stride, ratio))
+    ours = randomised(MobileNetV2_Block(16, c2, stride, ratio))  # sets the same eps
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     x = 3 * torch.randn(2, 16, 9, 9)
     torch.testing.assert_close(ours(x), theirs(x))
@@ -213,8 +83,8 @@ def test_mobilenet_block_keeps_relu6_whatever_the_default() -> None:
 
 @torch.no_grad()
 def test_stem_by_hand() -> None:
-    block = build("conv_bn_relu_maxpool", (3, 4))
-    assert isinstance(block, conv_bn_relu_maxpool)
+    block = conv_bn_relu_maxpool(3, 4)
+    randomised(block)
     x = torch.randn(1, 3, 16, 16)
     conv, bn = block.conv.conv, block.conv.bn
     y = F.max_pool2d(F.relu(bn(F.conv2d(x, conv.weight, stride=2, padding=1))), 3, 2, 1)  # type: ignore[misc]
@@ -287,8 +157,8 @@ def test_squeeze_excitation_and_cbam_by_definition() -> None:
 
 @torch.no_grad()
 def test_repvgg_is_the_sum_of_its_branches() -> None:
-    block = build("RepVGGBlock", (16, 16, 3, 1, False, False, 1, 1, 4))
-    assert isinstance(block, RepVGGBlock)
+    block = RepVGGBlock(16, 16, groups=4)
+    randomised(block)
     dense, one, identity = block.rbr_dense, block.rbr_1x1, block.rbr_identity
     assert dense is not None
     assert one is not None
