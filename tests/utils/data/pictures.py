@@ -54,7 +54,7 @@ def make_index(
     )  # fmt: skip
 
 
-# --- the plain way, step by step: paste on a canvas of twice the side, then warp it ------------------------------------
+# --- the plain way, step by step: paste on a canvas of twice the side, then warp it -----------------------------------
 
 
 def pasted(images, boxes, centre, size):

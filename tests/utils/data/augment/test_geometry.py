@@ -71,7 +71,7 @@ def test_upright_rectangles():
     box = np.array([[0.0, 0], [4, 0], [4, 2], [0, 2]])
     assert g.is_upright(box)
     assert g.is_upright(g.project(box, g.mirroring(width=9)))
-    assert not g.is_upright(box + [[0, 0], [0, 0.1], [0, 0], [0, 0]])
+    assert not g.is_upright(box + np.array([[0, 0], [0, 0.1], [0, 0], [0, 0]]))
     assert not g.is_upright(box[:3])
 
 

@@ -1,0 +1,164 @@
+"""Every augmentation key of the hyper-parameter files, seen from outside: what it does to pixels and boxes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from utils.data.augment.scene import Picture
+from utils.data.augment.view import PARTNERS, training_view
+from utils.data.instances import Instances
+from utils.hyp import load_hyp
+
+SIZE = (160, 160)
+NEUTRAL = dict.fromkeys(
+    ("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "mosaic",
+     "mixup", "copy_paste"),
+    0.0,
+)  # fmt: skip
+BOX = (30, 40, 70, 100)
+BACK, FRONT = (60, 60, 60), (40, 90, 200)  # BGR
+
+
+def picture(i: int) -> Picture:
+    """A dull picture with one coloured rectangle, a little wider in each; the class is the picture's number."""
+    x1, y1, x2, y2 = BOX
+    x2 += 4 * i
+    image = np.full((*SIZE, 3), BACK, np.uint8)
+    image[y1:y2, x1:x2] = FRONT
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+    return Picture(
+        image, SIZE, Instances(np.array([i], np.float32), np.array([[x1, y1, x2, y2]], np.float32), [corners])
+    )
+
+
+def view(seed=0, **keys):
+    hyp = load_hyp({**NEUTRAL, **keys})
+    return training_view(0, list(range(1, PARTNERS + 1)), picture, SIZE, hyp, np.random.default_rng(seed))
+
+
+def extent(image):
+    """Box round the coloured pixels."""
+    colored = image.max(2).astype(int) - image.min(2) > 60
+    ys, xs = colored.nonzero()
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+
+
+def hsv(image):
+    """Of the coloured rectangle's middle."""
+    x1, y1, x2, y2 = extent(image)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[(y1 + y2) // 2, (x1 + x2) // 2].astype(int)
+
+
+def test_all_zero_changes_nothing():
+    found = view()
+    np.testing.assert_array_equal(found.image, picture(0).image)
+    assert found.instances.boxes.tolist() == [list(BOX)]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"degrees": 25.0},
+        {"translate": 0.2},
+        {"scale": 0.4},
+        {"shear": 15.0},
+        {"perspective": 0.003},
+        {"flipud": 1.0},
+        {"fliplr": 1.0},
+        {"degrees": 30.0, "translate": 0.1, "scale": 0.5, "shear": 8.0, "perspective": 0.0007, "fliplr": 0.5},
+    ],
+    ids=lambda keys: "+".join(keys),
+)
+def test_boxes_sit_on_their_objects(keys):
+    """Whatever the view, the polygon's box is that of the coloured pixels, and it has moved."""
+    moved = 0
+    for seed in range(25):
+        image, instances = view(seed, **keys)
+        if len(instances):
+            np.testing.assert_allclose(instances.boxes[0], extent(image), atol=1.6)
+            moved += np.abs(instances.boxes[0] - BOX).max() > 3
+    assert moved >= 18
+
+
+def test_flips_mirror():
+    assert view(fliplr=1.0).instances.boxes.tolist() == [[160 - 70, 40, 160 - 30, 100]]
+    assert view(flipud=1.0).instances.boxes.tolist() == [[30, 160 - 100, 70, 160 - 40]]
+    np.testing.assert_array_equal(view(fliplr=1.0).image, picture(0).image[:, ::-1])
+    np.testing.assert_array_equal(view(flipud=1.0).image, picture(0).image[::-1])
+    flipped = [view(seed, fliplr=0.25).instances.boxes[0, 0] == 90 for seed in range(400)]
+    assert np.mean(flipped) == pytest.approx(0.25, abs=0.06)
+
+
+def test_scale_and_translate_have_their_range():
+    zooms = [np.ptp(view(seed, scale=0.3).instances.boxes[0, [0, 2]]) / 40 for seed in range(200)]
+    assert 0.68 < min(zooms) < 0.73
+    assert 1.27 < max(zooms) < 1.32
+    shifts = [view(seed, translate=0.1).instances.boxes[0, :2] - BOX[:2] for seed in range(200)]
+    assert 15 <= np.max(shifts) <= 16.5
+    assert -16.5 <= np.min(shifts) <= -15
+
+
+@pytest.mark.parametrize(("key", "channel"), [("hsv_h", 0), ("hsv_s", 1), ("hsv_v", 2)])
+def test_colours_change_their_own_channel(key, channel):
+    before = hsv(picture(0).image)
+    changes = np.array([hsv(view(seed, **{key: 0.2}).image) - before for seed in range(30)])
+    assert np.ptp(changes[:, channel]) > (2 if channel == 0 else 40)
+    assert np.abs(np.delete(changes, channel, 1)).max() <= 3
+
+
+def test_mosaic_is_a_probability_and_shows_four_pictures():
+    alone = view(3)
+    seen = [len(np.unique(view(seed, mosaic=1.0).instances.classes)) for seed in range(60)]
+    assert max(seen) == 4
+    assert set(np.concatenate([view(s, mosaic=1.0).instances.classes for s in range(60)])) <= {0, 1, 2, 3}
+    single = [np.array_equal(view(seed, mosaic=0.3).image, alone.image) for seed in range(300)]
+    assert np.mean(single) == pytest.approx(0.7, abs=0.08)
+
+
+def test_mosaic_boxes_sit_on_their_objects():
+    """With the strongest published gains and more; each object is looked for where its box is."""
+    hyp = {**load_hyp("hyp.scratch-high.yaml"), "degrees": 30.0, "shear": 5.0, "perspective": 0.0005, "mixup": 0.0}
+    checked = 0
+    for seed in range(60):
+        image, instances = view(seed, **{**hyp, "copy_paste": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0})
+        colored = image.max(2).astype(int) - image.min(2) > 60
+        for x1, y1, x2, y2 in instances.boxes:
+            part = colored[round(y1) : round(y2), round(x1) : round(x2)]
+            if min(x1, y1, 160 - x2, 160 - y2) > 1 and min(part.shape) > 10:
+                assert part.mean() > 0.3  # a rectangle turned by 30 degrees fills half its box or so
+            for rim in (part[:3], part[-3:], part[:, :3], part[:, -3:]):
+                assert rim.any()  # and reaches all four sides of it
+            checked += 1
+    assert checked > 60
+
+
+def test_mixup_blends_two_mosaics():
+    plain, mixed = (view(1, mosaic=1.0, mixup=p) for p in (0.0, 1.0))
+    assert set(mixed.instances.classes) > set(plain.instances.classes)
+    assert set(mixed.instances.classes) & {3, 4, 5, 6, 7}
+    faint = [np.unique(view(s, mosaic=1.0, mixup=1.0).image.reshape(-1, 3), axis=0).shape[0] for s in range(5)]
+    full = [np.unique(view(s, mosaic=1.0).image.reshape(-1, 3), axis=0).shape[0] for s in range(5)]
+    assert np.mean(faint) > 1.3 * np.mean(full)
+    assert len(view(1, mosaic=0.0, mixup=1.0).instances) == 1  # only mosaics are mixed
+
+
+def test_copy_paste_adds_objects():
+    plain = sum(len(view(s, mosaic=1.0).instances) for s in range(40))
+    more = sum(len(view(s, mosaic=1.0, copy_paste=0.75).instances) for s in range(40))
+    assert more > 1.15 * plain
+
+
+def test_without_mosaic_allowed_a_picture_stays_alone():
+    hyp = load_hyp({**NEUTRAL, "mosaic": 1.0})
+    found = training_view(0, [], picture, SIZE, hyp, np.random.default_rng(0), mosaic=False)
+    np.testing.assert_array_equal(found.image, picture(0).image)
+
+
+def test_equal_seeds_give_equal_views():
+    hyp = load_hyp("hyp.scratch-high.yaml")
+    one, two, other = (view(seed, **hyp) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(one.image, two.image)
+    np.testing.assert_array_equal(one.instances.boxes, two.instances.boxes)
+    assert not np.array_equal(one.image, other.image)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from tests.utils.data.pictures import make_index
+from utils.data.images import cache
+from utils.data.images.cache import DiskCache, RamCache, cached
+from utils.data.images.reader import ImageFiles
+from utils.errors import UserError
+
+SHAPES = [(60, 80), (120, 160), (100, 50), (30, 20)]
+
+
+@pytest.fixture(params=[True, False], ids=["training", "validation"])
+def files(request, tmp_path):
+    return ImageFiles(make_index(tmp_path, SHAPES), (64, 64), request.param)
+
+
+def test_sizes_are_those_of_what_is_read(files):
+    for i in range(4):
+        assert files.read(i).shape == (*files.stored[i], 3)
+    small = (30, 20) if files.training else (64, 43)  # training does not enlarge
+    assert tuple(files.stored[3]) == small
+    assert tuple(files.stored[1]) == (48, 64)
+
+
+@pytest.mark.parametrize(("kind", "made"), [("ram", RamCache), ("disk", DiskCache), ("", ImageFiles)])
+def test_a_cache_gives_the_same_pixels(files, kind, made):
+    found = cached(files, kind)
+    assert isinstance(found, made)
+    for i in range(4):
+        np.testing.assert_array_equal(found.read(i), files.read(i))
+
+
+def test_ram_cache_reads_no_file_twice(files):
+    found = cached(files, "ram")
+    expected = files.read(2)
+    os.unlink(files.index.path(2))
+    np.testing.assert_array_equal(found.read(2), expected)
+    assert found.read(2).base is not None  # a view, no copy
+
+
+def test_disk_cache_is_used_and_renewed(files, tmp_path):
+    first = DiskCache(files)
+    assert first.path(0).is_file()
+    assert first.path(0).parent.parent == tmp_path
+    np.save(first.path(0), np.zeros((48, 64, 3), np.uint8))
+    again = DiskCache(files)
+    assert not again.read(0).any()  # taken as it is
+    os.utime(files.index.path(0), (2e9, 2e9))  # the image is younger now
+    np.testing.assert_array_equal(DiskCache(files).read(0), files.read(0))
+    again.path(1).unlink()
+    again.path(2).write_bytes(b"broken")
+    np.save(again.path(3), np.zeros((5, 5, 3), np.uint8))
+    for i in (1, 2, 3):
+        np.testing.assert_array_equal(again.read(i), files.read(i))
+
+
+def test_no_room_means_no_cache_and_says_so(files, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "available_memory", lambda: 1000)
+    assert cached(files, "ram", "train: ") is files
+    assert "train: images are not cached in RAM: they need 0.0 GiB, 0.0 GiB are available" in capsys.readouterr().err
+    monkeypatch.setattr(cache, "available_memory", lambda: None)
+    assert isinstance(cached(files, "ram"), RamCache)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    assert cached(files, "disk") is files
+    assert "not cached on disk" in capsys.readouterr().err
+
+
+def test_a_broken_image_is_named_while_caching(files):
+    with open(files.index.path(1), "wb") as file:
+        file.write(b"nothing")
+    for kind in ("ram", "disk"):
+        with pytest.raises(UserError, match=r"001\.png"):
+            cached(files, kind)
+
+
+def test_a_folder_that_cannot_be_written_is_named(files, tmp_path):
+    DiskCache(files).path(0).unlink()
+    folder = tmp_path / DiskCache(files).path(0).parent.name
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot cache images in .*leave out --cache"):
+        DiskCache(files)
+
+
+def test_an_unknown_kind_is_refused(files):
+    with pytest.raises(UserError, match="--cache takes ram or disk, not 'tape'"):
+        cached(files, "tape")

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.utils.data.pictures import GREY, make_index
+from utils.data.dataset import DetectionDataset, rectangles
+from utils.data.images.pool import Pool
+from utils.data.sampling import BatchPlan, Ticket
+from utils.errors import UserError
+from utils.ops.boxes import scale_boxes, xywhn2xyxy
+from utils.ops.letterbox import letterbox
+
+SHAPES = [(60, 80), (120, 160), (100, 50), (30, 20), (90, 90), (64, 200), (333, 500), (150, 70)] * 2
+
+
+@pytest.fixture
+def index(tmp_path):
+    return make_index(tmp_path, SHAPES)
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def plain_letterbox(path, size, shape):
+    """YOLOv5's steps for a validation image: fit the longer side by area or bilinearly, then pad to `shape`."""
+    image = cv2.imread(path)
+    height, width = image.shape[:2]
+    ratio = size / max(height, width)
+    if ratio != 1:
+        target = min(int(np.ceil(width * ratio - 1e-6)), size), min(int(np.ceil(height * ratio - 1e-6)), size)
+        image = cv2.resize(image, target, interpolation=cv2.INTER_LINEAR if ratio > 1 else cv2.INTER_AREA)
+    scaled = image.shape[:2]
+    image, _, pad = letterbox(image, tuple(shape), auto=False, scaleup=False)
+    return image, (scaled[0] / height, scaled[1] / width), pad
+
+
+@pytest.mark.parametrize("rect", [False, True])
+def test_validation_samples_are_yolov5s(index, rect):
+    dataset = DetectionDataset(index, 96, rect=rect, batch_size=4, pad=0.5)
+    for i, sample in enumerate(dataset):
+        shape = dataset.batch_shapes[i // 4] if rect else (96, 96)
+        image, ratio, pad = plain_letterbox(sample.path, 96, shape)
+        assert sample.image.shape == (3, *shape)
+        np.testing.assert_array_equal(sample.image, image.transpose(2, 0, 1)[::-1])  # RGB
+        assert sample.shapes == (tuple(dataset.index.shapes[i]), (ratio, pad))
+        rows = dataset.index.label_slice(i)
+        height, width = (r * s for r, s in zip(ratio, dataset.index.shapes[i], strict=True))
+        np.testing.assert_allclose(
+            sample.instances.boxes, xywhn2xyxy(dataset.index.boxes[rows], width, height, *pad), atol=1e-3
+        )
+        assert sample.instances.classes.tolist() == dataset.index.classes[rows].tolist()
+
+
+def test_boxes_find_their_way_back_to_the_original(index):
+    dataset = DetectionDataset(index, (96, 160), rect=True, batch_size=4, pad=0.5)
+    for i, sample in enumerate(dataset):
+        (height, width), ratio_pad = sample.shapes
+        back = scale_boxes(sample.image.shape[1:], sample.instances.boxes.copy(), (height, width), ratio_pad)
+        expected = xywhn2xyxy(dataset.index.boxes[dataset.index.label_slice(i)], width, height)
+        # parts of pixels count as pixels when an image is fitted, so width and height differ a little in their ratio
+        np.testing.assert_allclose(back, expected, atol=0.02 * max(height, width))
+
+
+def test_rectangles_are_yolov5s():
+    """Its rule for square sizes, by cases: all wide, all tall, or some of each."""
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(50, 900, (203, 2))
+    shapes = shapes[np.argsort(shapes[:, 0] / shapes[:, 1])]
+    for size, pad in ((640, 0.5), (320, 0.0)):
+        found = rectangles(shapes, (size, size), 16, 32, pad)
+        for b in range(13):
+            aspect = (shapes[:, 0] / shapes[:, 1])[b * 16 : (b + 1) * 16]
+            share = [aspect.max(), 1] if aspect.max() < 1 else [1, 1 / aspect.min()] if aspect.min() > 1 else [1, 1]
+            expected = np.ceil(np.array(share) * size / 32 + pad).astype(int) * 32
+            assert found[b].tolist() == expected.tolist()
+
+
+def test_rectangles_hold_their_images_for_any_size(index):
+    for imgsz in ((96, 96), (96, 192), (160, 64)):
+        dataset = DetectionDataset(index, imgsz, rect=True, batch_size=4)
+        sizes = {}
+        for i, sample in enumerate(dataset):
+            sizes.setdefault(i // 4, set()).add(sample.image.shape[1:])
+            assert all(side % 32 == 0 for side in sample.image.shape[1:])
+            (height, width), ((ratio_h, ratio_w), (pad_w, pad_h)) = sample.shapes
+            assert pad_w >= 0
+            assert pad_h >= 0
+            assert height * ratio_h <= imgsz[0]
+            assert width * ratio_w <= imgsz[1]
+        assert all(len(s) == 1 for s in sizes.values())
+        assert (dataset.batch_shapes <= np.ceil(np.array(imgsz) / 32) * 32).all()
+
+
+def test_sorted_by_aspect_ratio(index):
+    aspect = DetectionDataset(index, 96, rect=True).index.shapes
+    aspect = aspect[:, 0] / aspect[:, 1]
+    assert (np.diff(aspect) >= 0).all()
+
+
+def test_polygons_follow_their_boxes(tmp_path):
+    index = make_index(tmp_path, SHAPES, polygons=True)
+    for augment in (False, True):
+        for sample in DetectionDataset(index, 96, augment=augment, hyp={"degrees": 10.0}):
+            for box, outline in zip(sample.instances.boxes, sample.instances.polygons, strict=True):
+                np.testing.assert_allclose(box, [*outline.min(0), *outline.max(0)], atol=1e-3)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def tickets(dataset, epoch=0):
+    plan = BatchPlan(dataset.epoch_indices, 4, shuffle=True, partners=dataset.near_images if dataset.mosaic else None)
+    plan.epoch = epoch
+    return [ticket for batch in plan for ticket in batch]
+
+
+@pytest.mark.parametrize("imgsz", [96, (64, 160)])
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_training_samples(index, imgsz, mosaic):
+    dataset = DetectionDataset(index, imgsz, augment=True, hyp={"mosaic": mosaic, "mixup": 0.3})
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    total = 0
+    for ticket in tickets(dataset):
+        sample = dataset[ticket]
+        assert sample.image.shape == (3, height, width)
+        assert sample.image.dtype == np.uint8
+        assert sample.shapes is None
+        assert sample.path == index.path(ticket.image)
+        boxes = sample.instances.boxes
+        assert (boxes >= 0).all()
+        assert (boxes[:, [0, 2]] <= width).all()
+        assert (boxes[:, [1, 3]] <= height).all()
+        total += len(boxes)
+    assert total > 20
+
+
+def test_no_augmentation_is_the_letterbox(index):
+    neutral = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic"), 0.0)
+    training = DetectionDataset(index, 96, augment=True, hyp=neutral)
+    for sample, plain in zip(training, DetectionDataset(index, 96), strict=True):
+        np.testing.assert_allclose(sample.instances.boxes, plain.instances.boxes, atol=0.51)  # borders of x.5 pixels
+        assert (np.abs(sample.image.astype(int) - plain.image).mean((0, 2)) < 25).all()
+
+
+def test_rect_training_has_no_mosaics(index):
+    dataset = DetectionDataset(index, 96, augment=True, rect=True, batch_size=4)
+    assert not dataset.mosaic
+    for i, ticket in enumerate(BatchPlan(dataset.epoch_indices, 4)):
+        batch = dataset.batch(ticket)
+        assert batch.images.shape[2:] == tuple(dataset.batch_shapes[i])
+
+
+def test_samples_depend_on_their_ticket_only(index):
+    """Not on what was made before, nor on what the pool holds."""
+    first, second = (DetectionDataset(index, 96, augment=True, seed=3) for _ in range(2))
+    orders = tickets(first, 0) + tickets(first, 1)
+    ahead = [first[ticket] for ticket in orders]
+    for ticket, expected in reversed(list(zip(orders, ahead, strict=True))):
+        found = second[ticket]
+        np.testing.assert_array_equal(found.image, expected.image)
+        np.testing.assert_array_equal(found.instances.boxes, expected.instances.boxes)
+    other = DetectionDataset(index, 96, augment=True, seed=4)
+    assert not np.array_equal(other[orders[0]].image, ahead[0].image)
+
+
+def test_asked_by_number_an_image_looks_different_each_time(index):
+    dataset = DetectionDataset(index, 96, augment=True)
+    assert not np.array_equal(dataset[0].image, dataset[0].image)
+    assert dataset[-1].path == index.path(len(index) - 1)
+    with pytest.raises(IndexError):
+        dataset[len(index)]
+
+
+def test_a_mosaic_costs_one_decode_once_the_pool_is_warm(tmp_path):
+    """The pool holds a quarter of the data set; nearly all partners are found in it."""
+    index = make_index(tmp_path, [(60, 80)] * 120)
+    dataset = DetectionDataset(index, 80, augment=True, pool_bytes=30 * 60 * 80 * 3)
+    assert dataset.near_images == 27
+    plan = BatchPlan(dataset.epoch_indices, 8, shuffle=True, partners=dataset.near_images)
+    for epoch in range(3):
+        before = dataset._images.reads
+        plan.epoch = epoch
+        for batch in plan:
+            dataset.batch(batch)
+        reads = dataset._images.reads - before
+    assert dataset._images.nbytes <= 30 * 60 * 80 * 3
+    assert reads <= 120
+
+
+def test_what_fits_the_pool_is_decoded_once(index):
+    dataset = DetectionDataset(index, 96, augment=True)
+    for epoch in range(3):
+        for ticket in tickets(dataset, epoch):
+            dataset[ticket]
+    assert isinstance(dataset._images, Pool)
+    assert dataset._images.reads == len(index)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+@pytest.mark.parametrize("augment", [False, True])
+def test_caches_change_nothing(index, cache, augment):
+    plain, fast = (DetectionDataset(index, 96, augment=augment, cache=c) for c in ("", cache))
+    for i in range(len(index)):
+        ticket = Ticket(i, (0, i), tuple(range(7)))
+        np.testing.assert_array_equal(plain[ticket].image, fast[ticket].image)
+
+
+def test_a_broken_image_is_named(index):
+    with open(index.path(3), "wb") as file:
+        file.write(b"\x89PNG")
+    for augment in (False, True):
+        with pytest.raises(UserError, match=r"cannot decode image '.*003\.png'"):
+            DetectionDataset(index, 96, augment=augment)[Ticket(3, (0, 0), (1,) * 7)]
+
+
+def test_pickles_small(index):
+    """What a spawned worker is sent has no pixels in it."""
+    dataset = DetectionDataset(index, 96, augment=True)
+    for i in range(len(index)):
+        dataset[i]
+    assert dataset._images.nbytes > 200_000
+    copy = pickle.dumps(dataset)
+    assert len(copy) < 20_000
+    ticket = Ticket(1, (5, 5), (1, 2, 3, 4, 5, 6, 7))
+    np.testing.assert_array_equal(pickle.loads(copy)[ticket].image, dataset[ticket].image)
+
+
+def test_batch_matches_its_samples(index):
+    dataset = DetectionDataset(index, 96, augment=True)
+    orders = tickets(dataset)[:4]
+    batch = dataset.batch(orders)
+    for i, ticket in enumerate(orders):
+        sample = dataset[ticket]
+        np.testing.assert_array_equal(batch.images[i].numpy(), sample.image)
+        rows = batch.targets[batch.targets[:, 0] == i].numpy()
+        assert rows[:, 1].tolist() == sample.instances.classes.tolist()
+        np.testing.assert_allclose(rows[:, 2:], sample.instances.to_xywhn((96, 96)), atol=1e-6)
+    assert dataset.batch(orders, quads=True).images.shape == (1, 3, 192, 192)
+
+
+def test_unknown_gains_are_refused(index):
+    with pytest.raises(UserError, match="unknown hyper-parameter 'mosiac'"):
+        DetectionDataset(index, 96, hyp={"mosiac": 1.0})
+
+
+def test_grey_surrounds_what_is_letterboxed(index):
+    sample = DetectionDataset(index, 96)[0]  # 60 x 80: 12 rows above and below
+    assert (sample.image[:, :12] == GREY).all()
+    assert (sample.image[:, -12:] == GREY).all()
