@@ -16,7 +16,7 @@ _RECALL_POINTS = np.linspace(0, 1, 101)  # of average precision, as COCO has the
 
 @dataclass(frozen=True)
 class APResult:
-    """Figures of the k classes that occur in the labels, at T thresholds; curves, p, r and f1 at the first of them (0.5).
+    """Figures of the k classes that occur in the labels, at T thresholds; curves, p, r and f1 at the first of them.
 
     `p r f1 (k,)` are read at the one confidence (`best_confidence`) where the smoothed mean F1 over classes is highest.
     Unpacking gives what YOLOv5's function of this name returns: tp, fp, p, r, f1, ap, classes.
