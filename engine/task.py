@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.scene import Scene
+from engine.validation.scene import Scene
 from utils.data.batch import Batch
 
 
@@ -22,6 +22,7 @@ class DetectionTask:
     run_suffix = ""  # runs/train, runs/val, runs/detect
     loss_names: tuple[str, ...] = ("box", "obj", "cls")
     metric_groups: tuple[str, ...] = ("",)  # suffix of the metric columns; segmentation has (B) and (M)
+    iou_types: tuple[str, ...] = ("bbox",)  # of the official COCO evaluator, one for each metric group
     polygons = False  # whether the data path carries polygons
 
     def build_model(
@@ -59,7 +60,7 @@ class DetectionTask:
         return (match_detections(scene.detections[:, :6], scene.labels, iou_thresholds),)
 
     def coco_fields(self, scene: Scene) -> list[dict[str, Any]]:
-        """For each detection of `scene`, what its row in a COCO results file holds besides image, box, class and score."""
+        """For each detection of `scene`, what its row in a COCO results file has besides image, box, class, score."""
         return [{}] * len(scene.detections)
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:

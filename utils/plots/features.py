@@ -31,7 +31,7 @@ class FeaturePlotter:
         self.channels = channels
 
     def __call__(self, module: Any, inputs: Any, value: Any) -> None:
-        shape = getattr(value, "shape", ())
+        shape = tuple(getattr(value, "shape", ()))
         if len(shape) != 4 or min(shape[2:]) < 2:
             return
         maps = _first_image(value)

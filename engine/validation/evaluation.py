@@ -1,0 +1,219 @@
+"""One validation as a command does it: weights and data set in, table, files and verdict out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from engine.task import DetectionTask
+from engine.validation.coco import (
+    CocoIds,
+    JsonWriter,
+    ids_of_annotations,
+    import_pycocotools,
+    report_gap,
+    score_officially,
+    write_ground_truth,
+)
+from engine.validation.listeners import TextWriter, ValidationListener
+from engine.validation.report import write_per_class
+from engine.validator import ValidationResult, validate
+from models.backends import DetectMultiBackend
+from utils.cli import image_size
+from utils.data.index import ImageIndex, build_index
+from utils.data.loader import create_loader
+from utils.data.spec import DatasetSpec, load_dataset
+from utils.devices import select_device
+from utils.errors import UserError
+from utils.files import increment_path
+from utils.logging import LOGGER, colorstr
+
+
+class Verdict(NamedTuple):
+    """What ``val.run()`` returns, in YOLOv5's form.
+
+    `metrics`: for each metric group mean precision, mean recall, mAP50, mAP50-95; then the losses. `maps (nc,)`:
+    mAP50-95 of each class. `speeds_ms`: pre-processing, inference, NMS, per image.
+    """
+
+    metrics: tuple[float, ...]
+    maps: np.ndarray
+    speeds_ms: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model and a data set split, ready to be scored as `options` say."""
+
+    options: argparse.Namespace
+    task: DetectionTask
+    model: DetectMultiBackend
+    device: torch.device
+    spec: DatasetSpec
+    index: ImageIndex
+    names: dict[int, str]  # of the data set; one name with --single-cls
+    save_dir: Path
+
+    @classmethod
+    def prepare(cls, options: argparse.Namespace, task: DetectionTask) -> Evaluation:
+        """Load what `options` name, and refuse what does not fit together before anything takes long."""
+        check_options(options)
+        if options.save_json:
+            import_pycocotools()
+        device = select_device(options.device, batch_size=options.batch_size)
+        model = DetectMultiBackend(
+            options.weights, device, dnn=options.dnn, data=options.data, fp16=options.half, trust=options.trust
+        )  # fmt: skip
+        if model.task != task.name:
+            raise UserError(
+                f"{options.weights[0]} is a {model.task} model, but this command validates {task.name} models"
+            )
+        split = options.task if options.task in ("train", "test") else "val"
+        spec = load_dataset(options.data, need=(split,))
+        if not options.single_cls:
+            check_classes(model.names, spec, str(options.weights[0]))
+        index = build_index(
+            spec.split(split), spec.nc, names=spec.names, polygons=task.polygons, single_cls=options.single_cls,
+            prefix=f"{split}: ",
+        )  # fmt: skip
+        names = {0: "object"} if options.single_cls and spec.nc > 1 else spec.names
+        save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+        return cls(options, task, model, device, spec, index, names, save_dir)
+
+    def run(self) -> Verdict:
+        """Score, write what was asked for, and say where it is."""
+        options = self.options
+        writers = contextlib.ExitStack()
+        with writers:
+            listeners: list[ValidationListener] = []
+            if options.save_txt:
+                listeners.append(TextWriter(self.save_dir, options.save_conf))
+            if options.save_json:
+                truth, ids = self.ground_truth()
+                predictions = self.save_dir / f"{Path(options.weights[0]).stem}_predictions.json"
+                listeners.append(writers.enter_context(JsonWriter(predictions, ids, self.task)))
+            result, shape = self.score(image_size(options.imgsz), listeners=listeners)
+        write_per_class(
+            self.save_dir / "metrics_per_class.csv", result.groups, result.counts, self.names, self.task.metric_groups
+        )
+        self.report_speed(result, shape)
+        if options.save_json:
+            self.score_officially(result, truth, predictions, ids)
+        if options.save_txt:
+            LOGGER.info(
+                f"{len(list((self.save_dir / 'labels').glob('*.txt')))} label files in {self.save_dir / 'labels'}"
+            )
+        LOGGER.info(f"Results in {colorstr('bold', str(self.save_dir))}")
+        return verdict(result)
+
+    def score(
+        self, imgsz: tuple[int, int], *, listeners: list[ValidationListener] | None = None, **overrides: Any
+    ) -> tuple[ValidationResult, tuple[int, ...]]:
+        """Validate at `imgsz` (height, width); also the input shape. `overrides` replace arguments of `validate`."""
+        options = self.options
+        stride = self.model.stride
+        size = fit_size(imgsz, stride)
+        rect = self.model.pt and options.task != "speed"
+        loader = create_loader(
+            self.index, size, min(options.batch_size, len(self.index)), stride=stride, rect=rect,
+            pad=0.5 if rect else 0.0, workers=options.workers, single_cls=options.single_cls, nc=len(self.names),
+            polygons=self.task.polygons,
+        )  # fmt: skip
+        shape = (min(options.batch_size, len(self.index)), 3, *size)
+        self.model.warmup(imgsz=(1 if self.model.pt else shape[0], 3, *size))
+        arguments: dict[str, Any] = {
+            "conf_thres": options.conf_thres, "iou_thres": options.iou_thres, "max_det": options.max_det,
+            "half": options.half, "augment": options.augment, "single_cls": options.single_cls,
+            "save_hybrid": options.save_hybrid, "save_dir": self.save_dir, "plots": not options.no_plots,
+            "verbose": options.verbose or len(self.names) < 50, "listeners": listeners or (),
+        }  # fmt: skip
+        arguments.update(overrides)
+        return validate(self.model, loader, self.task, names=self.names, device=self.device, **arguments), shape
+
+    def report_speed(self, result: ValidationResult, shape: tuple[int, ...]) -> None:
+        pre, inference, nms = result.speeds_ms
+        LOGGER.info(
+            f"Speed per image: {pre:.1f} ms pre-processing, {inference:.1f} ms inference, {nms:.1f} ms NMS, "
+            f"in batches of up to {'×'.join(str(n) for n in shape)}"
+        )
+
+    def ground_truth(self) -> tuple[Path, CocoIds]:
+        """The official annotation file, or one written from the labels, and the ids it uses."""
+        official = self.options.coco_annotations or self._annotations_beside_images()
+        if official:
+            return Path(official), ids_of_annotations(official, self.index.paths, self.names)
+        path = self.save_dir / "ground_truth.json"
+        return path, write_ground_truth(self.index, self.names, path)
+
+    def _annotations_beside_images(self) -> Path | None:
+        """``<path>/annotations/instances_<folder of the images>.json``, as COCO ships it."""
+        folder = Path(self.index.path(0)).parent.name
+        path = self.spec.path / "annotations" / f"instances_{folder}.json"
+        return path if path.is_file() and not self.options.single_cls else None
+
+    def score_officially(self, result: ValidationResult, truth: Path, predictions: Path, ids: CocoIds) -> None:
+        """Run the official evaluator on each metric group and print its gap to ours."""
+        LOGGER.info(f"Scoring {predictions} against {truth}")
+        for iou_type, metrics in zip(self.task.iou_types, result.groups, strict=True):
+            official = score_officially(truth, predictions, list(ids.images.values()), iou_type)
+            report_gap(official, metrics.map50, metrics.map, iou_type)
+
+
+def verdict(result: ValidationResult) -> Verdict:
+    """`result` in the form that ``run()`` returns."""
+    means = [value for m in result.groups for value in (m.mp, m.mr, m.map50, m.map)]
+    return Verdict((*means, *result.losses), result.maps, result.speeds_ms)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse values that no run could use."""
+    for flag in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(options, flag) <= 1:
+            raise UserError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}, but must lie between 0 and 1")
+    for flag in ("batch_size", "max_det"):
+        if getattr(options, flag) < 1:
+            raise UserError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}, but must be 1 or more")
+    if options.coco_annotations and not options.save_json:
+        raise UserError("--coco-annotations is for --save-json; give both")
+    if options.conf_thres > 0.001 and options.task in ("train", "val", "test"):
+        LOGGER.warning(f"--conf-thres {options.conf_thres} is above 0.001, which lowers recall and mAP")
+    if options.save_hybrid:
+        LOGGER.warning("--save-hybrid adds the labels to the detections: mAP below is of both together")
+
+
+def check_classes(names: Mapping[int, str], spec: DatasetSpec, weights: str) -> None:
+    """Raise `UserError` where model and data set differ in their number of classes; warn where names differ."""
+    if len(names) != spec.nc:
+        raise UserError(
+            f"{weights} detects {len(names)} classes ({_some(names)}), but {spec.yaml_file or 'the data set'} has "
+            f"{spec.nc} ({_some(spec.names)}); use weights trained on this data, or --single-cls to ignore classes"
+        )
+    differing = [c for c in range(spec.nc) if names.get(c) != spec.names.get(c)]
+    if differing:
+        c = differing[0]
+        LOGGER.warning(
+            f"{len(differing)} class names differ: class {c} is '{names.get(c)}' in {weights}, but "
+            f"'{spec.names.get(c)}' in the data set; if the order differs, the figures below mean nothing"
+        )
+
+
+def _some(names: Mapping[int, str]) -> str:
+    shown = [str(name) for name in list(names.values())[:3]]
+    return ", ".join([*shown, "…"] if len(names) > 3 else shown)
+
+
+def fit_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """`size` (height, width) rounded up to multiples of `stride`, with a word about it."""
+    fitting = tuple(max(-(-n // stride), 1) * stride for n in size)
+    if fitting != tuple(size):
+        LOGGER.warning(
+            f"--imgsz {size[0]}×{size[1]} is no multiple of the stride {stride}, so {fitting[0]}×{fitting[1]}"
+        )
+    return fitting[0], fitting[1]

@@ -1,0 +1,53 @@
+"""Validate a detector on a data set.
+
+    python val.py                                                          # newest best.pt on the embedded data set
+    python val.py --weights yolov5s.pt --data coco128.yaml --img 640       # published weights
+    python val.py --weights best.pt --data my.yaml --task test --verbose --save-json
+    python val.py --weights best.pt --data my.yaml --task speed --batch 1  # or: --task study
+
+From Python: ``import val; (mp, mr, map50, map, *losses), maps, speeds_ms = val.run(data="my.yaml", weights="best.pt")``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.validation.options import parse_validation, settle, validation_parser
+from utils.cli import apply_overrides, run_command
+
+if TYPE_CHECKING:
+    from engine.validation.evaluation import Verdict
+
+
+def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of `argv`, by default of the command line."""
+    parser = validation_parser("Validate a detector on a data set", data="data/shapes.yaml", project="runs/val")
+    return parse_validation(parser, argv)
+
+
+def run(**kwargs: Any) -> Verdict:
+    """Validate with the given options, the rest at their defaults: ``run(data=…, weights=…, imgsz=320)``.
+
+    Returns ``(metrics, maps, speeds_ms)``: `metrics` is (mean precision, mean recall, mAP50, mAP50-95, box, obj, cls
+    loss; the losses are 0 without a training criterion), `maps (nc,)` each class's mAP50-95 (the mean where a class
+    has no label), `speeds_ms` pre-processing, inference and NMS per image.
+    """
+    return main(settle(apply_overrides(parse_opt([]), kwargs)))
+
+
+def main(options: argparse.Namespace) -> Verdict:
+    """Validate, measure or study, as `options.task` says."""
+    from engine.task import DetectionTask
+    from engine.validation.command import run_task
+
+    return run_task(options, DetectionTask())
+
+
+def _command() -> None:
+    main(parse_opt())
+
+
+if __name__ == "__main__":
+    run_command(_command)
