@@ -27,8 +27,8 @@ class Fit(NamedTuple):
 
 def shape_ratio(wh: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """(n, k) how alike labels (n, 2) and anchors (k, 2) are: the worse of the width's and height's ratio, at most 1."""
-    ratio = wh[:, None] / anchors[None]
-    return np.minimum(ratio, 1 / ratio).min(2)
+    width, height = (wh[:, axis, None] / anchors[:, axis] for axis in (0, 1))  # by axis: (n, k, 2) is thrice as slow
+    return np.minimum(np.minimum(width, 1 / width), np.minimum(height, 1 / height))
 
 
 def fit(wh: np.ndarray, anchors: np.ndarray, thr: float = 4.0) -> Fit:
@@ -150,7 +150,7 @@ def _spread_starts(points: np.ndarray, k: int, rng: np.random.Generator) -> np.n
 
 
 def _squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return np.square(points[:, None] - centres[None]).sum(2)
+    return sum(np.square(x[:, None] - c) for x, c in zip(points.T, centres.T, strict=True))  # type: ignore[return-value]
 
 
 def _refine(
