@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import numpy as np
 import pytest
 
 NAMES = {
@@ -63,3 +64,16 @@ def test_print_args_logs_the_callers_arguments(capsys: pytest.CaptureFixture[str
 
     detect("a.jpg", 320)
     assert "source=a.jpg, imgsz=320" in capsys.readouterr().out
+
+
+def test_random_perspective_moves_image_and_boxes_alike() -> None:
+    from utils.augmentations import random_perspective
+
+    image = np.full((100, 100, 3), 114, np.uint8)
+    image[30:60, 20:70] = 255
+    targets = np.array([[2, 20, 30, 70, 60]], np.float32)
+    for _ in range(5):
+        moved, rows = random_perspective(image, targets, degrees=0, translate=0.1, scale=0.3, shear=0)
+        ys, xs = np.where(moved[..., 0] > 185)
+        assert rows[0, 0] == 2
+        np.testing.assert_allclose(rows[0, 1:], [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], atol=1.5)

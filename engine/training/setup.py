@@ -15,7 +15,7 @@ from engine.training.preflight import rehearse
 from engine.training.resume import restore
 from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
-from models.checkpoints.transfer import transfer
+from models.checkpoints.transfer import load_strictly, transfer
 from models.weights import find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size
@@ -119,7 +119,7 @@ def build_network(
     """The model: that of `checkpoint`, or of `--cfg` with what fits of `--weights` put in."""
     if checkpoint is not None:
         net = task.build_model(checkpoint.cfg, nc=nc)
-        net.load_state_dict(checkpoint.state_dict)
+        load_strictly(net, checkpoint.state_dict, "the checkpoint to resume")
         return net
     anchors = hyp.get("anchors") or None
     if not options["weights"]:
@@ -128,7 +128,7 @@ def build_network(
     start = load_checkpoint(path, trust=options["trust"])
     net = task.build_model(options["cfg"] or start.cfg, nc=nc, anchors=anchors)
     keep_anchors = ("anchor",) if options["cfg"] or anchors else ()
-    transfer(net, start.ema or start.state_dict, exclude=keep_anchors, source=str(path))
+    transfer(net, start.weights, exclude=keep_anchors, source=str(path))
     return net
 
 

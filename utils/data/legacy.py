@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.data.augment.camera import draw_camera
+from utils.data.augment.scene import Tile, render
 from utils.data.batch import Placement, collate
 from utils.data.dataset import DetectionDataset
 from utils.data.index import build_index
+from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
 
 Item = tuple[torch.Tensor, torch.Tensor, str, "Placement | None"]
@@ -106,3 +109,30 @@ def create_dataloader(
         quad=quad, shuffle=shuffle, seed=seed, single_cls=single_cls, prefix=prefix,
     )  # fmt: skip
     return loader, loader.dataset
+
+
+def random_perspective(
+    im: np.ndarray,
+    targets: np.ndarray | Sequence = (),
+    segments: Sequence[np.ndarray] = (),
+    degrees: float = 10,
+    translate: float = 0.1,
+    scale: float = 0.1,
+    shear: float = 10,
+    perspective: float = 0.0,
+    border: tuple[int, int] = (0, 0),
+) -> tuple[np.ndarray, np.ndarray]:
+    """`im` (h, w, 3) seen by a random camera, and the `targets` (n, 5: class, xyxy pixels) that stay visible.
+
+    `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
+    """
+    height, width = im.shape[:2]
+    rows = np.asarray(targets, np.float32).reshape(-1, 5)
+    polygons = [np.asarray(s, np.float32) for s in segments] if len(segments) else None
+    outline = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
+    tile = Tile(im, np.eye(3), outline, Instances(rows[:, 0], rows[:, 1:], polygons))
+    gains = {"degrees": degrees, "translate": translate, "scale": scale, "shear": shear, "perspective": perspective}
+    camera = draw_camera({**gains, "fliplr": 0.0, "flipud": 0.0}, np.random.default_rng())
+    output = (height + 2 * border[0], width + 2 * border[1])
+    view = render([tile], (height, width), camera.matrix((height, width), output), output, camera.scale)
+    return view.image, np.concatenate((view.instances.classes[:, None], view.instances.boxes), 1)
