@@ -31,3 +31,30 @@ def _logging_to_current_streams() -> None:
     from utils.logging import configure_logging
 
     configure_logging()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YAML of a data set of 12 + 6 pictures of 96×96, one or two filled squares (class 0: light, 1: dark) on noise."""
+    import cv2
+    import numpy as np
+
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(90, 140, (96, 96, 3), np.uint8)
+            rows = []
+            for corner in ((4, 4), (50, 50))[: 1 + i % 2]:
+                side = int(rng.integers(24, 40))
+                x, y = corner
+                kind_of = int(rng.integers(2))
+                image[y : y + side, x : x + side] = (230, 20)[kind_of]
+                rows.append(f"{kind_of} {(x + side / 2) / 96} {(y + side / 2) / 96} {side / 96} {side / 96}")
+            cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)
+            (root / "labels" / split / f"{i}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    yaml = root / "tiny.yaml"
+    yaml.write_text("path: .\ntrain: images/train\nval: images/val\nnames: [light, dark]\n", encoding="utf-8")
+    return yaml

@@ -1,0 +1,213 @@
+"""train.py from the outside: what it writes, how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import train
+from engine.training.trainer import Trainer
+from models.checkpoints.format import load_checkpoint
+from models.loading import load_model
+from utils.errors import UserError
+
+COLUMNS = [
+    "epoch",
+    "train/box_loss",
+    "train/obj_loss",
+    "train/cls_loss",
+    "metrics/precision",
+    "metrics/recall",
+    "metrics/mAP_0.5",
+    "metrics/mAP_0.5:0.95",
+    "val/box_loss",
+    "val/obj_loss",
+    "val/cls_loss",
+    "x/lr0",
+    "x/lr1",
+    "x/lr2",
+]
+
+
+@pytest.fixture
+def options(tiny_data: Path, tmp_path: Path) -> dict[str, Any]:
+    """A training of a few seconds."""
+    return {
+        "cfg": "yolov5n_MobileNetv2.yaml",
+        "data": str(tiny_data),
+        "hyp": {"nbs": 4, "lr0": 0.01},
+        "imgsz": [64],
+        "batch_size": 4,
+        "epochs": 2,
+        "workers": 0,
+        "device": "cpu",
+        "project": str(tmp_path / "runs"),
+        "noplots": True,
+        "noautoanchor": True,
+    }
+
+
+def rows(folder: Path) -> list[list[str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_training_writes_what_yolov5s_users_expect(options: dict[str, Any], tmp_path: Path) -> None:
+    result = train.run(**{**options, "noplots": False})
+    folder = tmp_path / "runs" / "exp"
+    table = rows(folder)
+    assert table[0] == COLUMNS
+    assert [row[0] for row in table[1:]] == ["0", "1"]
+    assert all(float(value) == float(value) for row in table[1:] for value in row)
+    written = {p.name for p in folder.iterdir()}
+    assert {"hyp.yaml", "opt.yaml", "results.png", "labels.jpg", "train_batch0.jpg"} <= written
+    assert {"PR_curve.png", "F1_curve.png", "P_curve.png", "R_curve.png", "confusion_matrix.png"} <= written
+    assert {"val_batch0_labels.jpg", "val_batch0_pred.jpg"} <= written
+    last, best = (torch.load(folder / "weights" / f"{n}.pt", weights_only=True) for n in ("last", "best"))
+    assert last["epoch"] == 1
+    assert last["optimizer"] is not None
+    assert best["optimizer"] is None
+    assert {v.dtype for v in best["state_dict"].values() if v.is_floating_point()} == {torch.float16}
+    model = load_model(str(folder / "weights" / "best.pt"))
+    assert model.names == {0: "light", 1: "dark"}
+    assert 0 <= result.metrics.map50 <= 1
+
+
+@pytest.mark.slow
+def test_losses_fall(options: dict[str, Any], tmp_path: Path) -> None:
+    train.run(**{**options, "epochs": 80, "noval": True, "hyp": {"nbs": 4, "mosaic": 0.0, "scale": 0.1}})
+    table = rows(tmp_path / "runs" / "exp")[1:]
+    for column in (1, 2, 3):
+        assert float(table[-1][column]) < 0.9 * float(table[0][column]), table[0][column]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the code base may catch it."""
+
+
+def train_killed_in(epoch: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.optimizer_step
+    seen: list[int] = []
+
+    def killing(self: Trainer) -> None:
+        seen.append(1)
+        if len(seen) > epoch * len(self.session.train_loader) + 1:
+            raise Killed
+        step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "optimizer_step", killing)
+        train.run(**options)
+
+
+def test_resume_continues_as_if_nothing_had_happened(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**options, "epochs": 3}
+    train.run(**options)
+    train_killed_in(2, options, monkeypatch)
+    straight, broken = tmp_path / "runs" / "exp", tmp_path / "runs" / "exp2"
+    assert load_checkpoint(broken / "weights" / "last.pt").epoch == 1
+    train.run(resume=str(broken / "weights" / "last.pt"))
+    assert not (tmp_path / "runs" / "exp3").exists(), "a resumed training goes on in its folder"
+    assert rows(broken) == rows(straight)
+    a, b = (load_checkpoint(f / "weights" / "last.pt") for f in (straight, broken))
+    for key, value in a.state_dict.items():
+        torch.testing.assert_close(b.state_dict[key], value, msg=key)
+
+
+def test_killed_in_the_first_epoch_leaves_a_loadable_last(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_killed_in(0, options, monkeypatch)
+    last = tmp_path / "runs" / "exp" / "weights" / "last.pt"
+    assert load_checkpoint(last).epoch == -1
+    train.run(resume=str(last))
+    assert load_checkpoint(last).epoch == 1
+
+
+def test_resume_takes_more_epochs_and_refuses_the_rest(options: dict[str, Any], tmp_path: Path) -> None:
+    train.run(**options)
+    last = str(tmp_path / "runs" / "exp" / "weights" / "last.pt")
+    with pytest.raises(UserError, match=r"finished its 2 epochs; nothing to resume.*--epochs 4"):
+        train.run(resume=last)
+    with pytest.raises(UserError, match=r"--imgsz cannot change on resume; --epochs, --batch-size"):
+        train.run(resume=last, imgsz=[96])
+    train.run(resume=last, epochs=3, batch_size=6, workers=0)
+    assert [row[0] for row in rows(tmp_path / "runs" / "exp")[1:]] == ["0", "1", "2"]
+    with pytest.raises(UserError, match="stripped|no optimiser state"):
+        train.run(resume=str(tmp_path / "runs" / "exp" / "weights" / "best.pt"))
+
+
+def test_the_same_seed_gives_the_same_training(options: dict[str, Any], tmp_path: Path) -> None:
+    for seed in (1, 1, 2):
+        train.run(**{**options, "epochs": 1, "seed": seed})
+    a, b, c = (rows(tmp_path / "runs" / name)[1][1:4] for name in ("exp", "exp2", "exp3"))
+    assert a == b != c
+
+
+@pytest.mark.parametrize("flags", [{"rect": True}, {"quad": True}, {"multi_scale": True}, {"image_weights": True}])
+def test_ways_of_feeding(options: dict[str, Any], tmp_path: Path, flags: dict[str, bool]) -> None:
+    train.run(**{**options, "epochs": 1, **flags})
+    assert len(rows(tmp_path / "runs" / "exp")) == 2
+
+
+def test_two_sizes_cosine_adamw_single_class_and_smoothing(options: dict[str, Any], tmp_path: Path) -> None:
+    extra = {"imgsz": [64, 96], "cos_lr": True, "optimizer": "AdamW", "single_cls": True, "label_smoothing": 0.1}
+    train.run(**{**options, **extra})
+    checkpoint = load_checkpoint(tmp_path / "runs" / "exp" / "weights" / "last.pt")
+    assert checkpoint.names == {0: "item"}
+    assert checkpoint.extra["imgsz"] == [64, 96]
+    assert checkpoint.hyp["label_smoothing"] == 0.1
+
+
+def test_frozen_rows_stay_bit_identical(options: dict[str, Any], tmp_path: Path) -> None:
+    train.run(**{**options, "epochs": 1, "nosave": False, "name": "a"})
+    start = tmp_path / "runs" / "a" / "weights" / "last.pt"
+    train.run(**{**options, "epochs": 2, "cfg": "", "weights": str(start), "freeze": [5], "name": "b"})
+    before, after = (load_checkpoint(tmp_path / "runs" / n / "weights" / "last.pt") for n in ("a", "b"))
+    frozen = [k for k in before.ema if int(k.split(".")[1]) < 5]
+    assert len(frozen) > 20
+    for key in frozen:
+        assert torch.equal(before.ema[key], after.state_dict[key]), key
+    assert any(not torch.equal(before.ema[k], after.state_dict[k]) for k in before.ema if k not in frozen)
+
+
+def test_patience_stops(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitnesses = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr("engine.training.trainer.fitness", lambda metrics: next(fitnesses))
+    train.run(**{**options, "epochs": 5, "patience": 2})
+    assert [row[0] for row in rows(tmp_path / "runs" / "exp")[1:]] == ["0", "1", "2"]
+
+
+def test_non_finite_losses_are_named_and_skipped(
+    options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"epoch \d+, batch \d+: loss is not finite .*10 batches in a row"):
+        train.run(**{**options, "epochs": 30, "noval": True, "hyp": {"nbs": 4, "lr0": 1e18, "warmup_bias_lr": 1e18}})
+    last = load_checkpoint(tmp_path / "runs" / "exp" / "weights" / "last.pt")
+    assert all(torch.isfinite(v).all() for v in last.ema.values())
+    assert "this batch is skipped" in capsys.readouterr().err
+
+
+def test_evolve_searches_and_records(options: dict[str, Any], tmp_path: Path) -> None:
+    best = train.run(**{**options, "epochs": 1, "evolve": 2})
+    with (tmp_path / "runs" / "exp" / "evolve.csv").open(newline="") as file:
+        table = list(csv.reader(file))
+    assert len(table) == 3
+    assert table[0][0] == "fitness"
+    assert table[1] != table[2]
+    assert (tmp_path / "runs" / "exp" / "hyp_evolve.yaml").is_file()
+    assert best["lr0"] > 0
+
+
+def test_save_period_and_nosave(options: dict[str, Any], tmp_path: Path) -> None:
+    train.run(**{**options, "epochs": 3, "save_period": 2, "noval": True})
+    assert (tmp_path / "runs" / "exp" / "weights" / "epoch2.pt").is_file()
+    assert not (tmp_path / "runs" / "exp" / "weights" / "epoch1.pt").is_file()
+    train.run(**{**options, "nosave": True, "noval": True, "epochs": 1})
+    assert (tmp_path / "runs" / "exp2" / "weights" / "last.pt").is_file()
