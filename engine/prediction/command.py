@@ -86,7 +86,8 @@ def _quieten_decoders(live: bool) -> None:
 
     For streams FFmpeg's words stay, because they tell a refused connection from a wrong password.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, OpenCV 5
+    logging.setLogLevel(0)
     if not live:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV when the first video is opened
 

@@ -62,8 +62,8 @@ def test_label_is_whole_inside_the_picture(box: tuple[int, ...], label: str) -> 
     image = blank()
     annotator = Annotator(image, line_width=2)
     annotator.box_label(box, label, BLUE)
-    dark = (0 if contrasting(BLUE) == (0, 0, 0) else 255) * np.ones(3)
-    assert (free.im == dark).all(2).sum() == (image == dark).all(2).sum() > 10  # every pixel of the letters is there
+    assert contrasting(BLUE) == (255, 255, 255)
+    assert (free.im > 200).all(2).sum() == (image > 200).all(2).sum() > 10  # every pixel of the letters is there
 
 
 def test_label_stands_above_the_box_or_inside_where_there_is_no_room() -> None:
@@ -107,12 +107,12 @@ def test_text_with_anchor_and_lines() -> None:
     image = blank()
     annotator = Annotator(image, font_size=20)
     annotator.text((10, 100), "one\ntwo", (255, 255, 255), anchor="bottom")
-    rows = np.nonzero((image == 255).all(2).any(1))[0]
+    rows = np.nonzero((image > 200).all(2).any(1))[0]
     height = text_mask("one", 20).shape[0]
     assert rows.min() >= 100 - 2 * height
     assert rows.max() < 100
-    assert (image[100 - height : 100] == 255).any()
-    assert (image[100 - 2 * height : 100 - height] == 255).any()
+    assert (image[100 - height : 100] > 200).any()
+    assert (image[100 - 2 * height : 100 - height] > 200).any()
 
 
 def test_box_style_text_and_rectangle() -> None:

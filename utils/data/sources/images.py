@@ -63,8 +63,10 @@ def _read_with_pil(path: str | Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on odd metadata
             with Image.open(path) as picture:
-                rgb = ImageOps.exif_transpose(picture).convert("RGB")
-                return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
+                upright = ImageOps.exif_transpose(picture)
+                if upright.mode == "F" or upright.mode.startswith("I"):  # convert() would clip these instead of scaling
+                    return np.dstack([_to_8_bits(np.asarray(upright))] * 3)
+                return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage("not an image, or of a format that cannot be read") from error
     except Exception as error:  # decoders raise all sorts on damaged data: OSError, SyntaxError, struct.error, …
