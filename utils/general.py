@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import inspect
-import os
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,10 @@ from utils.logging import LOGGER, colorstr
 from utils.ops.boxes import clip_boxes, scale_boxes, xyn2xy, xywh2xyxy, xywhn2xyxy, xyxy2xywh, xyxy2xywhn
 from utils.ops.nms import non_max_suppression
 from utils.ops.segments import resample_segments, scale_segments, segments2boxes
-from utils.seeds import init_seeds
+from utils.plots.window import check_imshow
 from utils.sizes import check_img_size, make_divisible
 from utils.training.schedule import one_cycle
+from utils.training.seeds import init_seeds
 from utils.yamls import load_yaml as yaml_load
 from utils.yamls import save_yaml as yaml_save
 
@@ -91,15 +90,6 @@ def check_requirements(requirements: str | Path | Iterable[str], exclude: Iterab
     if missing:
         LOGGER.warning(f"not installed: {', '.join(sorted(missing))}; pip install {' '.join(sorted(missing))}")
     return not missing
-
-
-def check_imshow(warn: bool = False) -> bool:
-    """Whether this OpenCV and this machine can show windows."""
-    has_gui = "GUI:                           NONE" not in cv2.getBuildInformation()
-    has_display = sys.platform in ("win32", "darwin") or any(k in os.environ for k in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if warn and not (has_gui and has_display):
-        LOGGER.warning("no window can be shown here: that needs a display and the package opencv-python")
-    return has_gui and has_display
 
 
 def print_args(args: dict[str, Any] | None = None, show_file: bool = True, show_func: bool = False) -> None:

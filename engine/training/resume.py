@@ -8,7 +8,7 @@ from typing import Any
 from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from utils.errors import UserError
-from utils.seeds import set_rng_state
+from utils.training.seeds import set_rng_state
 
 RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data")
 

@@ -10,7 +10,7 @@ from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_folder
-from utils.seeds import rng_state
+from utils.training.seeds import rng_state
 
 
 class Saver:

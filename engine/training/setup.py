@@ -21,18 +21,18 @@ from utils.anchors import check_anchors
 from utils.cli import image_size
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
-from utils.devices import select_device
+from utils.devices import device_indices, select_device
 from utils.distributed import init_process_group, is_main_process, local_rank, main_process_first, rank, world_size
 from utils.errors import UserError
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
-from utils.seeds import init_seeds
 from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
 from utils.training.gains import scale_gains
 from utils.training.optimizer import smart_optimizer
 from utils.training.schedule import Schedule, accumulation, linear, one_cycle
+from utils.training.seeds import init_seeds
 
 
 def build_session(
@@ -107,8 +107,11 @@ def training_device(options: dict[str, Any]) -> torch.device:
     if options["batch_size"] < 1 or options["batch_size"] % world_size():
         raise UserError(f"--batch-size {options['batch_size']} must be a multiple of the {world_size()} processes")
     if device.type == "cuda":
-        torch.cuda.set_device(local_rank())
-        device = torch.device("cuda", local_rank())
+        indices = device_indices(options["device"]) if options["device"] else range(torch.cuda.device_count())
+        if local_rank() >= len(indices):
+            raise UserError(f"process {local_rank()} has no GPU: --device {options['device'] or indices} names too few")
+        device = torch.device("cuda", indices[local_rank()])
+        torch.cuda.set_device(device)
     init_process_group(device)
     return device
 
