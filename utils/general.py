@@ -77,7 +77,7 @@ def check_yaml(file: str | Path, suffix: str = ".yaml") -> str:
 def check_requirements(requirements: str | Path | Iterable[str], exclude: Iterable[str] = (), **_: Any) -> bool:
     """Whether all packages are installed; missing ones are named in a warning. Nothing is ever installed."""
     if isinstance(requirements, Path) or str(requirements).endswith(".txt"):
-        requirements = Path(requirements).read_text(encoding="utf-8").splitlines()
+        requirements = Path(str(requirements)).read_text(encoding="utf-8").splitlines()
     entries = [requirements] if isinstance(requirements, str) else requirements
     names = [m[0] for entry in entries if (m := re.match(r"[A-Za-z0-9][\w.\-]*", entry.strip()))]
     missing = []

@@ -31,7 +31,7 @@ def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device:
         loss.sum().backward()
         with torch.inference_mode():
             stage = "fuse()"
-            twin.eval().fuse()
+            twin.eval().fuse()  # type: ignore[operator]
             stage = "forward in evaluation mode after fuse()"
             task.postprocess(twin(images), conf_thres=0.25, iou_thres=0.45)
     except torch.cuda.OutOfMemoryError as error:
