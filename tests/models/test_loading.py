@@ -17,7 +17,7 @@ from models.loading import build_model, load_model
 from models.yolo import DetectionModel
 from utils.errors import UserError
 
-from .conftest import TINY
+from ..conftest import TINY
 
 Make = Callable[..., Path]
 
