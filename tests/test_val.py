@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import val
+from engine.validation.coco import score_officially
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,6 +200,7 @@ def test_mistakes_are_told_in_one_line(quick, tmp_path, data):
         with pytest.raises(UserError, match=message) as info:
             val.run(**{**quick, **change})
         assert "\n" not in str(info.value)
+    assert not (tmp_path / "runs").exists()  # nothing is left behind
     with pytest.raises(UserError, match=r"unknown option 'imgz' \(did you mean 'imgsz'"):
         val.run(imgz=3)
 
@@ -216,6 +218,10 @@ def test_single_cls_takes_any_number_of_classes(quick, tmp_path, data):
     assert val.run(**{**quick, "data": str(three)}, single_cls=True).maps.shape == (1,)
 
 
+def test_test_time_augmentation(quick):
+    assert len(val.run(**quick, augment=True).metrics) == 7
+
+
 @pytest.mark.slow
 def test_the_references_figures(shared_data, tmp_path):
     verdict = val.run(
@@ -225,3 +231,9 @@ def test_the_references_figures(shared_data, tmp_path):
     assert verdict.metrics[:4] == pytest.approx((0.586, 0.508, 0.568, 0.365), abs=0.002)
     index = json.loads((tmp_path / "exp" / "ground_truth.json").read_text())
     assert (len(index["images"]), len(index["annotations"])) == (128, 929)
+    folder = tmp_path / "exp"
+    official = score_officially(
+        folder / "ground_truth.json", folder / "yolov5n_predictions.json", [image["id"] for image in index["images"]]
+    )
+    assert official.ap == pytest.approx(verdict.metrics[3], abs=0.01)
+    assert official.ap50 == pytest.approx(verdict.metrics[2], abs=0.01)

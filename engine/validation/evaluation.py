@@ -56,9 +56,9 @@ class Evaluation:
     task: DetectionTask
     model: DetectMultiBackend
     device: torch.device
-    spec: DatasetSpec
     index: ImageIndex
     names: dict[int, str]  # of the data set; one name with --single-cls
+    official: tuple[Path, CocoIds] | None  # for --save-json: an official annotation file
     save_dir: Path
 
     @classmethod
@@ -71,6 +71,7 @@ class Evaluation:
         model = DetectMultiBackend(
             options.weights, device, dnn=options.dnn, data=options.data, fp16=options.half, trust=options.trust
         )  # fmt: skip
+        model.to(memory_format=torch.channels_last)  # a third less time on a CPU, tensor cores fed right on a GPU
         if model.task != task.name:
             raise UserError(
                 f"{options.weights[0]} is a {model.task} model, but this command validates {task.name} models"
@@ -84,8 +85,9 @@ class Evaluation:
             prefix=f"{split}: ",
         )  # fmt: skip
         names = {0: "object"} if options.single_cls and spec.nc > 1 else spec.names
+        official = official_annotations(options, spec, index, names)
         save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
-        return cls(options, task, model, device, spec, index, names, save_dir)
+        return cls(options, task, model, device, index, names, official, save_dir)
 
     def run(self) -> Verdict:
         """Score, write what was asked for, and say where it is."""
@@ -146,17 +148,10 @@ class Evaluation:
 
     def ground_truth(self) -> tuple[Path, CocoIds]:
         """The official annotation file, or one written from the labels, and the ids it uses."""
-        official = self.options.coco_annotations or self._annotations_beside_images()
-        if official:
-            return Path(official), ids_of_annotations(official, self.index.paths, self.names)
+        if self.official is not None:
+            return self.official
         path = self.save_dir / "ground_truth.json"
         return path, write_ground_truth(self.index, self.names, path)
-
-    def _annotations_beside_images(self) -> Path | None:
-        """``<path>/annotations/instances_<folder of the images>.json``, as COCO ships it."""
-        folder = Path(self.index.path(0)).parent.name
-        path = self.spec.path / "annotations" / f"instances_{folder}.json"
-        return path if path.is_file() and not self.options.single_cls else None
 
     def score_officially(self, result: ValidationResult, truth: Path, predictions: Path, ids: CocoIds) -> None:
         """Run the official evaluator on each metric group and print its gap to ours."""
@@ -172,8 +167,27 @@ def verdict(result: ValidationResult) -> Verdict:
     return Verdict((*means, *result.losses), result.maps, result.speeds_ms)
 
 
+def official_annotations(
+    options: argparse.Namespace, spec: DatasetSpec, index: ImageIndex, names: Mapping[int, str]
+) -> tuple[Path, CocoIds] | None:
+    """With --save-json, the annotation file to score against where there is one, and its ids.
+
+    ``--coco-annotations`` names it; else it is ``annotations/instances_<folder of the images>.json`` of the data set,
+    as COCO ships it.
+    """
+    if not options.save_json:
+        return None
+    path = spec.path / "annotations" / f"instances_{Path(index.path(0)).parent.name}.json"
+    if options.coco_annotations:
+        path = Path(options.coco_annotations)
+    elif options.single_cls or not path.is_file():
+        return None
+    return path, ids_of_annotations(path, index.paths, names)
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Refuse values that no run could use."""
+    image_size(options.imgsz)
     for flag in ("conf_thres", "iou_thres"):
         if not 0 <= getattr(options, flag) <= 1:
             raise UserError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}, but must lie between 0 and 1")

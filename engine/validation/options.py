@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from utils.cli import CommandParser
 
@@ -25,9 +26,10 @@ def parse_validation(parser: CommandParser, argv: Sequence[str] | None = None) -
 
 
 def settle(options: argparse.Namespace) -> argparse.Namespace:
-    """Carry implied options through: hybrid labels are text files, and COCO itself is scored by its own evaluator."""
+    """Carry implied options through: hybrid labels are text files; COCO has its own evaluator, used if installed."""
     options.save_txt |= options.save_hybrid
-    options.save_json |= str(options.data).endswith("coco.yaml")
+    if str(options.data).endswith("coco.yaml") and find_spec("pycocotools"):
+        options.save_json = True
     return options
 
 
