@@ -44,8 +44,8 @@ def gather(prediction: torch.Tensor, cell: torch.Tensor, valid: torch.Tensor) ->
             weight.
 
     Returns:
-        (B·na·ny·nx,) and (R, no), float32. Differentiable once. On a GPU the gradients of repeated cells are summed in no
-        fixed order, unless `torch.use_deterministic_algorithms` is on.
+        (B·na·ny·nx,) and (R, no), float32. Differentiable once. On a GPU the gradients of repeated cells are summed in
+        no fixed order, unless `torch.use_deterministic_algorithms` is on.
     """
     objectness, rows = _Gather.apply(prediction, cell, valid)
     return objectness.float(), rows.float()

@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.ops.boxes import xywh2xyxy
 
-_CHUNK = 256  # candidates compared at a time: bounds memory to chunk × (kept + chunk)
+_CHUNK = 128  # candidates compared at a time: bounds memory to chunk × (kept + chunk); small enough for one thread
 
 
 def nms(
