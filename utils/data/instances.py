@@ -78,7 +78,7 @@ class Instances:
         """What lies inside an image of `size` (height, width); objects outside keep a box without area."""
         height, width = size
         limits = np.array((width, height, width, height), np.float32)
-        boxes = np.clip(self.boxes, 0, limits)
+        boxes = self.boxes.clip(0, limits)
         if self.polygons is None:
             return Instances(self.classes, boxes)
         polygons = list(self.polygons)

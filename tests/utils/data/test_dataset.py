@@ -209,6 +209,16 @@ def test_caches_change_nothing(index, cache, augment):
         np.testing.assert_array_equal(plain[ticket].image, fast[ticket].image)
 
 
+@pytest.mark.parametrize("cache", ["", "ram"])
+def test_what_is_kept_is_never_written_to(index, cache):
+    hyp = {"mixup": 0.5, "degrees": 10.0, "hsv_v": 0.9}
+    dataset = DetectionDataset(index, 96, augment=True, hyp=hyp, cache=cache)
+    for ticket in tickets(dataset, 0) + tickets(dataset, 1):
+        dataset[ticket]
+    for i in range(len(index)):
+        np.testing.assert_array_equal(dataset.picture(i).image, dataset._files.read(i))
+
+
 def test_a_broken_image_is_named(index):
     with open(index.path(3), "wb") as file:
         file.write(b"\x89PNG")

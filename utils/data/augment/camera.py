@@ -32,16 +32,15 @@ class Camera(NamedTuple):
         """
         cos, sin = (self.scale * f(math.radians(self.degrees)) for f in (math.cos, math.sin))
         turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-        shear = np.eye(3)
-        shear[0, 1], shear[1, 0] = (math.tan(math.radians(angle)) for angle in self.shear)
-        perspective = np.eye(3)
-        perspective[2, :2] = self.perspective
+        along_x, along_y = (math.tan(math.radians(angle)) for angle in self.shear)
+        shear = np.array([[1.0, along_x, 0.0], [along_y, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        perspective = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [*self.perspective, 1.0]])
         to_middle = translation(-canvas[1] / 2, -canvas[0] / 2)
         to_place = translation(self.centre[0] * output[1], self.centre[1] * output[0])
         matrix = to_place @ shear @ turn @ perspective @ to_middle
         if anchor is not None and is_axis_aligned(matrix):
-            seen = project(np.array([anchor]), matrix)[0]
-            matrix = translation(*(np.rint(seen) - seen)) @ matrix
+            x, y = project(np.array([anchor]), matrix)[0].tolist()
+            matrix = translation(round(x) - x, round(y) - y) @ matrix
         return mirroring(output[1] if self.flip_lr else None, output[0] if self.flip_ud else None) @ matrix
 
 

@@ -18,17 +18,14 @@ def draw_color_gains(hyp: Mapping[str, float], rng: np.random.Generator) -> tupl
 
 
 def change_color(image: np.ndarray, gains: tuple[float, float, float]) -> np.ndarray:
-    """A BGR `image` (h, w, 3) uint8 with hue (a circle), saturation and value (up to 255) multiplied by `gains`.
-
-    The image given is used as working memory.
-    """
+    """A BGR `image` (h, w, 3) uint8 with hue (a circle), saturation and value (up to 255) multiplied by `gains`."""
     if gains == (1.0, 1.0, 1.0):
         return image
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     if _MAX_HUE * gains[0] <= 255:  # hues of 180 to 255 still come out right, so one pass does all three channels
-        changed = cv2.transform(hsv, np.diag(gains), dst=image)
+        changed = cv2.transform(hsv, np.diag(gains))
     else:
         hue = _LEVELS * gains[0] % (_MAX_HUE + 1)
         saturation, value = (np.minimum(_LEVELS * gain, 255) for gain in gains[1:])
-        changed = cv2.LUT(hsv, np.stack((hue, saturation, value), 1).astype(np.uint8)[None], dst=image)
+        changed = cv2.LUT(hsv, np.stack((hue, saturation, value), 1).astype(np.uint8)[None])
     return cv2.cvtColor(changed, cv2.COLOR_HSV2BGR, dst=hsv)

@@ -60,9 +60,13 @@ def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The upright boxes (n, 4) xyxy around the projected corners of `boxes` (n, 4) xyxy, float64."""
     if is_axis_aligned(matrix):
         (a, _, c), (_, e, f), _ = matrix.tolist()
-        ends = (boxes * (a, e, a, e) + (c, f, c, f)).reshape(-1, 2, 2)
-    else:
-        ends = project(corners(boxes).reshape(-1, 2), matrix).reshape(-1, 4, 2)
+        moved = boxes * np.array((a, e, a, e)) + np.array((c, f, c, f))
+        if a < 0:
+            moved[:, 0::2] = moved[:, [2, 0]]
+        if e < 0:
+            moved[:, 1::2] = moved[:, [3, 1]]
+        return moved
+    ends = project(corners(boxes).reshape(-1, 2), matrix).reshape(-1, 4, 2)
     return np.concatenate((ends.min(1), ends.max(1)), 1)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.data.augment.geometry import project, scaling, translation
-from utils.data.augment.warp import paint
+from utils.data.augment.warp import Recolor, as_it_is, paint
 from utils.data.instances import Instances
 
 FILL = 114  # grey where no picture is
@@ -49,16 +49,23 @@ def place(picture: Picture, x: float, y: float, scale: float, box: tuple[float, 
 
 
 def render(
-    tiles: Sequence[Tile], canvas: tuple[int, int], matrix: np.ndarray, output: tuple[int, int], scale: float
+    tiles: Sequence[Tile],
+    canvas: tuple[int, int],
+    matrix: np.ndarray,
+    output: tuple[int, int],
+    scale: float,
+    recolor: Recolor = as_it_is,
 ) -> View:
     """`tiles`, later ones above earlier ones, on a canvas seen through `matrix`, as an image of size `output`.
 
     Every tile is resampled once, straight into the result. Objects are cut by the canvas, moved, cut by the result, and
-    kept if enough of them is left; `scale` is the camera's zoom, against which that is measured.
+    kept if enough of them is left; `scale` is the camera's zoom, against which that is measured. `recolor` has to keep
+    grey grey.
     """
-    image = np.full((*output, 3), FILL, np.uint8)
+    fill = recolor(np.full((1, 1, 3), FILL, np.uint8))[0, 0, 0]
+    image = np.full((*output, 3), fill, np.uint8)
     for tile in tiles:
-        paint(image, tile.image, matrix @ tile.matrix, project(tile.outline, matrix))
+        paint(image, tile.image, matrix @ tile.matrix, project(tile.outline, matrix), recolor)
     before = Instances.concatenate([tile.instances for tile in tiles]).clip(canvas)
     after = before.warp(matrix).clip(output)
     return View(image, after.select(after.visible(before, scale)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from utils.data.augment.letterboxed import letterboxed_tile
 from utils.data.augment.mixup import draw_share, mixup
 from utils.data.augment.mosaic import draw_centre, mosaic_tiles
 from utils.data.augment.scene import Picture, View, render
+from utils.data.augment.warp import Recolor
 
 PARTNERS = 7  # a mosaic needs three more pictures; if it is mixed with another one, four more again
 
@@ -38,17 +40,17 @@ def training_view(
         mosaic: False forbids mosaics (rectangular batches).
     """
     camera = draw_camera(hyp, rng)
+    recolor = partial(change_color, gains=draw_color_gains(hyp, rng))
     if mosaic and rng.random() < hyp["mosaic"]:
-        view = _mosaic_view([index, *partners[:3]], picture, size, camera, hyp, rng)
+        view = _mosaic_view([index, *partners[:3]], picture, size, camera, recolor, hyp, rng)
         if rng.random() < hyp["mixup"]:
             other = draw_camera(hyp, rng)._replace(flip_lr=camera.flip_lr, flip_ud=camera.flip_ud)
-            second = _mosaic_view(list(partners[3:7]), picture, size, other, hyp, rng)
-            view = mixup(view, second, draw_share(rng))
-    else:
-        tile = letterboxed_tile(picture(index), size)
-        corner = float(tile.outline[0, 0]), float(tile.outline[0, 1])
-        view = render([tile], size, camera.matrix(size, size, corner), size, camera.scale)
-    return View(change_color(view.image, draw_color_gains(hyp, rng)), view.instances)
+            second = _mosaic_view(list(partners[3:7]), picture, size, other, recolor, hyp, rng)
+            return mixup(view, second, draw_share(rng))
+        return view
+    tile = letterboxed_tile(picture(index), size)
+    corner = float(tile.outline[0, 0]), float(tile.outline[0, 1])
+    return render([tile], size, camera.matrix(size, size, corner), size, camera.scale, recolor)
 
 
 def _mosaic_view(
@@ -56,6 +58,7 @@ def _mosaic_view(
     picture: Callable[[int], Picture],
     size: tuple[int, int],
     camera: Camera,
+    recolor: Recolor,
     hyp: Mapping[str, float],
     rng: np.random.Generator,
 ) -> View:
@@ -65,4 +68,4 @@ def _mosaic_view(
     tiles = mosaic_tiles([picture(indices[i]) for i in rng.permutation(4)], centre, size)
     if hyp["copy_paste"]:
         tiles = copy_paste(tiles, canvas, hyp["copy_paste"], rng)
-    return render(tiles, canvas, camera.matrix(canvas, size, centre), size, camera.scale)
+    return render(tiles, canvas, camera.matrix(canvas, size, centre), size, camera.scale, recolor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +16,17 @@ SMALLEST_SCALE = 0.5  # a bilinear sample sees 2×2 pixels: below half size it w
 _ON_GRID = 1 / 64  # pixels: OpenCV's bilinear weights have 1/32 steps
 
 
-def paint(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, outline: np.ndarray) -> None:
+Recolor = Callable[[np.ndarray], np.ndarray]  # new pixels (h, w, 3) for old, each by itself
+
+
+def as_it_is(image: np.ndarray) -> np.ndarray:
+    """The `Recolor` that changes nothing."""
+    return image
+
+
+def paint(
+    canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, outline: np.ndarray, recolor: Recolor = as_it_is
+) -> None:
     """Draw `image` into `canvas` (both (h, w, 3) uint8) through `matrix`, within the polygon `outline`.
 
     Args:
@@ -24,6 +35,7 @@ def paint(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, outline: np
         image: continued beyond its edges by its edge pixels.
         matrix: (3, 3), pixels of `image` to pixels of `canvas`.
         outline: (k, 2) corners of the region to draw, pixels of `canvas`, in order around it.
+        recolor: applied where there are fewer pixels, before or after resampling.
     """
     rectangle = is_axis_aligned(matrix) and is_upright(outline)
     if not rectangle:
@@ -37,13 +49,13 @@ def paint(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray, outline: np
     image, matrix = shrink_for(image, matrix, ((left + right) / 2, (top + bottom) / 2))
     matrix = translation(-left, -top) @ matrix
     if rectangle:
-        if not _resize(image, matrix, view):
-            _warp(image, matrix, view.shape, view)
+        if not _resize(image, matrix, view, recolor):
+            np.copyto(view, recolor(_warp(image, matrix, view.shape)))
         return
     mask = np.zeros(view.shape[:2], np.uint8)
     # shift=4 means sixteenths of a pixel; the half is there because OpenCV counts from the centre of a pixel
     cv2.fillPoly(mask, [np.rint((outline - (left + 0.5, top + 0.5)) * 16).astype(np.int32)], 255, shift=4)
-    cv2.copyTo(_warp(image, matrix, view.shape), mask, view)
+    cv2.copyTo(recolor(_warp(image, matrix, view.shape)), mask, view)
 
 
 def _pixels_inside(outline: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -67,15 +79,13 @@ def shrink_for(image: np.ndarray, matrix: np.ndarray, at: tuple[float, float]) -
     return image, matrix
 
 
-def _warp(
-    image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], target: np.ndarray | None = None
-) -> np.ndarray:
-    """`image` through `matrix` as an image of `shape`, bilinear, into `target` if given."""
+def _warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`image` through `matrix` as an image of `shape`, bilinear."""
     centred = translation(-0.5, -0.5) @ matrix @ translation(0.5, 0.5)
     size = shape[1], shape[0]
     if is_affine(matrix):
-        return cv2.warpAffine(image, centred[:2], size, dst=target, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.warpPerspective(image, centred, size, dst=target, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(image, centred[:2], size, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpPerspective(image, centred, size, borderMode=cv2.BORDER_REPLICATE)
 
 
 # --- upright views ----------------------------------------------------------------------------------------------------
@@ -91,7 +101,7 @@ class _Span(NamedTuple):
     skip: int
 
 
-def _resize(image: np.ndarray, matrix: np.ndarray, view: np.ndarray) -> bool:
+def _resize(image: np.ndarray, matrix: np.ndarray, view: np.ndarray, recolor: Recolor) -> bool:
     """Fill `view` as `_warp` would, by `cv2.resize`, which is four times as fast; False where the matrix forbids it.
 
     A resize aligns the first pixels of source and result, so an edge of the image must lie on an edge between pixels
@@ -104,6 +114,9 @@ def _resize(image: np.ndarray, matrix: np.ndarray, view: np.ndarray) -> bool:
     if x is None or y is None:
         return False
     source = image[y.part, x.part]
+    fewer = source.size < view.size
+    if fewer:
+        source = recolor(source)
     if y.mirror_source or x.mirror_source:
         source = cv2.flip(source, _flip_code(y.mirror_source, x.mirror_source))
     result = cv2.resize(source, None, fx=x.scale, fy=y.scale, interpolation=cv2.INTER_LINEAR)
@@ -111,6 +124,8 @@ def _resize(image: np.ndarray, matrix: np.ndarray, view: np.ndarray) -> bool:
     below, right = height - result.shape[0], width - result.shape[1]
     if below or right:  # the image ends within the last pixel
         result = cv2.copyMakeBorder(result, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    if not fewer:
+        result = recolor(result)
     if y.mirror_result or x.mirror_result:
         cv2.flip(result, _flip_code(y.mirror_result, x.mirror_result), dst=view)
     else:

@@ -152,3 +152,18 @@ def test_halving_keeps_the_place():
         mean = image[: 101 // step * step, : 203 // step * step].reshape(101 // step, step, 203 // step, step, 3)
         if step in (1, 2, 4):
             assert np.abs(small[: 101 // step, : 203 // step] - mean.mean((1, 3))).max() <= 1.0
+
+
+@pytest.mark.parametrize("matrix", [scaling(0.7, 0.7), scaling(1.4, 1.4), translation(0.3, 0.3), TILTED[0]])
+def test_recolouring_reaches_every_painted_pixel_once(matrix):
+    """Enlarged, reduced, off the pixel grid and tilted; the image itself, which a cache keeps, stays as it is."""
+    image = texture(90, 120, 5)
+    kept = image.copy()
+    outline = outline_of(image, matrix)
+    plain, negative = np.full((2, 150, 170, 3), 114, np.uint8)
+    paint(plain, image, matrix, outline)
+    paint(negative, image, matrix, outline, lambda pixels: 255 - pixels)
+    mask = inside(outline, (150, 170))
+    assert np.abs(255 - plain[mask].astype(int) - negative[mask]).max() <= 1
+    assert (plain[~mask] == negative[~mask]).mean() > 0.97
+    np.testing.assert_array_equal(image, kept)
