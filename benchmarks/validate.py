@@ -41,7 +41,7 @@ def read_rate(data: str) -> float:
     """Images/s of plain `cv2.imread` over the validation pictures of `data`, in one process."""
     import cv2
 
-    from utils.data.scan import build_index
+    from utils.data.index import build_index
     from utils.data.spec import load_dataset
 
     spec = load_dataset(data)

@@ -34,6 +34,7 @@ from utils.devices import select_device
 from utils.errors import UserError
 from utils.files import increment_path
 from utils.logging import LOGGER, colorstr
+from utils.sizes import make_divisible
 
 
 class Verdict(NamedTuple):
@@ -225,7 +226,7 @@ def _some(names: Mapping[int, str]) -> str:
 
 def fit_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     """`size` (height, width) rounded up to multiples of `stride`, with a word about it."""
-    fitting = tuple(max(-(-n // stride), 1) * stride for n in size)
+    fitting = tuple(make_divisible(n, stride) for n in size)
     if fitting != tuple(size):
         LOGGER.warning(
             f"--imgsz {size[0]}×{size[1]} is no multiple of the stride {stride}, so {fitting[0]}×{fitting[1]}"

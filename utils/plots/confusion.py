@@ -43,10 +43,9 @@ def plot_confusion(
     axes.set_xlabel("True", fontsize=12)
     axes.set_ylabel("Predicted", fontsize=12)
     axes.set_title("Confusion matrix" + (", each column normalised" if normalize else ""), fontsize=13)
-    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
+    edges, ends = np.arange(count - 1) + 0.5, (-0.5, count - 0.5)
+    axes.hlines(edges, *ends, color="0.9", linewidth=0.5)
+    axes.vlines(edges, *ends, color="0.9", linewidth=0.5)
     if count - 1 <= _MOST_NUMBERED:
         _write_numbers(axes, matrix, normalize, size)
     return save_figure(figure, path, dpi=120)
