@@ -71,10 +71,10 @@ def _greedy(overlap: torch.Tensor) -> torch.Tensor:
     Start with everyone and repeat "those whom no survivor above them overlaps". Each round settles at least the next
     box of the order for good, so the fixed point is the greedy answer; real scenes need a handful of rounds.
     """
-    above = overlap.triu(1).to(torch.float32)
+    above = overlap.triu(1)
     alive = torch.ones(len(above), dtype=torch.bool, device=above.device)
     while True:
-        survivors = alive.to(above.dtype) @ above == 0
+        survivors = ~(above & alive[:, None]).any(0)
         if torch.equal(survivors, alive):
             return alive
         alive = survivors
