@@ -191,6 +191,13 @@ def test_a_mosaic_costs_one_decode_once_the_pool_is_warm(tmp_path):
     assert reads <= 120
 
 
+def test_the_sample_made_last_leaves_the_pool_last(index):
+    dataset = DetectionDataset(index, 96, augment=True, hyp={"mosaic": 0.0})
+    for i in (0, 1, 2, 0):
+        dataset[i]
+    assert list(dataset._images._kept) == [1, 2, 0]
+
+
 def test_what_fits_the_pool_is_decoded_once(index):
     dataset = DetectionDataset(index, 96, augment=True)
     for epoch in range(3):

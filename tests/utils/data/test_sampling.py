@@ -67,13 +67,16 @@ def test_order_is_asked_for_each_epoch():
 def test_partners_are_recent_images_of_the_same_stream():
     made = plan(200, 8, shuffle=True, partners=16, streams=3)
     previous, current = epoch(made, 4), epoch(made, 5)
+    distances = set()
     for stream in range(3):
         line = images(previous[stream::3])
         for batch in current[stream::3]:
             for ticket in batch:
                 assert len(ticket.partners) == 7
                 assert set(ticket.partners) <= set(line[-16:])
+                distances |= {line[::-1].index(partner) + 1 for partner in ticket.partners}
                 line.append(ticket.image)
+    assert distances == set(range(1, 17))
 
 
 def test_partners_come_from_everywhere_where_all_is_at_hand():

@@ -87,6 +87,13 @@ def test_each_gain_moves_its_own_part_only():
                 assert (values == values[0]).all(), f"{name} moved {other}"
 
 
+def test_parts_are_drawn_independently():
+    cameras = drawn(2000, **GAINS)
+    values = np.array([[c.degrees, c.scale, *c.shear, *c.perspective, *c.centre] for c in cameras])
+    correlation = np.corrcoef(values.T)
+    assert np.abs(correlation - np.eye(8)).max() < 0.1
+
+
 def test_flips_are_probabilities():
     cameras = drawn(fliplr=0.3, flipud=0.7)
     assert np.mean([c.flip_lr for c in cameras]) == pytest.approx(0.3, abs=0.03)

@@ -117,6 +117,17 @@ def test_mosaic_is_a_probability_and_shows_four_pictures():
     assert np.mean(single) == pytest.approx(0.7, abs=0.08)
 
 
+def test_own_picture_takes_every_place_of_the_mosaic():
+    """Its box, the narrowest of the four, appears on either side of the middle, up and down."""
+    places = set()
+    for seed in range(600):
+        instances = view(seed, mosaic=1.0).instances
+        for (x1, y1, x2, y2), label in zip(instances.boxes, instances.classes, strict=True):
+            if label == 0 and x2 - x1 > 39 and y2 - y1 > 59:
+                places.add((x1 + x2 > 160, y1 + y2 > 160))
+    assert len(places) == 4
+
+
 def test_mosaic_boxes_sit_on_their_objects():
     """With the strongest published gains and more; each object is looked for where its box is."""
     hyp = {**load_hyp("hyp.scratch-high.yaml"), "degrees": 30.0, "shear": 5.0, "perspective": 0.0005, "mixup": 0.0}
