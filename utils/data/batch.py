@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from utils.data.instances import Instances
 
@@ -60,18 +59,6 @@ class Batch:
         return replace(self, images=function(self.images), targets=function(self.targets), masks=masks)
 
 
-def allocate_images(count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Uninitialised (count, 3, height, width) uint8; inside a loader's worker in memory the main process sees as well.
-
-    Samples written straight into it reach the main process without a copy.
-    """
-    shape = (count, 3, *size)
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(count * 3 * size[0] * size[1])
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
-
-
 def assemble(images: torch.Tensor, samples: Sequence[Sample]) -> Batch:
     """The batch of `samples`, whose pixels are already in `images` (B, 3, H, W)."""
     rows = []
@@ -90,7 +77,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     sizes = {sample.image.shape[1:] for sample in samples}
     if len(sizes) != 1:
         raise ValueError(f"samples of different sizes cannot make a batch: {sorted(sizes)}")
-    images = allocate_images(len(samples), sizes.pop())
+    images = torch.empty((len(samples), 3, *sizes.pop()), dtype=torch.uint8)
     for target, sample in zip(images.numpy(), samples, strict=True):
         target[...] = sample.image
     return assemble(images, samples)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from utils.cli import image_size
 from utils.data.augment.scene import Picture
 from utils.data.augment.view import PARTNERS, training_view
-from utils.data.batch import Batch, Placement, Sample, allocate_images, assemble, quad
+from utils.data.batch import Batch, Placement, Sample, assemble, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.pool import POOL_BYTES, Pool
 from utils.data.images.reader import ImageFiles, Images
@@ -89,6 +90,14 @@ class DetectionDataset(Dataset):
         return self.augment and self.batch_shapes is None and self.hyp["mosaic"] > 0
 
     @property
+    def largest_size(self) -> tuple[int, int]:
+        """(height, width) that no sample exceeds."""
+        if self.batch_shapes is None:
+            return self.imgsz
+        height, width = self.batch_shapes.max(0).tolist()
+        return height, width
+
+    @property
     def near_images(self) -> int:
         """How many images a worker has at hand without reading them again (on the safe side, as sizes vary)."""
         if isinstance(self._images, Pool):
@@ -105,9 +114,13 @@ class DetectionDataset(Dataset):
         """The sample that a ticket orders, or that of image number `item`, with partners from the whole data set."""
         return self.sample(item if isinstance(item, Ticket) else self._ticket(range(len(self))[item]))
 
-    def batch(self, tickets: Sequence[Ticket], quads: bool = False) -> Batch:
-        """The batch that `tickets` order; pixels are written once, where the batch lies."""
-        images = allocate_images(len(tickets), self._size(tickets[0].image))
+    def batch_shape(self, tickets: Sequence[Ticket]) -> tuple[int, int, int, int]:
+        """(B, 3, H, W) of the batch that `tickets` order."""
+        return len(tickets), 3, *self._size(tickets[0].image)
+
+    def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
+        """The batch that `tickets` order; its pixels are written once, into `out` (`batch_shape`) if given."""
+        images = torch.empty(self.batch_shape(tickets), dtype=torch.uint8) if out is None else out
         batch = assemble(images, [self.sample(t, out) for t, out in zip(tickets, images.numpy(), strict=True)])
         return quad(batch, self._rng(tickets[0].key)) if quads else batch
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from utils.data.batch import Batch
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
 from utils.data.sampling import BatchPlan, Ticket
+from utils.data.slots import PREFETCH, Shipment, Slots
 from utils.distributed import world_size
 from utils.errors import UserError
 
@@ -27,18 +28,23 @@ class _Failure(NamedTuple):
 
 
 class _Batches(Dataset):
-    """What a worker runs: a list of tickets in, a batch out."""
+    """What a worker runs: a list of tickets in, a batch out (ready to travel, if it has to)."""
 
-    def __init__(self, dataset: DetectionDataset, quads: bool) -> None:
+    def __init__(self, dataset: DetectionDataset, quads: bool, slots: Slots | None) -> None:
         self.dataset = dataset
         self.quads = quads
+        self.slots = slots
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch | _Failure:
+    def __getitem__(self, tickets: list[Ticket]) -> Batch | Shipment | _Failure:
+        worker = get_worker_info()
         try:
-            return self.dataset.batch(tickets, self.quads)
+            if worker is None or self.slots is None:
+                return self.dataset.batch(tickets, self.quads)
+            place = self.slots.next_place(worker.id, self.dataset.batch_shape(tickets))
+            return self.slots.ship(self.dataset.batch(tickets, self.quads, place), worker.id)
         except UserError as error:
             return _Failure(str(error))
 
@@ -63,14 +69,18 @@ class Loader:
         self.plan = plan
         self.num_workers = workers
         self.epoch = 0
+        height, width = dataset.largest_size
+        groups = -(-plan.batch_size // 4) * 4  # quads fill up a last group of fewer than four
+        slots = Slots(workers, groups * 3 * height * width) if workers else None
         self._batches = DataLoader(
-            _Batches(dataset, quads),
+            _Batches(dataset, quads, slots),
             batch_size=None,  # the plan's lists of tickets are batches already
             sampler=plan,
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,
+            prefetch_factor=PREFETCH if workers else None,
             persistent_workers=workers > 0,
             generator=torch.Generator().manual_seed(plan.seed),  # leaves the global generator alone
         )
@@ -93,7 +103,7 @@ class Loader:
         for batch in self._batches:
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
-            yield batch
+            yield batch.unpack() if isinstance(batch, Shipment) else batch
 
 
 def create_loader(

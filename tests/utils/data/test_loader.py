@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
-import pickle
+import time
 
 import cv2
 import numpy as np
@@ -74,6 +75,37 @@ def test_global_generators_are_left_alone(index):
 
 
 @pytest.mark.usefixtures("_two_cores")
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+def test_batches_kept_are_not_overwritten(index, pause):
+    """Memory between the processes is used again; what has been handed out must not change, however slow its user."""
+    loader = create_loader(index, 64, 2, augment=True, shuffle=True, workers=2)
+    for number in range(3):
+        kept = []
+        for batch in loader:
+            kept.append(batch)
+            time.sleep(pause)
+        loader.plan.epoch = number
+        assert same(kept, [loader.dataset.batch(tickets) for tickets in loader.plan])
+
+
+@pytest.mark.usefixtures("_two_cores")
+def test_an_epoch_broken_off_leaves_nothing_behind(index):
+    loader = create_loader(index, 64, 2, augment=True, shuffle=True, workers=2)
+    for steps in (1, 3, 12):
+        kept = [batch for batch, _ in zip(loader, range(steps), strict=False)]
+        loader.plan.epoch = loader.epoch - 1
+        expected = [loader.dataset.batch(tickets) for tickets in loader.plan]
+        assert same(kept, expected[:steps])
+
+
+@pytest.mark.usefixtures("_two_cores")
+def test_quads_and_rectangles_travel(index):
+    for options in ({"quad": True, "augment": True}, {"rect": True, "pad": 0.5}):
+        here, there = (create_loader(index, 64, 6, workers=w, **options) for w in (0, 1))
+        assert same(list(there), list(here))
+
+
+@pytest.mark.usefixtures("_two_cores")
 def test_workers_survive_epochs(index):
     loader = train(index, 2)
     list(loader)
@@ -100,10 +132,12 @@ def test_a_broken_image_ends_it_with_one_line(index, workers):
 def test_a_spawned_worker_gives_the_same(index):
     """Python 3.14 no longer forks by default, and other systems never did."""
     expected = list(train(index, 1))
-    spawned = train(index, 1)
-    spawned._batches.multiprocessing_context = "spawn"
-    assert same(list(spawned), expected)
-    assert pickle.dumps(spawned._batches.dataset)
+    default = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        assert same(list(train(index, 1, cache="ram")), expected)
+    finally:
+        multiprocessing.set_start_method(default, force=True)
 
 
 def test_workers_are_capped(index, monkeypatch):

@@ -1,14 +1,14 @@
-"""How much memory is free, and a block of it that worker processes share."""
+"""How much memory is free, and blocks of it that worker processes share."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import multiprocessing
 import os
-import tempfile
-import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ import numpy as np
 def available_memory() -> int | None:
     """Bytes that a new cache may take: what the system calls available, within the container's limit. None: unknown."""
     limits = []
-    with contextlib.suppress(OSError, IndexError, ValueError):
+    with contextlib.suppress(OSError, StopIteration, IndexError, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         limits.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
     with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
@@ -31,30 +31,27 @@ def available_memory() -> int | None:
 
 
 class SharedBytes:
-    """`count` bytes as a numpy array that worker processes read without having a copy each.
+    """`count` bytes as a numpy array that this process and its workers have in common.
 
-    Forked workers see the parent's memory as it is. Others are given the name of a temporary file that all map.
+    Forked workers inherit it: what was there before they started (`written_by_workers` False), or a block that both
+    sides write to. Neither kind counts against the size of /dev/shm, which is small in containers. Where processes are
+    not forked, the standard library's shared arrays are used; these can be pickled only while a worker starts.
     """
 
-    def __init__(self, count: int) -> None:
-        self._file: str | None = None
-        if multiprocessing.get_context().get_start_method() == "fork":
+    def __init__(self, count: int, written_by_workers: bool = False) -> None:
+        self._shared: Any = None
+        self.array: np.ndarray
+        if multiprocessing.get_context().get_start_method() != "fork":
+            self._shared = multiprocessing.RawArray(ctypes.c_uint8, max(count, 1))
+            self.array = np.frombuffer(self._shared, np.uint8, count)
+        elif written_by_workers:
+            self.array = np.frombuffer(mmap.mmap(-1, max(count, 1)), np.uint8, count)
+        else:
             self.array = np.empty(count, np.uint8)
-            return
-        handle, self._file = tempfile.mkstemp(prefix="images-", suffix=".cache")
-        os.truncate(handle, max(count, mmap.PAGESIZE))
-        os.close(handle)
-        self.array = np.memmap(self._file, np.uint8, "r+", shape=(count,))
-        weakref.finalize(self, _remove, self._file)
 
-    def __getstate__(self) -> tuple[str | None, int, np.ndarray | None]:
-        return self._file, len(self.array), None if self._file else self.array
+    def __getstate__(self) -> tuple[Any, np.ndarray | None, int]:
+        return self._shared, None if self._shared is not None else self.array, len(self.array)
 
-    def __setstate__(self, state: tuple[str | None, int, np.ndarray | None]) -> None:
-        self._file, count, array = state
-        self.array = np.memmap(self._file, np.uint8, "r", shape=(count,)) if array is None else array  # type: ignore
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):  # another system may not let go of a mapped file
-        os.unlink(path)
+    def __setstate__(self, state: tuple[Any, np.ndarray | None, int]) -> None:
+        self._shared, array, count = state
+        self.array = np.frombuffer(self._shared, np.uint8, count) if array is None else array

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from utils.data.batch import Batch
+from utils.data.slots import PREFETCH, Slots
+
+
+def batch(value, shape=(2, 3, 4, 8)):
+    return Batch(torch.full(shape, value, dtype=torch.uint8), torch.full((1, 6), value), ["a", "b"][: shape[0]], None)
+
+
+def test_a_batch_arrives_as_it_was():
+    slots = Slots(1, 2 * 3 * 4 * 8)
+    found = slots.ship(batch(5), 0).unpack()
+    assert torch.equal(found.images, batch(5).images)
+    assert torch.equal(found.targets, batch(5).targets)
+    assert found.paths == ["a", "b"]
+    assert found.masks is None
+
+
+def test_as_many_places_as_batches_may_be_on_their_way():
+    slots = Slots(2, 2 * 3 * 4 * 8)
+    shipped = [slots.ship(batch(value), worker=1) for value in range(1, PREFETCH + 2)]
+    assert [s.unpack().images[0, 0, 0, 0].item() for s in shipped] == list(range(1, PREFETCH + 2))
+    assert not slots.place(0, 0, (PREFETCH + 1, 192)).any()  # the other worker's are untouched
+    slots.ship(batch(99), worker=1)
+    assert shipped[0].unpack().images[0, 0, 0, 0].item() == 99  # the oldest place again
+
+
+def test_what_was_unpacked_is_a_copy():
+    slots = Slots(1, 192)
+    first = slots.ship(batch(1), 0).unpack()
+    for value in range(2, 9):
+        slots.ship(batch(value), 0)
+    assert (first.images == 1).all()
+
+
+def test_pinning_copies_too(monkeypatch):
+    """Page-locked memory needs a GPU; what torch's loader calls for it is a copy in any case."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    slots = Slots(1, 192)
+    pinned = torch.utils.data._utils.pin_memory.pin_memory(slots.ship(batch(1), 0))
+    for value in range(2, 9):
+        slots.ship(batch(value), 0)
+    assert isinstance(pinned, Batch)
+    assert (pinned.images == 1).all()
+    assert torch.equal(pinned.targets, batch(1).targets)
+
+
+def test_images_made_in_their_place_are_not_copied():
+    slots = Slots(1, 192)
+    place = slots.next_place(0, (2, 3, 4, 8))
+    place.fill_(7)
+    made = batch(0)
+    made.images = place
+    assert (slots.ship(made, 0).unpack().images == 7).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 16), (2, 3, 4, 4)])
+def test_other_shapes_fit_as_long_as_they_are_not_larger(shape):
+    assert (Slots(1, 384).ship(batch(3, shape), 0).unpack().images.shape) == shape
