@@ -47,6 +47,10 @@ class DetectionTask:
         """Total loss (1,) times the batch size, and its detached parts in the order of `loss_names`."""
         return criterion(predictions, batch.targets)
 
+    def without_raw(self, output: Any) -> Any:
+        """The model's evaluation output less what only the loss needs: what `postprocess` and `match` read."""
+        return output[0] if isinstance(output, (list, tuple)) else output
+
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
         """Per image (n, 6): xyxy in pixels of the network input, confidence, class; `nms` goes to `utils.ops.nms`."""
         from utils.ops.nms import non_max_suppression

@@ -16,6 +16,7 @@ from engine.task import DetectionTask
 from engine.validation.listeners import Pictures, ValidationListener
 from engine.validation.report import LabelCounts, print_table, table_header
 from engine.validation.scene import Scene, scenes_of
+from engine.validation.streams import Streams
 from utils.data.batch import Batch
 from utils.devices import Profile
 from utils.metrics.detection import DetectionMetrics
@@ -90,12 +91,14 @@ def validate(
     counts = LabelCounts.zeros(nc)
     pictures = Pictures(save_dir, names, nc) if plots and save_dir is not None else None
     watching = [*listeners, *([pictures] if pictures else [])]
+    criterion = None if augment else criterion  # test-time augmentation has no raw output to score
+    network = Streams(model, device, keep=None if criterion is not None else task.without_raw)
     step = _Step(
-        model, task, device, half=half, augment=augment, criterion=criterion, save_hybrid=save_hybrid,
+        network, task, device, half=half, augment=augment, criterion=criterion, save_hybrid=save_hybrid,
         single_cls=single_cls, nms={"conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det},
     )  # fmt: skip
 
-    with evaluation_mode(model):
+    with evaluation_mode(model), network:
         for batch in Progress(loader, table_header(task.metric_groups), enabled=progress):
             batch, detections, output = step(batch)
             scenes = scenes_of(batch, detections, output)
@@ -136,7 +139,7 @@ class _Step:
 
     def __init__(
         self,
-        model: nn.Module,
+        network: Streams,
         task: DetectionTask,
         device: torch.device,
         *,
@@ -147,11 +150,11 @@ class _Step:
         single_cls: bool,
         nms: dict[str, Any],
     ) -> None:
-        self.model, self.task, self.device = model, task, device
+        self.network, self.task, self.device = network, task, device
         self.augment, self.save_hybrid, self.single_cls = augment, save_hybrid, single_cls
         self.nms = {**nms, "multi_label": True, "agnostic": single_cls}
-        self.criterion = None if augment else criterion  # test-time augmentation has no raw output to score
-        self.fp16 = bool(getattr(model, "fp16", False))
+        self.criterion = criterion
+        self.fp16 = bool(getattr(network.model, "fp16", False))
         self.autocast = torch.autocast(
             device.type, torch.float16, enabled=half and not self.fp16 and device.type == "cuda"
         )  # fmt: skip
@@ -167,7 +170,7 @@ class _Step:
             batch = batch.to(self.device)
             images = (batch.images.half() if self.fp16 else batch.images.float()) / 255
         with inference, self.autocast:
-            output = self.model(images, augment=self.augment) if self.augment else self.model(images)
+            output = self.network(images, augment=True) if self.augment else self.network(images)
         if self.criterion is not None:
             raw = [level.float() for level in output[1]]
             self.loss_sum += self.task.loss(self.criterion, raw, batch)[1]
