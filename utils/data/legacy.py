@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def random_perspective(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`im` (h, w, 3) seen by a random camera, and the `targets` (n, 5: class, xyxy pixels) that stay visible.
 
-    `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
+    Python's global generator decides, as `init_seeds` seeds it. `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
     """
     height, width = im.shape[:2]
     rows = np.asarray(targets, np.float32).reshape(-1, 5)
@@ -132,7 +133,7 @@ def random_perspective(
     outline = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
     tile = Tile(im, np.eye(3), outline, Instances(rows[:, 0], rows[:, 1:], polygons))
     gains = {"degrees": degrees, "translate": translate, "scale": scale, "shear": shear, "perspective": perspective}
-    camera = draw_camera({**gains, "fliplr": 0.0, "flipud": 0.0}, np.random.default_rng())
+    camera = draw_camera({**gains, "fliplr": 0.0, "flipud": 0.0}, np.random.default_rng(random.getrandbits(64)))
     output = (height + 2 * border[0], width + 2 * border[1])
     view = render([tile], (height, width), camera.matrix((height, width), output), output, camera.scale)
     return view.image, np.concatenate((view.instances.classes[:, None], view.instances.boxes), 1)
