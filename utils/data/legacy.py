@@ -125,7 +125,8 @@ def random_perspective(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`im` (h, w, 3) seen by a random camera, and the `targets` (n, 5: class, xyxy pixels) that stay visible.
 
-    Python's global generator decides, as `init_seeds` seeds it. `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
+    `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
+    Python's global generator decides, as in YOLOv5.
     """
     height, width = im.shape[:2]
     rows = np.asarray(targets, np.float32).reshape(-1, 5)
