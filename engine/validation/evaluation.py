@@ -144,7 +144,7 @@ class Evaluation:
         pre, inference, nms = result.speeds_ms
         LOGGER.info(
             f"Speed per image: {pre:.1f} ms pre-processing, {inference:.1f} ms inference, {nms:.1f} ms NMS, "
-            f"in batches of up to {'×'.join(str(n) for n in shape)}"
+            f"at {shape[2]}×{shape[3]} in batches of {shape[0]}"
         )
 
     def ground_truth(self) -> tuple[Path, CocoIds]:
