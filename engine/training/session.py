@@ -46,7 +46,6 @@ class Session:
     start_epoch: int = 0
     best_fitness: float = 0.0
     amp_dtype: torch.dtype | None = None  # None: no mixed precision
-    memory_format: torch.memory_format = torch.contiguous_format
     class_maps: Any = field(default=None)  # mAP of each class at the last validation, for --image-weights
 
     @property

@@ -11,8 +11,8 @@ from torch import nn
 
 from engine.task import DetectionTask
 from engine.training.autobatch import find_batch_size
-from engine.training.preflight import rehearse
 from engine.training.resume import restore
+from engine.training.safeguards.preflight import rehearse
 from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
@@ -47,7 +47,8 @@ def build_session(
         spec = load_dataset(options["data"])
     names = {0: "item"} if options["single_cls"] and spec.nc != 1 else spec.names
 
-    net = build_network(options, task, len(names), hyp, checkpoint).to(device)
+    net = build_network(options, task, len(names), hyp, checkpoint)
+    net = net.to(device=device, memory_format=torch.channels_last)
     net.names, net.hyp = names, hyp  # type: ignore[assignment]
     freezer = Freezer(net, options["freeze"])
     imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
@@ -151,7 +152,7 @@ def build_loaders(
         "stride": stride,
         "nc": spec.nc,
         "single_cls": options["single_cls"],
-        "polygons": task.polygons,
+        "polygons": task.polygons or hyp["copy_paste"] > 0,
         "cache": options["cache"],
         "workers": options["workers"],
         "seed": options["seed"],

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.training.events import Events
-from engine.training.guard import FiniteGuard
-from engine.training.interruption import resumable
+from engine.training.safeguards.guard import FiniteGuard
+from engine.training.safeguards.interruption import resumable
 from engine.training.saver import Saver
 from engine.training.session import Session
 from engine.validator import ValidationResult, validate
@@ -106,7 +106,7 @@ class Trainer:
     def network_input(self, images: Tensor) -> Tensor:
         """Float images in 0..1, resized at random between half and one and a half with --multi-scale."""
         s = self.session
-        images = images.to(memory_format=s.memory_format).float().div_(255)
+        images = images.to(memory_format=torch.channels_last).float().div_(255)
         if s.options["multi_scale"]:
             ratio = random.uniform(0.5, 1.5)
             size = [max(math.ceil(n * ratio / s.stride), 1) * s.stride for n in s.imgsz]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.training.interruption import resumable
+from engine.training.safeguards.interruption import resumable
 from utils.errors import UserError
 
 LAST = Path("runs/train/exp/weights/last.pt")
@@ -23,9 +23,8 @@ def test_ctrl_c() -> None:
 
 def test_sigterm_is_caught_and_the_handler_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(UserError, match=r"terminated \(SIGTERM\).*--resume"):
-        with resumable(LAST):
-            os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(UserError, match=r"terminated \(SIGTERM\).*--resume"), resumable(LAST):
+        os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -36,9 +35,7 @@ def test_full_disk() -> None:
 
 
 def test_other_errors_are_not_touched() -> None:
-    with pytest.raises(ValueError, match="x"):
-        with resumable(LAST):
-            raise ValueError("x")
-    with pytest.raises(ConnectionError):
-        with resumable(LAST):
-            raise ConnectionError(errno.ECONNRESET, "reset")
+    with pytest.raises(ValueError, match="x"), resumable(LAST):
+        raise ValueError("x")
+    with pytest.raises(ConnectionError), resumable(LAST):
+        raise ConnectionError(errno.ECONNRESET, "reset")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.training.guard import PATIENCE, FiniteGuard
+from engine.training.safeguards.guard import PATIENCE, FiniteGuard
 from utils.errors import UserError
 
 NAMES = ("box", "obj", "cls")
