@@ -118,7 +118,7 @@ def strip_optimizer(path: str | Path, output: str | Path | None = None) -> Path:
             extra={},
         ),
     )
-    LOGGER.info(f"Optimizer stripped from {Path(path).as_posix()}, {target.as_posix()} {_megabytes(target):.1f} MB")
+    LOGGER.info(f"{target.as_posix()}: half precision, without the optimiser state, {_megabytes(target):.1f} MB")
     return target
 
 

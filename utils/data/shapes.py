@@ -21,12 +21,12 @@ from utils.progress import Progress
 
 NAMES = ("circle", "square", "triangle", "star")
 SPLITS = {"train": 320, "val": 80}
-VERSION = 2  # raise it when the pictures change, so that a folder drawn before is drawn again
+VERSION = 3  # raise it when the pictures change, so that a folder drawn before is drawn again
 
 _MARKER = "drawn-by-version.txt"
 _SIZES = ((320, 320), (256, 320), (320, 256), (240, 320), (320, 240), (208, 320))  # (height, width)
 _SCALE = (0.05, 0.40)  # longer side of an object's box by the shorter side of the image
-_MOST = 9  # objects in an image
+_MOST = 7  # objects in an image
 _HIDDEN = 0.3  # the part of an object that later ones may cover: its full outline still describes it
 _EMPTY = 0.06  # images without objects
 
@@ -125,7 +125,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     wanted = 0 if rng.random() < _EMPTY else 1 + int(rng.integers(_MOST))
     for _ in range(wanted):
         number = int(rng.integers(len(NAMES)))
-        scale = _SCALE[0] + (_SCALE[1] - _SCALE[0]) * rng.random() ** 1.2
+        scale = _SCALE[0] + (_SCALE[1] - _SCALE[0]) * rng.random()
         outline = _outline(rng, number, scale * min(h, w))
         for _ in range(12):  # a place where it does not hide too much
             placed = outline + _position(rng, outline, h, w, polygons)
