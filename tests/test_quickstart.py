@@ -32,7 +32,7 @@ def test_the_readme_trains_the_embedded_data_set() -> None:
 @pytest.mark.timeout(2400)
 def test_first_command_learns_and_says_what_comes_next(tmp_path: Path) -> None:
     command = [sys.executable, *first_command(), "--project", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "exp" / "results.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
