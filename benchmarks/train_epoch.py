@@ -2,7 +2,7 @@
 
     python benchmarks/train_epoch.py [--data coco128.yaml] [--cfg yolov5_MobileNetv2.yaml] [--img 320] [--batch 16]
 
-Prints a table and writes ``benchmarks/results/train_epoch.json``. The first epoch (start of workers, first allocations) is
+Prints a table and writes ``benchmarks/results/train_epoch.json``. The first epoch (workers start, first allocations) is
 left out of the median. The peak is that of the main process; each loader worker adds to it what its pool holds.
 """
 
