@@ -48,7 +48,7 @@ def build_session(
     names = {0: "item"} if options["single_cls"] and spec.nc != 1 else spec.names
 
     net = build_network(options, task, len(names), hyp, checkpoint)
-    net = net.to(device=device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)  # less time on a CPU, tensor cores fed right on a GPU
     net.names, net.hyp = names, hyp  # type: ignore[assignment]
     freezer = Freezer(net, options["freeze"])
     imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
