@@ -16,6 +16,7 @@ from utils.plots.colors import colors
 if TYPE_CHECKING:
     import torch
 
+MOST_IMAGES = 16  # in one picture
 _LARGEST_SIDE = 1920  # pixels of the finished picture
 _GAP = 2  # white pixels between tiles
 _DARK = (40, 40, 40)
@@ -27,7 +28,7 @@ def plot_images(
     paths: Sequence[str] | None = None,
     fname: str | Path = "images.jpg",
     names: Mapping[int, str] | Sequence[str] | None = None,
-    max_subplots: int = 16,
+    max_subplots: int = MOST_IMAGES,
     conf_thres: float = 0.25,
 ) -> Path:
     """Draw a batch with its boxes into `fname` and return that path.
