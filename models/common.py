@@ -74,6 +74,21 @@ class DWConv(Conv):
         super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
 
 
+class DWSConv(nn.Module):
+    """A depthwise-separable convolution (Howard et al. 2017, MobileNet): k×k depthwise with stride `s`, then 1×1.
+
+    k² + c2 multiplications a pixel and input channel where a `Conv` has k² · c2; norm and activation after both.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, act: Activation = True) -> None:
+        super().__init__()
+        self.depthwise = Conv(c1, c1, k, s, g=c1, act=act)
+        self.pointwise = Conv(c1, c2, 1, 1, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
 class DWConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution with as many groups as c1 and c2 allow; `p1` pads the input, `p2` the output."""
 
@@ -129,6 +144,21 @@ class Bottleneck(nn.Module):
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(hidden, c2, 3, 1, g=g)
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+class DWSBottleneck(nn.Module):
+    """`Bottleneck` whose second convolution is a `DWSConv` of kernel `k`."""
+
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, k: int = 3, e: float = 0.5) -> None:
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden, 1, 1)
+        self.cv2 = DWSConv(hidden, c2, k)
         self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -273,6 +303,15 @@ class C3TR(C3):
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return TransformerBlock(c, c, 4, n)
+
+
+class C3DWS(C3):
+    """`C3` with `DWSBottleneck` inside, so that every k×k convolution is depthwise."""
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, k: int = 3, e: float = 0.5) -> None:
+        super().__init__(c1, c2, 0, shortcut, e=e)
+        hidden = int(c2 * e)
+        self.m = nn.Sequential(*(DWSBottleneck(hidden, hidden, shortcut, k, e=1.0) for _ in range(n)))
 
 
 class C3Ghost(C3):

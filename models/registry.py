@@ -57,6 +57,14 @@ def normalised(args: list[Any], inputs: Inputs) -> Plan:
     return Plan([c1, *args], c1, inputs.number)
 
 
+def reduced(args: list[Any], inputs: Inputs) -> Plan:
+    """``[reduction, …]`` (16 if left out) becomes ``(c1, c1 / reduction, …)``, at least one; channels unchanged."""
+    c1, reduction = _one(inputs), args[0] if args else 16
+    if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
+        raise UserError(f"the first argument must be how many times fewer channels the inside has, not {reduction!r}")
+    return Plan([c1, max(c1 // reduction, 1), *args[1:]], c1, inputs.number)
+
+
 def joined(args: list[Any], inputs: Inputs) -> Plan:
     """Arguments as written; channels add up."""
     _not_repeated(inputs)
@@ -114,15 +122,17 @@ BLOCKS: dict[str, Block] = {
     **{
         cls.__name__: Block(cls, widened)
         for cls in (
-            common.Conv, common.DWConv, common.DWConvTranspose2d, common.Focus, common.GhostConv, common.Bottleneck,
-            common.CrossConv, common.GhostBottleneck, common.C3SPP, common.SPP, common.SPPF, common.MobileNetV2_Block,
-            common.conv_bn_relu_maxpool, common.RepVGGBlock,
+            common.Conv, common.DWConv, common.DWSConv, common.DWConvTranspose2d, common.Focus, common.GhostConv,
+            common.Bottleneck, common.DWSBottleneck, common.CrossConv, common.GhostBottleneck, common.C3SPP, common.SPP,
+            common.SPPF, common.MobileNetV2_Block, common.conv_bn_relu_maxpool, common.RepVGGBlock,
         )
     },
     **{
         cls.__name__: Block(cls, stacked)
-        for cls in (common.BottleneckCSP, common.C3, common.C3x, common.C3TR, common.C3Ghost)
+        for cls in (common.BottleneckCSP, common.C3, common.C3x, common.C3TR, common.C3DWS, common.C3Ghost)
     },
+    "SEBlock": Block(common.SEBlock, reduced),
+    "CBAM": Block(common.CBAM, reduced),
     "Concat": Block(common.Concat, joined),
     "Contract": Block(common.Contract, contracted),
     "Expand": Block(common.Expand, expanded),
