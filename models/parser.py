@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the YAML, ``[from, number, module, args]``."""
+    """One row of the YAML, ``[from, number, module, args]``; a mapping at the end of args holds arguments by name."""
 
     index: int  # counted over backbone and head together
     sources: int | list[int]  # rows it takes its input from; negative: counted back from this one
@@ -44,9 +44,16 @@ class Row:
     module: str
     args: list[Any]
     place: Place | str = ""
+    named: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {self.args}"
+        return (
+            f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {self.written(self.args)}"
+        )
+
+    def written(self, args: list[Any]) -> list[Any]:
+        """`args` and those by name in the form of the YAML."""
+        return [*args, self.named] if self.named else args
 
 
 @dataclass(frozen=True)
@@ -107,13 +114,19 @@ def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | s
         reject(f"'number' must be a whole number from 1, not {number!r}")
     if not isinstance(module, str) or not isinstance(args, list | tuple):
         reject(f"expected a module name and a list of arguments, found {module!r} and {args!r}")
-    return Row(index, sources, number, module, [_literal(a, names) for a in args], place)
+    values = [_literal(a, names) for a in args]
+    named = values.pop() if values and isinstance(values[-1], dict) else {}
+    if not all(isinstance(key, str) for key in named):
+        reject(f"arguments by name must be a mapping of names to values, not {named!r}")
+    return Row(index, sources, number, module, values, place, named)
 
 
 def _literal(value: Any, names: Mapping[str, Any]) -> Any:
     """The value a YAML argument means: ``nc`` and ``anchors`` by name, Python literals, else the text itself."""
     if isinstance(value, list):
         return [_literal(v, names) for v in value]
+    if isinstance(value, dict):
+        return {key: _literal(v, names) for key, v in value.items()}
     if not isinstance(value, str):
         return value
     if value in names:
@@ -146,14 +159,14 @@ def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module
 
     try:
         plan = block.rule(row.args, Inputs(inputs, number, scaled))
-        copies = [block.cls(*args) for args in _copies(plan)]
+        copies = [block.cls(*args, **row.named) for args in _copies(plan)]
     except _CLASHES as error:
         raise UserError(f"{error} (input channels {inputs})") from error
     layer = copies[0] if len(copies) == 1 else nn.Sequential(*copies)
     layer.i, layer.f = row.index, row.sources  # type: ignore[assignment]
     layer.type = f"{block.cls.__module__}.{block.cls.__qualname__}"  # type: ignore[assignment]
     layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
-    layer.built = BuiltRow(row, number, plan.args)  # type: ignore[assignment]
+    layer.built = BuiltRow(row, number, row.written(plan.args))  # type: ignore[assignment]
     return layer, plan.channels
 
 

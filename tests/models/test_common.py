@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from models import common
 from models.common import (
     C3,
+    C3DWS,
     C3SPP,
     CBAM,
     SPP,
@@ -21,6 +23,7 @@ from models.common import (
     Conv,
     CrossConv,
     DWConv,
+    DWSConv,
     Expand,
     Focus,
     GhostConv,
@@ -156,6 +159,82 @@ def test_squeeze_excitation_and_cbam_by_definition() -> None:
 
 
 @torch.no_grad()
+def test_squeeze_excitation_is_torchvisions() -> None:
+    from torchvision.ops import SqueezeExcitation
+
+    ours, theirs = SEBlock(12, 3), SqueezeExcitation(12, 3)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    x = 3 * torch.randn(2, 12, 7, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@torch.no_grad()
+def test_cbam_element_by_element() -> None:
+    """Woo et al. 2018, equations 2 and 3, as loops: M_c = σ(MLP(avg) + MLP(max)), then M_s = σ(f([avg; max]))."""
+    c, hidden, size, k = 4, 2, 5, 3
+    cbam = CBAM(c, hidden, k).double()
+    x = torch.randn(1, c, size, size, dtype=torch.float64)
+    down, up, kernel = cbam.down.weight, cbam.up.weight, cbam.spatial.weight[0]
+
+    def logistic(value: float) -> float:
+        return 1 / (1 + math.exp(-value))
+
+    def mlp(values: list[float], channel: int) -> float:
+        inner = [max(sum(float(down[j, i]) * values[i] for i in range(c)), 0.0) for j in range(hidden)]
+        return sum(float(up[channel, j]) * inner[j] for j in range(hidden))
+
+    planes = [x[0, i].flatten().tolist() for i in range(c)]
+    means, peaks = [sum(p) / len(p) for p in planes], [max(p) for p in planes]
+    weighted = [[v * logistic(mlp(means, i) + mlp(peaks, i)) for v in planes[i]] for i in range(c)]
+    columns = list(zip(*weighted, strict=True))  # the channels of each pixel
+    maps = [[sum(column) / c for column in columns], [max(column) for column in columns]]
+    for row in range(size):
+        for column in range(size):
+            total = 0.0
+            for kind, dy, dx in itertools.product(range(2), range(k), range(k)):
+                y, z = row + dy - 1, column + dx - 1
+                if 0 <= y < size and 0 <= z < size:
+                    total += float(kernel[kind, dy, dx]) * maps[kind][y * size + z]
+            expected = [weighted[i][row * size + column] * logistic(total) for i in range(c)]
+            torch.testing.assert_close(cbam(x)[0, :, row, column].tolist(), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_separable_by_definition(stride: int) -> None:
+    """One plane at a time through its own kernel, then a matrix over the channels of each pixel."""
+    block = DWSConv(6, 10, 3, stride, act="ReLU6")
+    randomised(block)
+    first, second = block.depthwise, block.pointwise
+    x = 3 * torch.randn(2, 6, 9, 9)
+    planes = [F.conv2d(x[:, i : i + 1], first.conv.weight[i : i + 1], stride=stride, padding=1) for i in range(6)]
+    y = first.bn(torch.cat(planes, 1)).clamp(0, 6)  # type: ignore[misc]
+    y = torch.einsum("bchw,oc->bohw", y, second.conv.weight[..., 0, 0])
+    torch.testing.assert_close(block(x), second.bn(y).clamp(0, 6))  # type: ignore[misc]
+
+
+def test_depthwise_separable_csp_has_no_dense_window() -> None:
+    block = C3DWS(32, 32, 2, False, 5)
+    windows = [m for m in block.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
+    assert [(m.kernel_size, m.groups, m.in_channels) for m in windows] == [((5, 5), 16, 16)] * 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["use_se", "use_cbam"])
+def test_attention_in_repvgg_survives_fusing(attention: str) -> None:
+    block = RepVGGBlock(32, 32, **{attention: True})  # type: ignore[arg-type]
+    randomised(block)
+    attended, x = block.se, torch.randn(2, 32, 6, 6)
+    dense, one, identity = block.rbr_dense, block.rbr_1x1, block.rbr_identity
+    expected = F.relu(attended(dense(x) + one(x) + identity(x)))  # type: ignore[misc]
+    assert not torch.equal(attended(x), x)
+    block.fuse()
+    assert block.se is attended
+    assert (block.rbr_dense, block.rbr_1x1, block.rbr_identity) == (None, None, None)
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_repvgg_is_the_sum_of_its_branches() -> None:
     block = RepVGGBlock(16, 16, groups=4)
     randomised(block)
@@ -195,6 +274,9 @@ def test_shortcuts_only_where_they_fit() -> None:
     assert is_residual(common.Bottleneck(8, 8), x)
     assert not is_residual(common.Bottleneck(8, 8, shortcut=False), x)
     assert not is_residual(common.Bottleneck(8, 16), x)
+    assert is_residual(common.DWSBottleneck(8, 8), x)
+    assert not is_residual(common.DWSBottleneck(8, 8, False), x)
+    assert not is_residual(common.DWSBottleneck(8, 16), x)
     assert is_residual(CrossConv(8, 8, shortcut=True), x)
     assert not is_residual(CrossConv(8, 8, s=2, shortcut=True), x)
     assert is_residual(MobileNetV2_Block(8, 8, 1, 6), x)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models import registry
+from models.common import CBAM
 from models.configs import load_cfg
 from models.parser import BuiltRow, absolute_sources, output_shapes, parse_model, read_rows
 from models.registry import Inputs, find_block, register
@@ -99,6 +100,30 @@ def test_arguments_are_literals_names_or_words() -> None:
     assert row.args == [8, (1, 3), None, True, 3, "SiLU", [1, "x"]]
     row = read_rows(network([-1, 1, "Conv", ["__import__('os')", "nc * 2"]], DETECT))[0]
     assert row.args == ["__import__('os')", "nc * 2"]  # left as text: nothing is evaluated
+
+
+def test_arguments_by_name() -> None:
+    rows = [[-1, 3, "RepVGGBlock", [32, 3, 2, {"use_cbam": "True"}]], [-1, 1, "SPPF", [32, {"k": 3}]]]
+    layers, _ = parse_model(network(*rows, DETECT, width_multiple=0.5), 3)
+    blocks: Any = layers[0]
+    assert [type(block.se) for block in blocks] == [CBAM] * 3
+    assert built(layers[0]).args == [3, 16, 3, 2, {"use_cbam": True}]
+    assert layers[1].m.kernel_size == 3  # type: ignore[union-attr]
+    for named, message in (
+        ({"use_sbam": True}, r"row 0, RepVGGBlock from -1 with arguments \[16, {'use_sbam': True}\]: .*'use_sbam'"),
+        ({3: True}, r"row 0: arguments by name must be a mapping of names to values, not {3: True}"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_model(network([-1, 1, "RepVGGBlock", [16, named]], DETECT), 3)
+
+
+def test_attention_rows_take_a_reduction() -> None:
+    rows = [[-1, 1, "SEBlock", []], [-1, 1, "CBAM", [4, 3]], [-1, 1, "SEBlock", [64]]]
+    layers, _ = parse_model(network(*rows, DETECT), 32)
+    assert [built(layer).args for layer in list(layers)[:3]] == [[32, 2], [32, 8, 3], [32, 1]]
+    for wrong in (0, 0.5, True):
+        with pytest.raises(UserError, match="row 0, SEBlock .*how many times fewer channels the inside has, not"):
+            parse_model(network([-1, 1, "SEBlock", [wrong]], DETECT), 32)
 
 
 def test_no_evaluation_in_the_package() -> None:
