@@ -12,21 +12,29 @@ from utils.errors import UserError, nearest
 from utils.files import find_file
 from utils.yamls import line_of, load_yaml
 
-Hyp = dict[str, float]
+Hyp = dict[str, Any]  # numbers, but for the names of `Choice` and the booleans of `Switch`
 
 DEFAULT_HYP = "hyp.scratch-low.yaml"
 
 
+# Each kind has a `default` and reads a value; one that makes no sense is a ValueError whose text follows the key.
 class Range(NamedTuple):
-    """Default and closed interval of one hyper-parameter; `positive` excludes zero."""
+    """A number in a closed interval; `positive` excludes zero."""
 
     default: float | None
     low: float = 0.0
     high: float = math.inf
     positive: bool = False
 
-    def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.positive and value == 0)
+    def read(self, value: Any) -> float:
+        if isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as text
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"must be a number, not {value!r}")
+        if not self.low <= value <= self.high or (self.positive and value == 0):
+            raise ValueError(f"is {value:g}, but must be {self}")
+        return value
 
     def __str__(self) -> str:
         if math.isinf(self.high):
@@ -34,8 +42,32 @@ class Range(NamedTuple):
         return f"in {self.low:g}..{self.high:g}" + (" and not 0" if self.positive else "")
 
 
+class Choice(NamedTuple):
+    """One of `names`, in capitals or not."""
+
+    default: str
+    names: tuple[str, ...]
+
+    def read(self, value: Any) -> str:
+        name = str(value).lower()
+        if name not in self.names:
+            raise ValueError(f"is '{value}', but must be one of {', '.join(self.names)}{nearest(name, self.names)}")
+        return name
+
+
+class Switch(NamedTuple):
+    """True or false."""
+
+    default: bool
+
+    def read(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"must be true or false, not {value!r}")
+        return value
+
+
 # The defaults are those of hyp.scratch-low.yaml. None: optional, absent unless given.
-RANGES: dict[str, Range] = {
+KEYS: dict[str, Range | Choice | Switch] = {
     "lr0": Range(0.01, positive=True),
     "lrf": Range(0.01),
     "momentum": Range(0.937, high=1.0),
@@ -52,7 +84,10 @@ RANGES: dict[str, Range] = {
     "iou_t": Range(0.2, high=1.0),
     "anchor_t": Range(4.0, low=1.0),
     "anchors": Range(None, low=1.0, high=100.0),
+    "iou_loss": Choice("ciou", ("ciou", "giou", "diou", "eiou", "siou", "wiou")),
+    "focal_iou": Range(0.0),
     "fl_gamma": Range(0.0),
+    "qfl": Switch(False),
     "label_smoothing": Range(0.0, high=1.0),
     "hsv_h": Range(0.015, high=1.0),
     "hsv_s": Range(0.7, high=1.0),
@@ -74,7 +109,7 @@ def load_hyp(source: str | Path | Mapping[str, Any] | None = None) -> Hyp:
     """Every hyper-parameter, those of `source` over the defaults.
 
     `source` is a mapping, a path, or a bare file name that is looked up below ``data/hyps`` (None: the defaults).
-    An unknown key, a value that is not a number, and a value outside its range are `UserError`s that name the line.
+    An unknown key, a value of another kind, and a value outside its range are `UserError`s that name the line.
     """
     if source is None:
         given: Mapping[str, Any] = {}
@@ -84,20 +119,16 @@ def load_hyp(source: str | Path | Mapping[str, Any] | None = None) -> Hyp:
     else:
         path = find_file(source, ["data/hyps", "data"], kind="hyper-parameter file")
         given = load_yaml(path)
-    hyp: Hyp = {name: r.default for name, r in RANGES.items() if r.default is not None}
+    hyp: Hyp = {name: kind.default for name, kind in KEYS.items() if kind.default is not None}
     for key, value in given.items():
         hyp[key] = _checked(key, value, f"{line_of(path, key)}" if path else f"hyper-parameter '{key}'")
     return hyp
 
 
-def _checked(key: str, value: Any, where: str) -> float:
-    if key not in RANGES:
-        raise UserError(f"{where}: unknown hyper-parameter '{key}'{nearest(key, RANGES)}")
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as text
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"{where}: {key} must be a number, not {value!r}")
-    if not RANGES[key].holds(value):
-        raise UserError(f"{where}: {key} is {value:g}, but must be {RANGES[key]}")
-    return value
+def _checked(key: str, value: Any, where: str) -> Any:
+    if key not in KEYS:
+        raise UserError(f"{where}: unknown hyper-parameter '{key}'{nearest(key, KEYS)}")
+    try:
+        return KEYS[key].read(value)
+    except ValueError as error:
+        raise UserError(f"{where}: {key} {error}") from None

@@ -4,7 +4,8 @@ import pytest
 
 from utils.errors import UserError
 from utils.files import ROOT
-from utils.hyp import RANGES, load_hyp
+from utils.hyp import KEYS, Choice, load_hyp
+from utils.losses.box import LOSSES, MEASURES
 from utils.yamls import load_yaml
 
 PUBLISHED = {  # where the published files differ from scratch-low
@@ -23,11 +24,12 @@ LOW = {
     "scale": 0.5, "shear": 0.0, "perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "mosaic": 1.0, "mixup": 0.0,
     "copy_paste": 0.0,
 }  # fmt: skip
+OURS = {"iou_loss": "ciou", "focal_iou": 0.0, "qfl": False, "label_smoothing": 0.0}  # not in the published files
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_files_hold_the_published_values(name):
-    assert load_yaml(ROOT / f"data/hyps/hyp.{name}.yaml") == {**LOW, **PUBLISHED[name]}
+    assert load_yaml(ROOT / f"data/hyps/hyp.{name}.yaml") == {**LOW, **PUBLISHED[name], **OURS}
 
 
 def test_every_shipped_file_loads_by_its_bare_name():
@@ -38,8 +40,8 @@ def test_every_shipped_file_loads_by_its_bare_name():
 
 
 def test_missing_keys_take_the_defaults_of_scratch_low():
-    assert load_hyp(None) == {**LOW, "label_smoothing": 0.0, "nbs": 64}
-    assert load_hyp({"lr0": 0.02}) == {**LOW, "label_smoothing": 0.0, "nbs": 64, "lr0": 0.02}
+    assert load_hyp(None) == {**LOW, **OURS, "nbs": 64}
+    assert load_hyp({"lr0": 0.02}) == {**LOW, **OURS, "nbs": 64, "lr0": 0.02}
 
 
 def test_an_optional_key_is_kept_only_when_given():
@@ -66,11 +68,38 @@ def test_an_unknown_key_names_line_and_neighbour(tmp_path):
         ("box", float("nan"), "must be a number"),
         ("fliplr", True, "must be a number, not True"),
         ("fliplr", None, "must be a number, not None"),
+        ("qfl", 1, "hyper-parameter 'qfl': qfl must be true or false, not 1"),
+        ("qfl", "true", "must be true or false, not 'true'"),
+        ("iou_loss", 3, "iou_loss is '3', but must be one of ciou, giou, diou, eiou, siou, wiou$"),
+        ("iou_loss", None, "iou_loss is 'None'"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(key, value, text):
     with pytest.raises(UserError, match=text):
         load_hyp({key: value})
+
+
+def test_an_unknown_loss_names_line_and_neighbour(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("lr0: 0.01\niou_loss: siuo\n")
+    with pytest.raises(
+        UserError, match=r"h\.yaml:2: iou_loss is 'siuo', but must be one of .*\(did you mean 'siou'\?\)"
+    ):
+        load_hyp(file)
+
+
+def test_names_and_booleans(tmp_path):
+    file = tmp_path / "h.yaml"
+    file.write_text("iou_loss: SIoU\nqfl: true\n")
+    hyp = load_hyp(file)
+    assert (hyp["iou_loss"], hyp["qfl"]) == ("siou", True)
+    assert load_hyp(hyp) == hyp
+
+
+def test_the_names_are_those_of_the_losses():
+    kind = KEYS["iou_loss"]
+    assert isinstance(kind, Choice)
+    assert set(kind.names) == {*MEASURES, *LOSSES}
 
 
 def test_exponent_without_a_dot_is_a_number(tmp_path):
@@ -84,6 +113,6 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         load_hyp("hyp.scratch-lo.yaml")
 
 
-def test_defaults_lie_in_their_ranges():
-    for name, allowed in RANGES.items():
-        assert allowed.default is None or allowed.holds(allowed.default), name
+def test_defaults_make_sense():
+    for name, kind in KEYS.items():
+        assert kind.default is None or kind.read(kind.default) == kind.default, name

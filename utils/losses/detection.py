@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from utils.losses.assignment import LevelAssignment, assign_level
-from utils.losses.focal import BinaryLoss, smooth_bce
+from utils.losses.box import BoxLoss
+from utils.losses.focal import QFL_BETA, BinaryLoss, smooth_bce
 from utils.losses.gather import gather
-from utils.ops.iou import bbox_iou
 
 
 class LevelMatch(NamedTuple):
@@ -37,25 +37,27 @@ class LossTerms(NamedTuple):
 
 
 class DetectionLoss:
-    """YOLOv5's loss: 1 − CIoU, and binary cross entropy (focal with ``fl_gamma``) for objectness and classes.
+    """YOLOv5's loss: 1 − CIoU, and binary cross entropy for objectness and classes; with the choices of docs/losses.md.
 
     A mask loss composes it: `match` once, `terms` for these three, and its own term from the same matches.
 
     Args:
         model: a detection head, or a model whose last layer is one (data-parallel wrappers too). Of the head
             `na, nc, nl, anchors` (nl, na, 2) in grid units and `stride` are used, as they are at each call.
-        hyp: box, obj, cls (gains, used as given), cls_pw, obj_pw, label_smoothing, fl_gamma, anchor_t; ``model.hyp``
-            if None.
+        hyp: box, obj, cls (gains, used as given), cls_pw, obj_pw, fl_gamma, anchor_t, and, if they are there, iou_loss,
+            focal_iou, qfl, label_smoothing; ``model.hyp`` if None.
         autobalance: let the objectness weights of the levels follow their losses.
     """
 
-    def __init__(self, model: Any, hyp: Mapping[str, float] | None = None, autobalance: bool = False) -> None:
+    def __init__(self, model: Any, hyp: Mapping[str, Any] | None = None, autobalance: bool = False) -> None:
         model = getattr(model, "module", model)
         self.hyp = hyp if hyp is not None else model.hyp
         self.head = model if hasattr(model, "nl") else model.model[-1]
-        gamma = self.hyp["fl_gamma"]
-        self.class_loss = BinaryLoss(self.hyp["cls_pw"], gamma)
-        self.objectness_loss = BinaryLoss(self.hyp["obj_pw"], gamma)
+        self.box_loss = BoxLoss(self.hyp.get("iou_loss", "ciou"), self.hyp.get("focal_iou", 0.0))
+        quality = self.hyp.get("qfl", False)
+        gamma = self.hyp["fl_gamma"] or (QFL_BETA if quality else 0.0)
+        self.class_loss = BinaryLoss(self.hyp["cls_pw"], gamma, quality=quality)
+        self.objectness_loss = BinaryLoss(self.hyp["obj_pw"], gamma, quality=quality)
         self.positive, self.negative = smooth_bce(self.hyp.get("label_smoothing", 0.0))
         self.autobalance = autobalance
         self._reference_level = self.head.stride.tolist().index(16) if autobalance else 0
@@ -94,9 +96,9 @@ class DetectionLoss:
         box, obj, cls = [], [], []
         for level, (assignment, rows, objectness) in enumerate(matches):
             parts = rows.split((4, 1, self.head.nc, rows.shape[1] - 5 - self.head.nc), 1)
-            iou = _iou(parts[0], assignment)
-            box.append(((1 - iou) * assignment.weight).sum())
-            level_obj = self._objectness(objectness, parts[1][:, 0], iou.detach().clamp(0), assignment.owner)
+            boxes = self.box_loss(_decode(parts[0], assignment.anchors), assignment.xywh)
+            box.append((boxes.loss * assignment.weight).sum())
+            level_obj = self._objectness(objectness, parts[1][:, 0], boxes.quality, assignment.owner)
             obj.append(level_obj * self.balance[level])
             cls.append(self._classes(parts[2], assignment))
             if self.autobalance:
@@ -125,11 +127,10 @@ class DetectionLoss:
         return (total * assignment.weight).sum() / self.head.nc
 
 
-def _iou(raw: torch.Tensor, assignment: LevelAssignment) -> torch.Tensor:
-    """(R,) complete IoU, in grid units, of the boxes that the outputs `raw` (R, 4) mean and the true ones."""
+def _decode(raw: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """(R, 4) xywh in grid units, relative to the cell's corner, that the outputs `raw` (R, 4) mean."""
     scaled = raw.sigmoid() * 2
-    predicted = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * assignment.anchors), 1)
-    return bbox_iou(predicted, assignment.xywh, CIoU=True)[:, 0]
+    return torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * anchors), 1)
 
 
 def _values_are_at_hand(tensor: torch.Tensor) -> bool:

@@ -1,4 +1,7 @@
-"""Binary cross entropy, plain or focal (Lin et al. 2017, arXiv:1708.02002), element by element from logits."""
+"""Binary cross entropy, element by element from logits: plain, focal or quality-focal.
+
+Focal loss: Lin et al. 2017, arXiv:1708.02002. Quality focal loss: Li et al. 2020, arXiv:2006.04388.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.functional import softplus
+
+QFL_BETA = 2.0  # the paper's choice
 
 
 def smooth_bce(eps: float = 0.1) -> tuple[float, float]:
@@ -21,19 +26,34 @@ def focal_factor(logits: torch.Tensor, target: torch.Tensor | float, gamma: floa
     """
     p = logits.sigmoid()
     miss = target * (1 - p) + (1 - target) * p
-    return (target * alpha + (1 - target) * (1 - alpha)) * miss.pow(gamma)
+    return (target * alpha + (1 - target) * (1 - alpha)) * _power(miss, gamma)
+
+
+def quality_factor(logits: torch.Tensor, target: torch.Tensor | float, beta: float) -> torch.Tensor:
+    """How much an element counts in quality focal loss: |target − p|^beta, nothing where a soft target is met."""
+    return _power((logits.sigmoid() - target).abs(), beta)
+
+
+def _power(miss: torch.Tensor, exponent: float) -> torch.Tensor:
+    """A miss of exactly 0 would have an infinite gradient where the exponent is below 1, and times 0 that is NaN."""
+    return miss.clamp(min=1e-12).pow(exponent)
 
 
 @dataclass(frozen=True)
 class BinaryLoss:
     """The elementwise loss of a logit against a target in 0..1; focal where `gamma` is above 0.
 
-    ``pos_weight`` multiplies the positive part, as in `torch.nn.BCEWithLogitsLoss`.
+    Attributes:
+        pos_weight: multiplies the positive part, as in `torch.nn.BCEWithLogitsLoss`.
+        gamma: the exponent of the focal factor.
+        alpha: see `focal_factor`; quality focal loss has none.
+        quality: quality focal loss, with `gamma` as its beta.
     """
 
     pos_weight: float = 1.0
     gamma: float = 0.0
     alpha: float = 0.25
+    quality: bool = False
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
         """Same shape as `logits`, any shape; `target` broadcasts.
@@ -45,7 +65,9 @@ class BinaryLoss:
         if not (isinstance(target, (int, float)) and target == 0):
             loss = loss * (1 + (self.pos_weight - 1) * target) - (self.pos_weight * target) * logits
         if self.gamma > 0:
-            loss = loss * focal_factor(logits, target, self.gamma, self.alpha)
+            if self.quality:
+                return loss * quality_factor(logits, target, self.gamma)
+            return loss * focal_factor(logits, target, self.gamma, self.alpha)
         return loss
 
 

@@ -6,13 +6,16 @@ GIoU: Rezatofighi et al. 2019, arXiv:1902.09630. DIoU and CIoU: Zheng et al. 202
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
 from utils.ops.boxes import Boxes
 
+EPS = 1e-7  # keeps the divisions finite
 
-def box_iou(box1: Boxes, box2: Boxes, eps: float = 1e-7) -> Boxes:
+
+def box_iou(box1: Boxes, box2: Boxes, eps: float = EPS) -> Boxes:
     """IoU of every pair of xyxy boxes: (n, 4) and (m, 4) to (n, m); tensors or arrays."""
     a1, a2 = box1[:, None, :2], box1[:, None, 2:4]
     b1, b2 = box2[None, :, :2], box2[None, :, 2:4]
@@ -28,29 +31,31 @@ def box_iou(box1: Boxes, box2: Boxes, eps: float = 1e-7) -> Boxes:
     return inter / (area1 + area2 - inter + eps)
 
 
-def bbox_iou(
-    box1: torch.Tensor,
-    box2: torch.Tensor,
-    xywh: bool = True,
-    GIoU: bool = False,  # noqa: N803, RUF100 (YOLOv5's names)
-    DIoU: bool = False,  # noqa: N803, RUF100
-    CIoU: bool = False,  # noqa: N803, RUF100
-    eps: float = 1e-7,
-) -> torch.Tensor:
-    """IoU, or one of its penalised forms, of boxes pair by pair.
+class BoxPairs(NamedTuple):
+    """What every form of IoU is made of, pair by pair: (…, 1) each, in the boxes' unit (areas in its square).
 
-    Args:
-        box1: (…, 4); broadcasts against `box2`, so one box against many works.
-        box2: (…, 4).
-        xywh: centre and size; False for corners.
-        GIoU: subtract the empty share of the smallest enclosing box.
-        DIoU: subtract the centres' squared distance over the enclosing box's squared diagonal.
-        CIoU: DIoU, less a term for the difference in aspect ratio. Its weight is a constant to autograd (the paper).
-        eps: keeps the divisions finite.
-
-    Returns:
-        (…, 1).
+    Attributes:
+        iou: intersection over union.
+        union: area of the union.
+        w1: width of the first box; `h1` its height, `w2` and `h2` those of the second.
+        enclosing_w: width of the smallest box around both; `enclosing_h` its height.
+        dx: from the first box's centre to the second's; `dy` likewise.
     """
+
+    iou: torch.Tensor
+    union: torch.Tensor
+    w1: torch.Tensor
+    h1: torch.Tensor
+    w2: torch.Tensor
+    h2: torch.Tensor
+    enclosing_w: torch.Tensor
+    enclosing_h: torch.Tensor
+    dx: torch.Tensor
+    dy: torch.Tensor
+
+
+def box_pairs(box1: torch.Tensor, box2: torch.Tensor, xywh: bool = True, eps: float = EPS) -> BoxPairs:
+    """Boxes (…, 4) beside boxes (…, 4), centre and size or (`xywh` False) corners; one broadcasts against many."""
     if xywh:
         (x1, y1, w1, h1), (x2, y2, w2, h2) = box1.chunk(4, -1), box2.chunk(4, -1)
         left1, right1, top1, bottom1 = x1 - w1 / 2, x1 + w1 / 2, y1 - h1 / 2, y1 + h1 / 2
@@ -64,21 +69,73 @@ def bbox_iou(
         bottom1.minimum(bottom2) - top1.maximum(top2)
     ).clamp(min=0)
     union = w1 * h1 + w2 * h2 - inter + eps
-    iou = inter / union
-    if not (GIoU or DIoU or CIoU):
-        return iou
+    return BoxPairs(
+        iou=inter / union,
+        union=union,
+        w1=w1,
+        h1=h1,
+        w2=w2,
+        h2=h2,
+        enclosing_w=right1.maximum(right2) - left1.minimum(left2),
+        enclosing_h=bottom1.maximum(bottom2) - top1.minimum(top2),
+        dx=(left2 + right2 - left1 - right1) / 2,
+        dy=(top2 + bottom2 - top1 - bottom1) / 2,
+    )
 
-    enclosing_w = right1.maximum(right2) - left1.minimum(left2)
-    enclosing_h = bottom1.maximum(bottom2) - top1.minimum(top2)
-    if GIoU:
-        enclosing = enclosing_w * enclosing_h + eps
-        return iou - (enclosing - union) / enclosing
-    diagonal2 = enclosing_w.square() + enclosing_h.square() + eps
-    distance2 = ((left2 + right2 - left1 - right1).square() + (top2 + bottom2 - top1 - bottom1).square()) / 4
-    distance = distance2 / diagonal2
-    if not CIoU:
-        return iou - distance
-    aspect = (4 / math.pi**2) * (torch.atan(w2 / h2) - torch.atan(w1 / h1)).square()
+
+def giou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
+    """(…, 1) IoU less the empty share of the smallest enclosing box; in −1..1."""
+    enclosing = pairs.enclosing_w * pairs.enclosing_h + eps
+    return pairs.iou - (enclosing - pairs.union) / enclosing
+
+
+def diou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
+    """(…, 1) IoU less the centres' squared distance over the enclosing box's squared diagonal; in −1..1."""
+    return pairs.iou - _distance(pairs, eps)
+
+
+def ciou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
+    """(…, 1) DIoU less a term for the difference in aspect ratio, whose weight is a constant to autograd (paper)."""
+    # Without the limits, a height of 0 gives a gradient that is not a number, and so do equal boxes whose IoU is
+    # rounded to the float above 1.
+    angle1, angle2 = (torch.atan(w / h.clamp(min=eps)) for w, h in ((pairs.w1, pairs.h1), (pairs.w2, pairs.h2)))
+    aspect = (4 / math.pi**2) * (angle2 - angle1).square()
     with torch.no_grad():
-        weight = aspect / (aspect - iou + (1 + eps))
-    return iou - (distance + aspect * weight)
+        weight = aspect / (aspect - pairs.iou + (1 + eps)).clamp(min=eps)
+    return pairs.iou - (_distance(pairs, eps) + aspect * weight)
+
+
+def _distance(pairs: BoxPairs, eps: float) -> torch.Tensor:
+    diagonal2 = pairs.enclosing_w.square() + pairs.enclosing_h.square() + eps
+    return (pairs.dx.square() + pairs.dy.square()) / diagonal2
+
+
+def bbox_iou(
+    box1: torch.Tensor,
+    box2: torch.Tensor,
+    xywh: bool = True,
+    GIoU: bool = False,  # noqa: N803, RUF100 (YOLOv5's names)
+    DIoU: bool = False,  # noqa: N803, RUF100
+    CIoU: bool = False,  # noqa: N803, RUF100
+    eps: float = EPS,
+) -> torch.Tensor:
+    """IoU, or one of its penalised forms, of boxes pair by pair.
+
+    Args:
+        box1: (…, 4); broadcasts against `box2`, so one box against many works.
+        box2: (…, 4).
+        xywh: centre and size; False for corners.
+        GIoU: see `giou`; it goes before the others where several are asked for.
+        DIoU: see `diou`.
+        CIoU: see `ciou`; it goes before DIoU.
+        eps: keeps the divisions finite.
+
+    Returns:
+        (…, 1).
+    """
+    pairs = box_pairs(box1, box2, xywh, eps)
+    if GIoU:
+        return giou(pairs, eps)
+    if CIoU:
+        return ciou(pairs, eps)
+    return diou(pairs, eps) if DIoU else pairs.iou

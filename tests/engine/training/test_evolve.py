@@ -39,6 +39,17 @@ def test_table_round_trip_best_and_children(tmp_path: Path) -> None:
     assert np.median(parents) == pytest.approx(0.02, rel=0.3), "children descend from the fitter generation"
 
 
+def test_only_numbers_are_genes_and_the_rest_is_handed_down(tmp_path: Path) -> None:
+    start = load_hyp({"iou_loss": "siou", "qfl": True})
+    genes = [name for name in RANGES if name in start]
+    assert all(type(start[name]) in (int, float) for name in genes)
+    table = EvolutionTable(tmp_path / "evolve.csv", genes)
+    table.add(start, [0.3, 0.1, 0.2, 0.3, 0.4])
+    child = table.child(start, np.random.default_rng(0))
+    assert load_hyp(child) == child != start
+    assert (child["iou_loss"], child["qfl"]) == ("siou", True)
+
+
 def test_table_of_another_search(tmp_path: Path) -> None:
     EvolutionTable(tmp_path / "e.csv", ["lr0"]).add({"lr0": 1}, [0.0] * 5)
     with pytest.raises(UserError, match="e.csv:1: columns differ"):
