@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from utils.data.augment.geometry import scaling, translation
 from utils.data.instances import Instances
+from utils.data.masks import MaskFormat
 
 
 class Placement(NamedTuple):
@@ -33,10 +35,11 @@ class Batch:
     """Images and targets; iterates as ``images, targets, paths, shapes`` (and ``masks`` if there are any)."""
 
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
-    targets: torch.Tensor  # (n, 6) float32: image in the batch, class, xywhn
+    targets: torch.Tensor  # (n, 6) float32: image in the batch, class, xywhn; image after image
     paths: Sequence[str]
     shapes: Sequence[Placement | None] | None
-    masks: torch.Tensor | None = None
+    masks: torch.Tensor | None = None  # (B, h, w) 1 + rank of the object among its image's rows, or (n, h, w) 0 and 1
+    polygons: list[np.ndarray] | None = None  # n × (k, 2) float32 pixels of `images`; only where nothing is augmented
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,25 +57,50 @@ class Batch:
         """The same batch in page-locked memory (the data loader calls this for CUDA)."""
         return self._each(lambda tensor: tensor.pin_memory())
 
+    def mask_stacks(self, overlap: bool) -> list[torch.Tensor]:
+        """For each image its objects' masks (n_i, h, w) uint8, 0 and 1, in the order of their targets.
+
+        `overlap` tells which form `masks` has: index maps (then only what is seen of each object), or one mask an
+        object. Raises `ValueError` for a batch without masks.
+        """
+        if self.masks is None:
+            raise ValueError("the batch has no masks; the loader needs a MaskFormat")
+        counts = torch.bincount(self.targets[:, 0].long(), minlength=len(self)).tolist()
+        if not overlap:
+            return list(self.masks.split(counts))
+        return [
+            (index == torch.arange(1, n + 1, device=index.device)[:, None, None]).to(torch.uint8)
+            for index, n in zip(self.masks, counts, strict=True)
+        ]
+
     def _each(self, function: Any) -> Batch:
         masks = None if self.masks is None else function(self.masks)
         return replace(self, images=function(self.images), targets=function(self.targets), masks=masks)
 
 
-def assemble(images: torch.Tensor, samples: Sequence[Sample]) -> Batch:
-    """The batch of `samples`, whose pixels are already in `images` (B, 3, H, W)."""
+def assemble(images: torch.Tensor, samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch:
+    """The batch of `samples`, whose pixels are already in `images` (B, 3, H, W); with `masks` of their polygons."""
+    size: tuple[int, int] = tuple(images.shape[2:])  # type: ignore[assignment]
     rows = []
     for i, sample in enumerate(samples):
         row = np.empty((len(sample.instances), 6), np.float32)
         row[:, 0] = i
         row[:, 1] = sample.instances.classes
-        row[:, 2:] = sample.instances.to_xywhn(sample.image.shape[1:])  # type: ignore[arg-type]
+        row[:, 2:] = sample.instances.to_xywhn(size)
         rows.append(row)
-    targets = torch.from_numpy(np.concatenate(rows))
-    return Batch(images, targets, tuple(s.path for s in samples), tuple(s.shapes for s in samples))
+    outlines = [sample.instances.polygons or [] for sample in samples]
+    plain = all(s.instances.polygons is not None and s.shapes is not None for s in samples)
+    return Batch(
+        images,
+        torch.from_numpy(np.concatenate(rows)),
+        tuple(sample.path for sample in samples),
+        tuple(sample.shapes for sample in samples),
+        None if masks is None else torch.from_numpy(masks.draw(outlines, size)),
+        [points for image in outlines for points in image] if plain else None,
+    )
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch:
     """The batch of loose `samples` of one size."""
     sizes = {sample.image.shape[1:] for sample in samples}
     if len(sizes) != 1:
@@ -80,32 +108,30 @@ def collate(samples: Sequence[Sample]) -> Batch:
     images = torch.empty((len(samples), 3, *sizes.pop()), dtype=torch.uint8)
     for target, sample in zip(images.numpy(), samples, strict=True):
         target[...] = sample.image
-    return assemble(images, samples)
+    return assemble(images, samples, masks)
 
 
-def quad(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Four images into one of twice the side: either the first of them enlarged, or all four as a 2×2 square.
+def quad(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
+    """Four samples into one of twice the side: either the first of them enlarged, or all four as a 2×2 square.
 
     The batch shrinks to a quarter while its pixels stay as many (YOLOv5's ``--quad``: some of the use of 1280 pixels at
-    the price of 640). A last group of fewer than four is represented by its first image, enlarged.
+    the price of 640). A last group of fewer than four is represented by its first sample, enlarged.
     """
-    count, _, height, width = batch.images.shape
-    groups = range(0, count, 4)
-    images = torch.empty((len(groups), 3, 2 * height, 2 * width), dtype=batch.images.dtype)
-    targets = []
-    for i, first in enumerate(groups):
-        if first + 4 > count or rng.random() < 0.5:
-            images[i] = torch.nn.functional.interpolate(
-                batch.images[first : first + 1].float(), scale_factor=2.0, mode="bilinear", align_corners=False
-            )[0].to(images.dtype)
-            rows = batch.targets[batch.targets[:, 0] == first].clone()
-            rows[:, 0] = i
-            targets.append(rows)
+    result = []
+    for start in range(0, len(samples), 4):
+        group = samples[start : start + 4]
+        first = group[0]
+        _, height, width = first.image.shape
+        if len(group) < 4 or rng.random() < 0.5:
+            pixels = torch.from_numpy(first.image)[None].float()
+            image = torch.nn.functional.interpolate(pixels, scale_factor=2.0, mode="bilinear", align_corners=False)
+            result.append(first._replace(image=image[0].byte().numpy(), instances=first.instances.warp(scaling(2, 2))))
             continue
-        for j in range(4):  # below the first the second, to their right the third and the fourth
-            x, y = j // 2, j % 2
-            images[i, :, y * height : (y + 1) * height, x * width : (x + 1) * width] = batch.images[first + j]
-            rows = batch.targets[batch.targets[:, 0] == first + j]
-            rows = rows * torch.tensor([0, 1, 0.5, 0.5, 0.5, 0.5])
-            targets.append(rows + torch.tensor([i, 0, x / 2, y / 2, 0, 0]))
-    return Batch(images, torch.cat(targets), batch.paths[::4], batch.shapes and batch.shapes[::4])
+        image = np.empty((3, 2 * height, 2 * width), np.uint8)
+        parts = []
+        for j, sample in enumerate(group):  # below the first the second, to their right the third and the fourth
+            x, y = j // 2 * width, j % 2 * height
+            image[:, y : y + height, x : x + width] = sample.image
+            parts.append(sample.instances.warp(translation(x, y)))
+        result.append(first._replace(image=image, instances=Instances.concatenate(parts)))
+    return result

@@ -12,12 +12,13 @@ from torch.utils.data import Dataset, get_worker_info
 from utils.cli import image_size
 from utils.data.augment.scene import Picture
 from utils.data.augment.view import PARTNERS, training_view
-from utils.data.batch import Batch, Placement, Sample, assemble, quad
+from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.pool import POOL_BYTES, Pool
 from utils.data.images.reader import ImageFiles, Images
 from utils.data.index import ImageIndex
 from utils.data.instances import Instances
+from utils.data.masks import MaskFormat
 from utils.data.sampling import Ticket
 from utils.hyp import load_hyp
 from utils.ops.boxes import xywhn2xyxy
@@ -41,6 +42,7 @@ class DetectionDataset(Dataset):
         pad: for `rect`: YOLOv5 validates with 0.5 and trains with 0.
         cache: "ram", "disk" or "".
         seed: of all random choices.
+        masks: what masks the batches carry (None: none). Needs an index with polygons.
         pool_bytes: memory for recently decoded images, of each worker.
         prefix: in front of messages.
 
@@ -60,6 +62,7 @@ class DetectionDataset(Dataset):
         pad: float = 0.0,
         cache: str = "",
         seed: int = 0,
+        masks: MaskFormat | None = None,
         pool_bytes: int = POOL_BYTES,
         prefix: str = "",
     ) -> None:
@@ -68,6 +71,12 @@ class DetectionDataset(Dataset):
         if rect:
             index = index.select(np.argsort(index.shapes[:, 0] / index.shapes[:, 1], kind="stable"))
             self.batch_shapes = rectangles(index.shapes, self.imgsz, batch_size, stride, pad)
+        if masks is not None:
+            if index.polygons is None:
+                raise ValueError("masks need an index that was built with polygons")
+            for size in [self.imgsz] if self.batch_shapes is None else self.batch_shapes.tolist():
+                masks.check_size(size)
+        self.masks = masks
         self.index = index
         self.augment = augment
         self.hyp = load_hyp(hyp)
@@ -121,8 +130,10 @@ class DetectionDataset(Dataset):
     def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
         """The batch that `tickets` order; its pixels are written once, into `out` (`batch_shape`) if given."""
         images = torch.empty(self.batch_shape(tickets), dtype=torch.uint8) if out is None else out
-        batch = assemble(images, [self.sample(t, out) for t, out in zip(tickets, images.numpy(), strict=True)])
-        return quad(batch, self._rng(tickets[0].key)) if quads else batch
+        samples = [self.sample(t, out) for t, out in zip(tickets, images.numpy(), strict=True)]
+        if quads:
+            return collate(quad(samples, self._rng(tickets[0].key)), self.masks)
+        return assemble(images, samples, self.masks)
 
     def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
         """The sample that `ticket` orders, its pixels in `out` (3, height, width) if given."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from utils.data.batch import Batch
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
+from utils.data.masks import MaskFormat
 from utils.data.sampling import BatchPlan, Ticket
 from utils.data.slots import PREFETCH, Shipment, Slots
 from utils.distributed import world_size
@@ -126,6 +127,7 @@ def create_loader(
     single_cls: bool = False,
     nc: int | None = None,
     polygons: bool = False,
+    masks: MaskFormat | None = None,
     prefix: str = "",
     drop_last: bool = False,
 ) -> Loader:
@@ -137,6 +139,7 @@ def create_loader(
         rank: of this process in distributed training (-1: alone); each gets its share of the batches.
         image_weights: assign ``loader.dataset.indices`` before an epoch; the order is drawn, so it is not shuffled.
         shuffle: a new order each epoch; not with `rect`.
+        polygons: read outlines and not only boxes; implied by `masks`.
 
     The other arguments are those of `DetectionDataset` and `build_index`.
     """
@@ -146,10 +149,10 @@ def create_loader(
         index = paths_or_index.as_single_class() if single_cls else paths_or_index
     else:
         paths = [paths_or_index] if isinstance(paths_or_index, (str, Path)) else paths_or_index
-        index = build_index(paths, nc, polygons=polygons, single_cls=single_cls, prefix=prefix)
+        index = build_index(paths, nc, polygons=polygons or masks is not None, single_cls=single_cls, prefix=prefix)
     dataset = DetectionDataset(
         index, imgsz, augment=augment, hyp=hyp, rect=rect, batch_size=batch_size, stride=stride, pad=pad, cache=cache,
-        seed=seed, prefix=prefix,
+        seed=seed, masks=masks, prefix=prefix,
     )  # fmt: skip
     world = world_size() if rank >= 0 else 1
     batches = -(-len(index) // (batch_size * world))

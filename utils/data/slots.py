@@ -50,15 +50,20 @@ class Slots:
         if place.data_ptr() != batch.images.data_ptr():
             place.copy_(batch.images)
         self._shipped += 1
+        masks = None if batch.masks is None else batch.masks.numpy()
         return Shipment(
             self.number, worker, self._shipped - 1, tuple(batch.images.shape), batch.targets.numpy(), batch.paths,
-            batch.shapes, batch.masks,
+            batch.shapes, masks, batch.polygons,
         )  # fmt: skip
 
 
 @dataclass(eq=False)
 class Shipment:
-    """A batch on its way; its images lie in the place `turn` of `worker`."""
+    """A batch on its way; its images lie in the place `turn` of `worker`.
+
+    The rest goes through the pipe as arrays, because torch would open shared memory for each tensor. Masks are a
+    fraction of the images (a 48th as index maps of ratio 4), and nobody knows beforehand how many there will be.
+    """
 
     slots: int
     worker: int
@@ -67,7 +72,8 @@ class Shipment:
     targets: np.ndarray
     paths: Sequence[str]
     shapes: Sequence[Placement | None] | None
-    masks: torch.Tensor | None
+    masks: np.ndarray | None
+    polygons: list[np.ndarray] | None
 
     def unpack(self) -> Batch:
         """In the main process: the batch, its images copied out of the place."""
@@ -80,4 +86,5 @@ class Shipment:
 
     def _in_place(self) -> Batch:
         images = _OPEN[self.slots].place(self.worker, self.turn, self.size)
-        return Batch(images, torch.from_numpy(self.targets), self.paths, self.shapes, self.masks)
+        masks = None if self.masks is None else torch.from_numpy(self.masks)
+        return Batch(images, torch.from_numpy(self.targets), self.paths, self.shapes, masks, self.polygons)

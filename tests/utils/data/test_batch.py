@@ -68,10 +68,14 @@ class Fixed:
         return self.values.pop(0)
 
 
+def quads(samples, *draws):
+    return collate(quad(samples, Fixed(*draws)))
+
+
 def test_quad_of_four_images():
     """First below it the second, to their right the third and the fourth."""
     four = [sample(v, [[0, 0, 64, 32]], classes=[v]) for v in (10, 20, 30, 40)]
-    found = quad(collate(four), Fixed(0.9))
+    found = quads(four, 0.9)
     assert found.images.shape == (1, 3, 64, 128)
     assert found.images[0, 0, ::32, ::64].tolist() == [[10, 30], [20, 40]]
     assert found.targets.tolist() == [
@@ -85,7 +89,7 @@ def test_quad_of_four_images():
 
 def test_quad_of_one_enlarged():
     four = [sample(v, [[0, 0, 32, 16]], classes=[v]) for v in (10, 20, 30, 40)]
-    found = quad(collate(four * 2), Fixed(0.9, 0.1))
+    found = quads(four * 2, 0.9, 0.1)
     assert found.images.shape == (2, 3, 64, 128)
     assert (found.images[1] == 10).all()
     assert found.targets[4:].tolist() == [[1, 10, 0.25, 0.25, 0.5, 0.5]]
@@ -93,7 +97,7 @@ def test_quad_of_one_enlarged():
 
 
 def test_quad_of_a_rest():
-    found = quad(collate([sample(v, [[0, 0, 32, 16]]) for v in (10, 20, 30, 40, 50, 60)]), Fixed(0.9))
+    found = quads([sample(v, [[0, 0, 32, 16]]) for v in (10, 20, 30, 40, 50, 60)], 0.9)
     assert found.images.shape[0] == 2
     assert (found.images[1] == 50).all()
     assert found.targets[-1].tolist() == [1, 50, 0.25, 0.25, 0.5, 0.5]

@@ -183,8 +183,10 @@ def test_check_dataset_has_the_form_scripts_expect(elsewhere: Path) -> None:
     [
         ("coco.yaml", 80, "person", "toothbrush"),
         ("coco128.yaml", 80, "person", "toothbrush"),
+        ("coco128-seg.yaml", 80, "person", "toothbrush"),
         ("VOC.yaml", 20, "aeroplane", "tvmonitor"),
         ("shapes.yaml", 4, "circle", "star"),
+        ("shapes-seg.yaml", 4, "circle", "star"),
     ],
 )
 def test_our_own_files_are_well_formed(elsewhere: Path, name: str, nc: int, first: str, last: str) -> None:
@@ -197,7 +199,7 @@ def test_our_own_files_are_well_formed(elsewhere: Path, name: str, nc: int, firs
     names = read_names(content, file)
     assert (len(names), names[0], names[nc - 1]) == (nc, first, last)
     assert not read_recipe(content, file).is_script
-    if name != "shapes.yaml":
+    if content.get("generate") != "shapes":
         with pytest.raises(UserError, match="not found or incomplete"):
             load_dataset(name, download=False)
 
