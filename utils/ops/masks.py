@@ -1,7 +1,7 @@
 """Masks: from prototypes and coefficients to pixels, their IoU, and their outlines.
 
-A mask is a linear combination of an image's prototypes (nm, mh, mw), its coefficients the weights, and positive where the
-object is (YOLACT, Bolya et al. 2019). `process_mask` and its kin give a stack of whole pictures, as YOLOv5 does.
+A mask is a linear combination of an image's prototypes (nm, mh, mw), its coefficients the weights, and positive where
+the object is (YOLACT, Bolya et al. 2019). `process_mask` and its kin give a stack of whole pictures, as YOLOv5 does.
 `mask_patches` gives each mask within its box only, in pixels of the original picture: a thousand objects in a picture
 of 8 megapixels are then megabytes and not gigabytes.
 """
@@ -36,7 +36,7 @@ class MaskPatch(NamedTuple):
 
 
 def crop_mask(masks: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """`masks` (n, h, w), 0 where the pixel's column or row number is outside its box (n, 4), xyxy in the same pixels."""
+    """`masks` (n, h, w), 0 where a pixel's column or row number is outside its box (n, 4), xyxy in the same pixels."""
     return masks * _inside(boxes, (masks.shape[1], masks.shape[2]))
 
 
@@ -100,8 +100,8 @@ def mask_patches(
 ) -> list[MaskPatch]:
     """Masks of one image within their boxes, in pixels of the original picture.
 
-    The centre of an original's pixel is followed through the letterbox to the prototypes, where the mask is interpolated
-    (bilinear, before the threshold). A pixel belongs to a box if its centre does.
+    The centre of an original's pixel is followed through the letterbox to the prototypes, where the mask is
+    interpolated (bilinear, before the threshold). A pixel belongs to a box if its centre does.
 
     Args:
         protos: (nm, mh, mw) prototypes of the network input.
@@ -171,8 +171,8 @@ def patch_iou(truth: np.ndarray, patches: Sequence[MaskPatch]) -> np.ndarray:
 def patch_polygon(patch: MaskPatch) -> np.ndarray | None:
     """The outline (k, 2) float32 of a mask, x and y along the edges of the picture's pixels; None of an empty mask.
 
-    All its parts, holes too, are one closed polygon: from the first point a line goes to each further part, round it, and
-    back, which encloses nothing. Filled by the even-odd rule it gives the mask's pixels again.
+    All its parts, holes too, are one closed polygon: from the first point a line goes to each further part, round it,
+    and back, which encloses nothing. Filled by the even-odd rule it gives the mask's pixels again.
     """
     import cv2
 
@@ -185,11 +185,11 @@ def patch_polygon(patch: MaskPatch) -> np.ndarray | None:
     parts = [_corners((contour.reshape(-1, 2) + 1) // 2) for contour in found]
     start = parts[0][:1]
     points = [parts[0]] + [piece for part in parts[1:] for piece in (start, part, part[:1])]
-    return (np.concatenate(points) + (patch.left, patch.top)).astype(np.float32)
+    return np.add(np.concatenate(points), (patch.left, patch.top), dtype=np.float32)
 
 
 def _inside(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(n, h, w) bool: x1 ≤ column < x2 and y1 ≤ row < y2 of xyxy `boxes` (n, 4), pixels of a picture of `shape` (h, w)."""
+    """(n, h, w) bool: x1 ≤ column < x2 and y1 ≤ row < y2 of xyxy `boxes` (n, 4) in a picture of `shape` (h, w)."""
     x1, y1, x2, y2 = boxes[:, :4, None].float().unbind(1)  # (n, 1) each
     row, column = (torch.arange(n, device=boxes.device) for n in shape)
     return ((row >= y1) & (row < y2))[:, :, None] & ((column >= x1) & (column < x2))[:, None]
