@@ -35,3 +35,8 @@ def make_cells(sizes: Sequence[tuple[int, int]], stride: Tensor, anchors: Tensor
         strides.append(cell.expand(1, na * ny * nx))
         pixels.append(size.expand(2, na, ny * nx).reshape(2, na * ny * nx))
     return Cells(torch.cat(centres, 1), torch.cat(strides, 1), torch.cat(pixels, 1))
+
+
+def is_recorded(x: Tensor) -> bool:
+    """True while a tracer or compiler writes down the operations on `x`, or `x` is its stand-in for data."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or type(x) is not Tensor

@@ -453,6 +453,48 @@ class conv_bn_relu_maxpool(nn.Module):
         return self.maxpool(self.conv(x))
 
 
+# Mask prototypes -----------------------------------------------------------------------------------------------------
+
+
+class Proto(nn.Module):
+    """Mask prototypes (Bolya et al. 2019, section 3.1): (B, c1, H, W) to (B, c2, 2H, 2W), with `c_` channels between.
+
+    A mask is a sum of prototypes, weighted by coefficients of its object. Most of the cost is `refining`, at 2H × 2W.
+    """
+
+    def __init__(self, c1: int, c_: int = 256, c2: int = 32) -> None:
+        super().__init__()
+        self.cv1 = self.reading(c1, c_)
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.cv2 = self.refining(c_)
+        self.cv3 = Conv(c_, c2)
+
+    def reading(self, c1: int, c_: int) -> nn.Module:
+        """What acts before the size is doubled, (B, c1, H, W) to (B, c_, H, W)."""
+        return Conv(c1, c_, 3)
+
+    def refining(self, c_: int) -> nn.Module:
+        """What acts after it, (B, c_, 2H, 2W) to the same shape."""
+        return Conv(c_, c_, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(self.cv2(self.upsample(self.cv1(x))))
+
+
+class LightProto(Proto):
+    """`Proto` with depthwise 3×3 convolutions; channels are mixed before the size is doubled, at a quarter of the cost.
+
+    Between the doubling and the projection to prototypes a depthwise convolution is left. Of a map whose pixels were
+    doubled it sees each one four ways, so that it can still draw edges finer than the map.
+    """
+
+    def reading(self, c1: int, c_: int) -> nn.Module:
+        return nn.Sequential(Conv(c1, c_), DWSConv(c_, c_))
+
+    def refining(self, c_: int) -> nn.Module:
+        return DWConv(c_, c_, 3)
+
+
 # RepVGG --------------------------------------------------------------------------------------------------------------
 
 

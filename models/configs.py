@@ -8,7 +8,7 @@ exists under the name asked for wins, and YOLOv5's own form (``depth_multiple``,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from models.activations import make_activation
 from utils.errors import UserError, nearest
 from utils.files import ROOT
+from utils.logging import LOGGER
 from utils.yamls import line_of, load_yaml
 
 KEYS = (
@@ -52,6 +53,22 @@ def load_cfg(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"'{cfg}' asks for scale '{scale}' of {path}, whose scales are: {known}")
         content["depth_multiple"], content["width_multiple"] = scales[scale]
     return _checked(content, path)
+
+
+def override(
+    description: dict[str, Any], nc: int | None = None, anchors: float | Sequence[Sequence[float]] | None = None
+) -> dict[str, Any]:
+    """`description` with `nc` and `anchors` put in where given, and said so; `UserError` as `load_cfg`."""
+    if nc is not None and nc != description["nc"]:
+        LOGGER.info(f"nc={description['nc']} of the network's YAML overridden with nc={nc}")
+        description["nc"] = nc
+    if anchors is not None:
+        LOGGER.info(f"anchors of the network's YAML overridden with anchors={anchors}")
+        if isinstance(anchors, (int, float)):
+            description["anchors"] = round(anchors)  # a hyper-parameter file may say 3.0
+        else:
+            description["anchors"] = [list(level) for level in anchors]
+    return load_cfg(description)
 
 
 def find_cfg(name: str | Path) -> NetworkFile:

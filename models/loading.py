@@ -14,10 +14,8 @@ from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
 from models.ensemble import Ensemble
 from models.weights import find_weights
-from models.yolo import Detect, DetectionModel
+from models.yolo import MODELS, Detect, DetectionModel
 from utils.errors import UserError
-
-_MODELS: dict[str, type[DetectionModel]] = {"detect": DetectionModel}
 
 
 class _WithoutInitialisation(TorchFunctionMode):
@@ -37,11 +35,11 @@ def build_model(checkpoint: Checkpoint, source: str | Path = "checkpoint") -> De
     In training mode, on the CPU, unfused. Raises `UserError`, starting with `source`, where weights and description do
     not fit each other.
     """
-    if checkpoint.task not in _MODELS:
-        raise UserError(f"{source} is for the task '{checkpoint.task}'; this version knows {', '.join(_MODELS)}")
+    if checkpoint.task not in MODELS:
+        raise UserError(f"{source} is for the task '{checkpoint.task}'; this version knows {', '.join(MODELS)}")
     try:
         with _WithoutInitialisation():
-            model = _MODELS[checkpoint.task](checkpoint.cfg, ch=checkpoint.cfg.get("ch", 3), nc=len(checkpoint.names))
+            model = MODELS[checkpoint.task](checkpoint.cfg, ch=checkpoint.cfg.get("ch", 3), nc=len(checkpoint.names))
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     load_strictly(model, checkpoint.weights, source)

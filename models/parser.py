@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +170,11 @@ def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module
     return layer, plan.channels
 
 
+def row_of(layer: nn.Module) -> Row:
+    """The row that `parse_model` made `layer` of."""
+    return cast(BuiltRow, layer.built).row
+
+
 def _copies(plan: Plan) -> Iterator[list[Any]]:
     yield plan.args
     for _ in range(plan.copies - 1):
@@ -202,7 +207,7 @@ def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch
     try:
         image = torch.zeros(1, ch, size, size)
         for layer in list(layers)[:-1]:
-            row: Row = layer.built.row  # type: ignore[union-attr, assignment]
+            row = row_of(layer)
             inputs = [outputs[s] if s >= 0 else image for s in absolute_sources(row)]
             shapes = [tuple(x.shape) for x in inputs]
             with blame(row):

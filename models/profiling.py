@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -42,7 +42,7 @@ def profile_model(model: nn.Module, images: Tensor, repeats: int = 3) -> None:
     images = images.requires_grad_()
 
     def forward() -> Tensor:
-        return sum(y.float().sum() for y in model(images))  # type: ignore[return-value]
+        return sum(y.float().sum() for y in _tensors(model(images)))  # type: ignore[return-value]
 
     forward_ms = time_ms(forward, repeats, images.device)
     both_ms = time_ms(lambda: forward().backward(), repeats, images.device)
@@ -62,6 +62,15 @@ def time_ms(run: Callable[[], Any], repeats: int, device: torch.device) -> float
         run()
     _drain(device)
     return (time.perf_counter() - start) * 1000 / repeats
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """All tensors of a model's output, however nested."""
+    if isinstance(output, Tensor):
+        yield output
+    else:
+        for part in output:
+            yield from _tensors(part)
 
 
 def _drain(device: torch.device) -> None:

@@ -93,6 +93,18 @@ def head(args: list[Any], inputs: Inputs) -> Plan:
     return Plan([*args, inputs.channels], 0)
 
 
+def segment_head(args: list[Any], inputs: Inputs) -> Plan:
+    """``[nc, anchors, nm, npr]`` becomes ``(nc, anchors, nm, npr scaled, [c1, c1', …])``; 32, 256 where left out."""
+    if not 2 <= len(args) <= 4:
+        raise UserError("takes [nc, anchors, number of prototypes, number of channels before them]")
+    defaults: list[Any] = [32, 256]
+    nm, npr = args[2:] + defaults[len(args) - 2 :]
+    for what, value in (("prototypes", nm), ("channels before the prototypes", npr)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"the number of {what} must be a positive whole number, not {value!r}")
+    return head([*args[:2], nm, inputs.width(npr)], inputs)
+
+
 def _one(inputs: Inputs) -> int:
     if len(inputs.channels) != 1:
         raise UserError(f"reads one row, not {len(inputs.channels)}; join them with Concat first")
@@ -143,6 +155,9 @@ BLOCKS: dict[str, Block] = {
 }  # fmt: skip
 
 
+PROTOTYPES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (common.Proto, common.LightProto)}
+
+
 def register(name: str, cls: type[nn.Module], rule: Rule = widened) -> None:
     """Make `cls` known to YAML rows as `name`; a name that means another class already is a `UserError`."""
     known = BLOCKS.get(name)
@@ -156,3 +171,11 @@ def find_block(name: str) -> Block:
     if name not in BLOCKS:
         raise UserError(f"unknown module '{name}'{nearest(name, BLOCKS)}; known are {', '.join(sorted(BLOCKS))}")
     return BLOCKS[name]
+
+
+def find_prototypes(name: str) -> type[nn.Module]:
+    """The block of ``(c1, channels between, prototypes)`` that a Segment row means by ``{proto: name}``."""
+    if name not in PROTOTYPES:
+        known = ", ".join(PROTOTYPES)
+        raise UserError(f"unknown prototype block {name!r}{nearest(str(name), PROTOTYPES)}; known are {known}")
+    return PROTOTYPES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,33 @@ def look_back(decoded: Tensor, view: View, height: int, width: int) -> Tensor:
     down, across = height / seen[0], width / seen[1]
     x, y, w, h = (decoded[..., :4] * decoded.new_tensor([across, down, across, down])).unbind(-1)
     return torch.cat((torch.stack((width - x if view.flip else x, y, w, h), -1), decoded[..., 4:]), -1)
+
+
+def boxes_back(decoded: Sequence[Tensor], size: Sequence[int], levels: int) -> list[Tensor]:
+    """What the network decoded of each of `VIEWS`, brought back to images of `size` (height, width), without tails."""
+    back = [look_back(y, view, size[0], size[1]) for y, view in zip(decoded, VIEWS, strict=True)]
+    return without_tails(back, levels)
+
+
+def prototypes_back(prototypes: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
+    """Prototypes (B, nm, h_i, w_i) of each of `VIEWS`, brought back to images of `size` and to the size of the first.
+
+    Padding is left out and mirroring undone; a cell's value is interpolated at the point of the view that its centre
+    shows.
+    """
+    shape = prototypes[0].shape[2:]
+    return [_map_back(p, view, size, shape) for p, view in zip(prototypes, VIEWS, strict=True)]
+
+
+def _map_back(maps: Tensor, view: View, size: Sequence[int], shape: Sequence[int]) -> Tensor:
+    if view == View(1.0, False):
+        return maps
+    seen = scaled_size(size[0], size[1], view.scale)
+    # what of the view is the image and not padding, as a part of the padded view; all cells have the same pixels
+    down, across = (seen[i] / size[i] * shape[i] / maps.shape[2 + i] for i in (0, 1))
+    theta = [[-across if view.flip else across, 0.0, across - 1], [0.0, down, down - 1]]
+    grid = F.affine_grid(maps.new_tensor([theta]).expand(len(maps), 2, 3), [*maps.shape[:2], *shape], False)
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
 def without_tails(views: list[Tensor], levels: int) -> list[Tensor]:

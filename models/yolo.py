@@ -2,7 +2,7 @@
 
 Usage:
     python models/yolo.py --cfg yolov5_MobileNetv2.yaml
-    python models/yolo.py --cfg yolov5s.yaml --line-profile --device 0
+    python models/yolo.py --cfg yolov5s-seg.yaml --line-profile --device 0
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if __package__ in {None, ""}:  # run as a script: models/ is on the path, the pr
 import torch
 from torch import Tensor, nn
 
-from models.cells import Cells, make_cells
-from models.configs import find_cfg, load_cfg
+from models.cells import Cells, is_recorded, make_cells
+from models.configs import find_cfg, load_cfg, override
+from models.ensemble import join_masked
 from models.inspection import inspect_network
-from models.parser import BuiltRow, Row, absolute_sources, output_shapes, parse_model
+from models.parser import absolute_sources, output_shapes, parse_model, read_rows, row_of
 from models.profiling import RowTimer, Watcher
-from models.registry import head, register
+from models.registry import BLOCKS, find_prototypes, head, register, segment_head
 from models.summary import layer_table, network_name, summary_line
-from models.tta import VIEWS, look, look_back, without_tails
+from models.tta import VIEWS, boxes_back, look, prototypes_back
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.logging import LOGGER
@@ -44,6 +45,7 @@ class Detect(nn.Module):
     `set_stride`. A subclass may put `extra` channels behind the classes of each anchor; they are passed through.
     """
 
+    task = "detect"
     anchors: Tensor  # (nl, na, 2) w, h in cells of their level
     stride: Tensor  # (nl) pixels a cell
 
@@ -67,7 +69,7 @@ class Detect(nn.Module):
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
         self._cells: tuple[Any, Cells] | None = None
 
-    def forward(self, x: list[Tensor]) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+    def forward(self, x: list[Tensor]) -> Any:
         """Maps (B, c, ny, nx) of all levels to raw predictions, and, in evaluation mode, to ``(decoded, raw)``.
 
         Raw: a view (B, na, ny, nx, no) of each level's convolution, its strides those of the convolution's output.
@@ -92,7 +94,7 @@ class Detect(nn.Module):
             flat = flat.float()
         centre, stride, anchors = self._cells_of(raw, like=flat)
         known = self.nc + 5
-        in_place = not (flat.requires_grad or _is_recorded(flat))
+        in_place = not (flat.requires_grad or is_recorded(flat))
         values = flat[:, :known].sigmoid_() if in_place else flat[:, :known].sigmoid()
         xy, wh = (values[:, :4] * 2).split(2, 1)
         boxes = torch.cat(((xy + centre) * stride, wh * wh * anchors), 1)
@@ -105,7 +107,7 @@ class Detect(nn.Module):
     def _cells_of(self, raw: list[Tensor], like: Tensor) -> Cells:
         """`make_cells`, kept from call to call while sizes, type, device and anchors stay."""
         sizes = [(y.shape[2], y.shape[3]) for y in raw]
-        if _is_recorded(like):  # what is made now stands for something in a graph and means nothing later
+        if is_recorded(like):  # what is made now stands for something in a graph and means nothing later
             return make_cells(sizes, self.stride, self.anchors, like)
         version = None if self.anchors.is_inference() else self.anchors._version  # anchors may be written in place
         key = sizes, like.dtype, like.device, version
@@ -144,12 +146,44 @@ class Detect(nn.Module):
         return self
 
 
+class Segment(Detect):
+    """A `Detect` with `nm` mask coefficients behind the classes of each anchor, and the prototypes that they weigh.
+
+    The block named `proto` (`models.registry.PROTOTYPES`) makes prototypes of the finest level, with `npr` channels
+    between. An object's mask is the sigmoid of its coefficients times the prototypes (Bolya et al. 2019).
+    """
+
+    task = "segment"
+
+    def __init__(
+        self,
+        nc: int = 80,
+        anchors: Anchors = (),
+        nm: int = 32,
+        npr: int = 256,
+        ch: Sequence[int] = (),
+        inplace: bool = True,
+        proto: str = "Proto",
+    ) -> None:
+        super().__init__(nc, anchors, ch, inplace, extra=nm)
+        self.nm, self.npr = nm, npr
+        self.proto = find_prototypes(proto)(ch[0], npr, nm)
+
+    def forward(self, x: list[Tensor]) -> Any:
+        """As `Detect.forward`, with prototypes (B, nm, 2H, 2W), where (H, W) is the finest level.
+
+        Training mode: ``(raw, prototypes)``; evaluation mode: ``(decoded, prototypes, raw)``, the first two of one
+        type.
+        """
+        prototypes = self.proto(x[0])
+        if self.training:
+            return super().forward(x), prototypes
+        decoded, raw = super().forward(x)
+        return decoded, prototypes.to(decoded.dtype), raw
+
+
 register("Detect", Detect, head)
-
-
-def _is_recorded(x: Tensor) -> bool:
-    """True while a tracer or compiler writes down the operations on `x`, or `x` is its stand-in for data."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or type(x) is not Tensor
+register("Segment", Segment, segment_head)
 
 
 class BaseModel(nn.Module):
@@ -223,13 +257,18 @@ class DetectionModel(BaseModel):
         super().__init__()
         source = None if isinstance(cfg, Mapping) else find_cfg(cfg).path
         self.title = network_name(cfg)
-        self.yaml = _overridden(load_cfg(cfg), nc, anchors)
+        self.yaml = override(load_cfg(cfg), nc, anchors)
         channels = self.yaml.setdefault("ch", ch)
         self.nc: int = self.yaml["nc"]
         self.names = {i: str(i) for i in range(self.nc)}
         self.inplace: bool = self.yaml.get("inplace", True)
         self.model, self.save = parse_model(self.yaml, channels, source)
         stride = strides_of(self.model, channels)
+        if self.head.task != self.task:
+            raise UserError(
+                f"{row_of(self.head)}: a head for the task '{self.head.task}', in a network for '{self.task}'; give "
+                f"another --cfg, or take the commands for '{self.head.task}'"
+            )
         self.head.set_stride(stride)
         self.head.initialize_biases()
         initialize_weights(self)
@@ -254,46 +293,55 @@ class DetectionModel(BaseModel):
         """
         return self._forward_augment(x) if augment else super().forward(x, profile, visualize)
 
-    def _forward_augment(self, x: Tensor) -> tuple[Tensor, None]:
-        stride, (height, width) = int(self.stride.max()), x.shape[2:]
-        views = [look_back(self._forward_once(look(x, view, stride))[0], view, height, width) for view in VIEWS]
-        return torch.cat(without_tails(views, self.head.nl), 1), None
+    def _forward_augment(self, x: Tensor) -> Any:
+        return torch.cat(boxes_back([y[0] for y in self._views(x)], x.shape[2:], self.head.nl), 1), None
+
+    def _views(self, x: Tensor) -> list[Any]:
+        """What the network says of each of `VIEWS`, in the frame of that view."""
+        return [self._forward_once(look(x, view, int(self.stride.max()))) for view in VIEWS]
 
 
 Model = DetectionModel  # the name in older checkpoints and scripts
+
+
+class SegmentationModel(DetectionModel):
+    """A YOLOv5 instance segmenter: the same, with a `Segment` head.
+
+    With `augment`, the prototypes of all views stand behind one another and each candidate's coefficients in the block
+    of its view, with zeros for the others: ``(decoded, prototypes, None)`` with three times the prototypes.
+    """
+
+    task = "segment"
+
+    def _forward_augment(self, x: Tensor) -> tuple[Tensor, Tensor, None]:
+        views, size = self._views(x), x.shape[2:]
+        decoded = boxes_back([y[0] for y in views], size, self.head.nl)
+        return *join_masked(decoded, prototypes_back([y[1] for y in views], size)), None
+
+
+MODELS: dict[str, type[DetectionModel]] = {model.task: model for model in (DetectionModel, SegmentationModel)}
+
+
+def model_of(cfg: str | Path | Mapping[str, Any]) -> DetectionModel:
+    """The model that `cfg` describes, of the class that its head is for."""
+    last = BLOCKS.get(read_rows(load_cfg(cfg))[-1].module)
+    return MODELS[getattr(last and last.cls, "task", DetectionModel.task)](cfg)
 
 
 def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
     """Pixels a cell of each level that the head, the last of `rows`, reads, measured on a small image."""
     head, size = rows[-1], 128
     if not isinstance(head, Detect):
-        raise UserError(f"{_row_of(head)}: the last row must be a detection head, such as Detect")
+        raise UserError(f"{row_of(head)}: the last row must be a detection head, such as Detect")
     if not isinstance(head.f, list):
-        raise UserError(f"{_row_of(head)}: a head reads a list of rows, such as [[17, 20, 23], 1, Detect, …]")
+        raise UserError(f"{row_of(head)}: a head reads a list of rows, such as [[17, 20, 23], 1, Detect, …]")
     shapes = output_shapes(rows, ch, size)
-    return torch.tensor([size / shapes[source][2] for source in absolute_sources(_row_of(head))])
-
-
-def _row_of(layer: nn.Module) -> Row:
-    return cast(BuiltRow, layer.built).row
-
-
-def _overridden(description: dict[str, Any], nc: int | None, anchors: Anchors | None) -> dict[str, Any]:
-    if nc is not None and nc != description["nc"]:
-        LOGGER.info(f"nc={description['nc']} of the network's YAML overridden with nc={nc}")
-        description["nc"] = nc
-    if anchors is not None:
-        LOGGER.info(f"anchors of the network's YAML overridden with anchors={anchors}")
-        if isinstance(anchors, (int, float)):
-            description["anchors"] = round(anchors)  # a hyper-parameter file may say 3.0
-        else:
-            description["anchors"] = [list(level) for level in anchors]
-    return load_cfg(description)
+    return torch.tensor([size / shapes[source][2] for source in absolute_sources(row_of(head))])
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """``python models/yolo.py``; see `models.inspection.parse_opt` for its flags."""
-    return inspect_network(DetectionModel, args)
+    return inspect_network(model_of, args)
 
 
 if __name__ == "__main__":  # hand over to the importable twin, so that classes are models.yolo's and not __main__'s

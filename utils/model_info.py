@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -43,9 +43,14 @@ def count_gflops(model: nn.Module, imgsz: int | tuple[int, int] = 640) -> float 
     channels = getattr(model, "yaml", {}).get("ch", 3)
     image = torch.zeros(1, channels, stride, stride, device=parameter.device, dtype=parameter.dtype)
     twin = deepcopy(model).eval()  # thop leaves buffers behind
-    macs = thop.profile(twin, inputs=(image,), verbose=False)[0]
+    macs = thop.profile(twin, inputs=(image,), custom_ops={nn.Upsample: _count_upsample}, verbose=False)[0]
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     return 2 * macs / 1e9 * (height / stride) * (width / stride)
+
+
+def _count_upsample(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    """One operation a value, as the figures YOLOv5 publishes have it; releases of thop differ."""
+    module.total_ops += output.nelement()  # type: ignore[operator, assignment]
 
 
 def model_info(model: nn.Module, verbose: bool = False, imgsz: int | tuple[int, int] = 640) -> ModelInfo:

@@ -52,13 +52,14 @@ class DetectMultiBackend(nn.Module):
 
     @property
     def model(self) -> Any:
-        """The network, a `DetectionModel` or an `Ensemble`."""
+        """The network, a `DetectionModel`, a `SegmentationModel` or an `Ensemble`."""
         return self.runtime.model
 
     def forward(self, im: Tensor, augment: bool = False, visualize: Any = False) -> Any:
-        """Images (B, 3, H, W), float, RGB 0..1, to ``(decoded, raw)`` as a model in evaluation mode gives it.
+        """Images (B, 3, H, W), float, RGB 0..1, to what the model gives in evaluation mode.
 
-        decoded (B, N, 5 + nc [+ nm]): xywh in pixels of `im`, objectness, class probabilities.
+        Detectors ``(decoded, raw)``, segmenters ``(decoded, prototypes, raw)``. decoded (B, N, 5 + nc [+ nm]): xywh in
+        pixels of `im`, objectness, class probabilities, mask coefficients; prototypes (B, nm, h, w).
         """
         return self.runtime(im, augment=augment, visualize=visualize)
 
