@@ -11,9 +11,11 @@ from utils.plots.annotator import Annotator
 from utils.plots.colors import colors
 from utils.plots.fonts import find_font
 
+_MASK_OPACITY = 0.4
+
 
 class Drawer:
-    """Boxes with class and confidence, the surest on top.
+    """Boxes with class and confidence over what masks there are, the surest on top.
 
     `line_width` in pixels, 0 for one that suits the picture; `font` the path of a font file, None for OpenCV's letters
     or, where a class name is not ASCII, a font of this system that has them all.
@@ -36,9 +38,13 @@ class Drawer:
     def __call__(self, result: Result) -> np.ndarray:
         """(H, W, 3) uint8 BGR; the frame itself stays as it is."""
         annotator = Annotator(result.frame.image.copy(), self._line_width, font=self._font)
-        for i in range(len(result) - 1, -1, -1):
-            cls = int(result.classes[i])
-            annotator.box_label(result.boxes[i], self._label(cls, float(result.confidences[i])), colors(cls, bgr=True))
+        order = range(len(result) - 1, -1, -1)
+        shades = [colors(cls, bgr=True) for cls in result.classes]
+        if result.masks is not None:
+            annotator.masks([result.masks[i] for i in order], [shades[i] for i in order], alpha=_MASK_OPACITY)
+        for i in order:
+            label = self._label(int(result.classes[i]), float(result.confidences[i]))
+            annotator.box_label(result.boxes[i], label, shades[i])
         return annotator.result()
 
     def _label(self, cls: int, confidence: float) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from utils.cli import CommandParser
 
 
-def prediction_parser(description: str, *, project: str) -> CommandParser:
-    """The parser; `project` is the default that differs between detection and segmentation."""
+def prediction_parser(description: str, *, project: str, masks: bool = False) -> CommandParser:
+    """The parser; `project` is the default folder of runs, `masks` adds the flags that only segmentation has."""
     parser = CommandParser(description)
     _add_what(parser)
     _add_how(parser)
-    _add_output(parser, project)
+    _add_output(parser, project, crops="png, the mask as alpha" if masks else "jpg")
+    if masks:
+        _add_masks(parser)
     return parser
 
 
@@ -46,7 +48,7 @@ def _add_how(parser: CommandParser) -> None:
     add("--update", action="store_true", help="strip optimiser and other training state from the weights, then run")
 
 
-def _add_output(parser: CommandParser, project: str) -> None:
+def _add_output(parser: CommandParser, project: str, crops: str) -> None:
     add = parser.add_argument
     add("--project", default=project, help="folder of the run folders")
     add("--name", default="exp", help="name of the run folder")
@@ -55,10 +57,16 @@ def _add_output(parser: CommandParser, project: str) -> None:
     add("--save-txt", action="store_true", help="a label file for each picture: labels/NAME.txt")
     add("--save-conf", action="store_true", help="write the confidence into label files")
     add("--save-csv", action="store_true", help="all detections in one table: predictions.csv")
-    add("--save-crop", action="store_true", help="cut every detection out: crops/CLASS/NAME.jpg")
+    add("--save-crop", action="store_true", help=f"cut every detection out: crops/CLASS/NAME.{crops}")
     add("--view-img", action="store_true", help="show the pictures (q or Escape ends)")
     add("--visualize", action="store_true", help="a picture of each layer's features")
     add("--line-thickness", type=int, default=3, help="of boxes, in pixels; 0 suits the picture")
     add("--hide-labels", action="store_true", help="boxes without labels")
     add("--hide-conf", action="store_true", help="labels without confidences")
     add("--font", default=None, help="font for labels: a file, or the name of one of this system (default: automatic)")
+
+
+def _add_masks(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("--retina-masks", action="store_true", help="masks at the picture's own resolution: finer edges, slower")
+    add("--save-mask", action="store_true", help="classes and instances as PNG: masks/NAME_{classes,instances}.png")

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.prediction.drawing import Drawer
+from engine.prediction.masks import MaskFiles
 from engine.prediction.pictures import Crops, Pictures
 from engine.prediction.result import Result
 from engine.prediction.text import CsvFile, LabelFiles
@@ -34,6 +35,7 @@ class OutputOptions:
     save_csv: bool = False
     save_conf: bool = False
     save_crop: bool = False
+    save_mask: bool = False
     view_img: bool = False
     line_thickness: int = 3
     hide_labels: bool = False
@@ -55,6 +57,8 @@ class Outputs:
             self._parts.append(CsvFile(options.save_dir / "predictions.csv", names))
         if options.save_crop:
             self._parts.append(Crops(options.save_dir / "crops", names))
+        if options.save_mask:
+            self._parts.append(MaskFiles(options.save_dir / "masks", names))
         if not options.nosave:
             self._parts.append(Pictures(options.save_dir))
         self._draw = None

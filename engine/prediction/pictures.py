@@ -14,7 +14,8 @@ from engine.prediction.result import Result, class_name
 from utils.data.sources.images import write_image
 from utils.errors import UserError
 from utils.files import make_folder
-from utils.plots.crops import crop_box
+from utils.ops.masks import MaskPatch, paste
+from utils.plots.crops import crop_window
 
 _LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still picture
 
@@ -89,7 +90,10 @@ class VideoFile:
 
 
 class Crops:
-    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on."""
+    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on.
+
+    With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
+    """
 
     def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
         self._folder = folder
@@ -97,9 +101,10 @@ class Crops:
         self._used: Counter[Path] = Counter()
 
     def write(self, result: Result, picture: np.ndarray | None) -> None:
-        for cls, box in zip(result.classes.tolist(), result.boxes, strict=True):
-            crop = crop_box(result.frame.image, box)
-            if not crop.size:
+        suffix = ".jpg" if result.masks is None else ".png"
+        for i, cls in enumerate(result.classes.tolist()):
+            crop = _crop(result, i)
+            if crop is None:
                 continue
             folder = self._folder / _folder_name(class_name(self._names, cls))
             stem = folder / result.frame_name
@@ -107,10 +112,25 @@ class Crops:
             number = self._used[stem]
             if number == 1:
                 make_folder(folder)
-            write_image(folder / f"{result.frame_name}{number if number > 1 else ''}.jpg", np.ascontiguousarray(crop))
+            name = f"{result.frame_name}{number if number > 1 else ''}{suffix}"
+            write_image(folder / name, np.ascontiguousarray(crop))
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _crop(result: Result, index: int) -> np.ndarray | None:
+    """(h, w, 3) uint8 BGR around detection `index`, (h, w, 4) with its mask; None where nothing would be seen."""
+    image = result.frame.image
+    window = crop_window((image.shape[0], image.shape[1]), result.boxes[index])
+    crop = window.of(image)
+    if result.masks is None:
+        return crop if crop.size else None
+    left, top, pixels = result.masks[index]
+    if not pixels.any():
+        return None
+    seen = paste(MaskPatch(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
+    return np.dstack([crop, seen * np.uint8(255)])
 
 
 def _folder_name(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from utils.data.sources.formats import is_url
 from utils.data.sources.frame import Frame
+from utils.ops.masks import MaskPatch
 
 
 @dataclass(frozen=True)
 class Result:
     """`boxes` (n, 4) float32 xyxy pixels of `frame.image`, `confidences` (n,) float32, `classes` (n,) int64.
 
-    By falling confidence. `name` begins the file names of everything that is written about the source.
+    By falling confidence. `name` begins the file names of everything that is written about the source. `masks`, in the
+    same order and in pixels of `frame.image`, is None where the task has none; a mask may be empty.
     """
 
     frame: Frame
@@ -26,6 +28,7 @@ class Result:
     boxes: np.ndarray
     confidences: np.ndarray
     classes: np.ndarray
+    masks: Sequence[MaskPatch] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

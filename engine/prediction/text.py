@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,14 @@ import numpy as np
 from engine.prediction.result import Result, class_name
 from utils.files import make_folder
 from utils.ops.boxes import xyxy2xywhn
+from utils.ops.masks import patch_polygon
 
 
 class LabelFiles:
-    """``labels/NAME.txt``, for a video ``labels/NAME_FRAME.txt``: class, xywh normalised, confidence if `save_conf`.
+    """``labels/NAME.txt``, for a video ``labels/NAME_FRAME.txt``: class, box or outline, confidence if `save_conf`.
 
-    A frame without detections has no file.
+    The box is xywh, the outline x1 y1 x2 y2 … of all parts of the mask, normalised. Without `save_conf` the rows are
+    labels to train with. An empty mask has no row, a frame without rows no file.
     """
 
     def __init__(self, folder: Path, save_conf: bool = False) -> None:
@@ -24,18 +26,25 @@ class LabelFiles:
         self._save_conf = save_conf
 
     def write(self, result: Result, picture: np.ndarray | None) -> None:
-        if not len(result):
-            return
-        height, width = result.frame.image.shape[:2]
-        xywhn = xyxy2xywhn(result.boxes, w=width, h=height)
         rows = []
-        for cls, box, confidence in zip(result.classes, xywhn, result.confidences, strict=True):
-            numbers = [*box, confidence] if self._save_conf else box
-            rows.append(" ".join([str(cls), *(f"{value:.6g}" for value in numbers)]) + "\n")
-        (self._folder / f"{result.frame_name}.txt").write_text("".join(rows), encoding="utf-8")
+        for cls, shape, confidence in zip(result.classes, _shapes(result), result.confidences, strict=True):
+            if shape is not None:
+                numbers = [*shape, confidence] if self._save_conf else shape
+                rows.append(" ".join([str(cls), *(f"{value:.6g}" for value in numbers)]) + "\n")
+        if rows:
+            (self._folder / f"{result.frame_name}.txt").write_text("".join(rows), encoding="utf-8")
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _shapes(result: Result) -> Sequence[np.ndarray | None]:
+    """For each detection the normalised numbers of its box, or of its mask's outline; None for an empty mask."""
+    height, width = result.frame.image.shape[:2]
+    if result.masks is None:
+        return list(xyxy2xywhn(result.boxes, w=width, h=height))
+    outlines = [patch_polygon(mask) for mask in result.masks]
+    return [None if points is None else (points / (width, height)).reshape(-1) for points in outlines]
 
 
 class CsvFile:

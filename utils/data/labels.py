@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.data.polygons import clip_polygon
 from utils.errors import UserError
 
 SLIGHT = 1e-3  # overflow that rounding in a text file explains; clipped without a word
+THIN = 1e-5  # a polygon that deviates less than this from a straight line (root mean square) has no area
 _FORM = "a row is 'class x y w h' or 'class x1 y1 x2 y2 x3 y3 …'"
 
 
@@ -67,10 +69,11 @@ def parse_labels(
 ) -> LabelTable:
     """Read the contents `texts` of the label `files`; many at once, so that numpy works on long arrays.
 
-    A box that overflows the picture is clipped, one wholly outside or without area is dropped, a row that repeats
-    another is dropped; `LabelTable.notes` counts them. With `polygons` a box row gets its rectangle. A row that is not
-    an object at all (not numeric, not finite, another number of columns, a class outside 0..`nc`-1, a negative size) is
-    a `UserError` with file and line.
+    An object that overflows the picture is clipped, one wholly outside or without area is dropped, a row that repeats
+    another is dropped; `LabelTable.notes` counts them. With `polygons` a box row (4 numbers) gets its rectangle, which
+    is noted too, and an outline whose points lie on one line is dropped. A row that is not an object at all (not
+    numeric, not finite, another number of columns, a class outside 0..`nc`-1, a negative size) is a `UserError` with
+    file and line.
     """
     rows = _split_rows(texts, files)
     notes = LabelNotes()
@@ -84,14 +87,21 @@ def parse_labels(
     is_polygon = rows.widths > 5
     vertices, vertex_counts = _vertices(rows, is_polygon)
     corners = _corners(rows, is_polygon, vertices, vertex_counts)
+    overflow = np.abs(corners - corners.clip(0.0, 1.0)).max(1)
+    beyond = overflow[is_polygon] > SLIGHT
+    if beyond.any():
+        vertices, vertex_counts = _cut(vertices, vertex_counts, beyond)
+        corners = _corners(rows, is_polygon, vertices, vertex_counts)
     clipped = corners.clip(0.0, 1.0)
-    overflow = np.abs(corners - clipped).max(1)
     keep = np.logical_and(clipped[:, 2] > clipped[:, 0], clipped[:, 3] > clipped[:, 1])
+    if polygons:
+        keep[is_polygon] &= ~_are_lines(vertices, vertex_counts)
 
     def place(row: int) -> str:
         return f"{files[rows.files[row]]}:{rows.lines[row]}"
 
-    for kind, mask in (("outside", ~keep), ("clipped", keep & (overflow > SLIGHT))):
+    boxes_for_outlines = keep & ~is_polygon & polygons
+    for kind, mask in (("outside", ~keep), ("clipped", keep & (overflow > SLIGHT)), ("rectangle", boxes_for_outlines)):
         if mask.any():
             notes.add(kind, int(mask.sum()), place(int(mask.argmax())))
     repeated = _repeated(rows, classes, corners)
@@ -163,9 +173,8 @@ def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
     row = int(bad.argmax())
     width = int(widths[row])
     if bad_width[row]:
-        hint = "; is the last one a confidence?" if width == 6 else ""
-        if width > 6:
-            hint = f": {width - 1} coordinates, an odd number"
+        hint = "" if width < 4 else f": {width - 1} coordinates, an odd number"
+        hint += "" if width < 6 else "; is the last one a confidence?"
         why = f"{width} values, but {_FORM}{hint}"
     elif bad_value[row]:
         value = next(v for v in rows.values[rows.starts[row] : rows.starts[row] + width] if not np.isfinite(v))
@@ -199,6 +208,27 @@ def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_coun
         low, high = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
         corners[is_polygon] = np.concatenate((low, high), 1)
     return corners
+
+
+def _cut(points: np.ndarray, counts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and counts after the polygons `which` were cut by the picture; nothing left of one: a single point."""
+    outlines = np.split(points, np.cumsum(counts)[:-1])
+    for i in np.flatnonzero(which):
+        cut = clip_polygon(outlines[i], (1.0, 1.0))
+        outlines[i] = cut if len(cut) else outlines[i][:1]
+    return np.concatenate(outlines), np.array([len(outline) for outline in outlines], np.int64)
+
+
+def _are_lines(points: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """For each polygon of `counts` vertices whether they lie on one line (or at one place)."""
+    if not len(counts):
+        return np.zeros(0, bool)
+    first = np.cumsum(counts) - counts
+    mean = np.add.reduceat(points, first) / counts[:, None]
+    x, y = (points - np.repeat(mean, counts, 0)).T
+    xx, xy, yy = (np.add.reduceat(product, first) / counts for product in (x * x, x * y, y * y))
+    # determinant by trace of the covariance: the variance across the main direction, or up to half of it
+    return xx * yy - xy * xy <= THIN**2 * (xx + yy)
 
 
 def _repeated(rows: _Rows, classes: np.ndarray, corners: np.ndarray) -> np.ndarray:

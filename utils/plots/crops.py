@@ -4,11 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.files import increment_path, make_folder
+
+
+class Window(NamedTuple):
+    """A part of a picture in whole pixels; `right` and `bottom` are the first ones outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """That part of `image` (H, W, …); a view, no copy."""
+        return image[self.top : self.bottom, self.left : self.right]
+
+
+def crop_window(
+    size: tuple[int, int],
+    xyxy: Sequence[float],
+    gain: float = 1.02,
+    pad: int = 10,
+    square: bool = False,
+) -> Window:
+    """What to cut out of an image of `size` (height, width) for a box (pixels): see `crop_box`."""
+    x1, y1, x2, y2 = (float(v) for v in xyxy[:4])
+    width, height = x2 - x1, y2 - y1
+    if square:
+        width = height = max(width, height)
+    half_w, half_h = (width * gain + pad) / 2, (height * gain + pad) / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    limit_h, limit_w = size
+    left, right = (int(min(max(v, 0), limit_w)) for v in (x - half_w, x + half_w))
+    top, bottom = (int(min(max(v, 0), limit_h)) for v in (y - half_h, y + half_h))
+    return Window(left, top, right, bottom)
 
 
 def crop_box(
@@ -22,16 +55,7 @@ def crop_box(
 
     With `square` the shorter side is lengthened first. A box outside the image gives an empty array. A view, no copy.
     """
-    x1, y1, x2, y2 = (float(v) for v in xyxy[:4])
-    width, height = x2 - x1, y2 - y1
-    if square:
-        width = height = max(width, height)
-    half_w, half_h = (width * gain + pad) / 2, (height * gain + pad) / 2
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    limit_h, limit_w = image.shape[:2]
-    left, right = (int(min(max(v, 0), limit_w)) for v in (x - half_w, x + half_w))
-    top, bottom = (int(min(max(v, 0), limit_h)) for v in (y - half_h, y + half_h))
-    return image[top:bottom, left:right]
+    return crop_window((image.shape[0], image.shape[1]), xyxy, gain, pad, square).of(image)
 
 
 def save_one_box(

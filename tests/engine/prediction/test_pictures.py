@@ -14,6 +14,7 @@ from engine.prediction.result import OutputNames, Result, describe
 from utils.data.sources.frame import Frame
 from utils.data.sources.images import read_image
 from utils.errors import UserError
+from utils.ops.masks import MaskPatch
 from utils.plots.colors import colors
 
 NAMES = {0: "a/b", 1: "..", 2: "person"}
@@ -83,6 +84,33 @@ def test_crops_by_class_with_safe_names(tmp_path: Path) -> None:
     found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.jpg"))
     assert found == ["_/y.jpg", "a_b/x.jpg", "person/x.jpg", "person/x2.jpg"]
     assert read_image(tmp_path / "a_b" / "x.jpg").shape == (41, 51, 3)  # 40·1.02 + 10 by 30·1.02 + 10, to whole pixels
+
+
+def read_as_it_is(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_crops_with_masks_are_transparent_around_the_object(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (100, 200, 3), np.uint8)
+    shape = rng.random((30, 40)) > 0.5
+    boxes = np.array([[20, 30, 60, 60], [0, 40, 40, 100], [5, 5, 9, 9]], np.float32)
+    masks = [
+        MaskPatch(20, 30, shape),
+        MaskPatch(0, 40, np.ones((60, 40), bool)),
+        MaskPatch(5, 5, np.zeros((4, 4), bool)),
+    ]
+    item = Result(Frame("é.jpg", image), "é", boxes, np.float32([0.9, 0.8, 0.7]), np.array([0, 2, 2]), masks)
+    Crops(tmp_path, NAMES).write(item, None)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == ["a_b/é.png", "person/é.png"]
+    inner = read_as_it_is(tmp_path / "a_b" / "é.png")  # 40·1.02 + 10 by 30·1.02 + 10 around (40, 45): from (14.6, 24.7)
+    assert np.array_equal(inner[..., :3], image[24:65, 14:65])
+    assert np.array_equal(inner[6:36, 6:46, 3], shape * 255)
+    assert inner[..., 3].sum() == shape.sum() * 255
+    corner = read_as_it_is(tmp_path / "person" / "é.png")  # cut by the picture's edges
+    assert np.array_equal(corner[..., :3], image[34:100, 0:45])
+    assert corner[6:, :40, 3].min() == 255
+    assert corner[..., 3].sum() == 60 * 40 * 255
 
 
 def _one_box(cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,10 +6,14 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from engine.prediction.result import Result
 from engine.prediction.text import CsvFile, LabelFiles
+from utils.data.labels import parse_labels
 from utils.data.sources.frame import Frame
+from utils.errors import UserError
+from utils.ops.masks import MaskPatch
 
 NAMES = {0: 'a, "quoted" name', 1: "человек"}
 
@@ -30,6 +34,66 @@ def test_labels_are_normalised_centres_and_sizes(tmp_path: Path) -> None:
 def test_no_detections_no_file(tmp_path: Path) -> None:
     LabelFiles(tmp_path / "labels").write(result(n=0), None)
     assert not list((tmp_path / "labels").iterdir())
+
+
+def masked(*masks: MaskPatch) -> Result:
+    """Detections of a picture of 100×200."""
+    frame = Frame("a.jpg", np.zeros((100, 200, 3), np.uint8))
+    n = len(masks)
+    confidences = np.linspace(0.9, 0.8, n).astype(np.float32)
+    return Result(frame, "a", np.zeros((n, 4), np.float32), confidences, np.arange(n), masks)
+
+
+def inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) bool: pixels whose centre a ray to the right leaves an odd number of times (float64)."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    odd = np.zeros((height, width), bool)
+    for (x1, y1), (x2, y2) in zip(points.astype(np.float64), np.roll(points, -1, 0).astype(np.float64), strict=True):
+        if y1 != y2:
+            odd ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return odd
+
+
+def test_outlines_are_labels_that_give_the_same_pixels(tmp_path: Path) -> None:
+    """Two parts, a hole, a single pixel; read back by the label reader and filled pixel by pixel."""
+    rng = np.random.default_rng(0)
+    parts = rng.random((30, 41)) > 0.6
+    ring = np.ones((9, 7), bool)
+    ring[3:6, 2:5] = False
+    masks = [MaskPatch(150, 60, parts), MaskPatch(0, 91, ring), MaskPatch(199, 0, np.ones((1, 1), bool))]
+    LabelFiles(tmp_path).write(masked(*masks), None)
+    table = parse_labels([(tmp_path / "a.txt").read_bytes()], ["a.txt"], nc=3, polygons=True)
+    assert table.classes.tolist() == [0, 1, 2]
+    assert not table.notes.found
+    assert table.polygons is not None
+    assert table.polygon_counts is not None
+    outlines = np.split(table.polygons * np.float32((200, 100)), np.cumsum(table.polygon_counts)[:-1])
+    for (left, top, pixels), outline in zip(masks, outlines, strict=True):
+        expected = np.zeros((100, 200), bool)
+        expected[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert np.array_equal(inside(outline, 100, 200), expected)
+
+
+def test_an_empty_mask_has_no_row_and_no_rows_no_file(tmp_path: Path) -> None:
+    empty = MaskPatch(5, 5, np.zeros((4, 4), bool))
+    LabelFiles(tmp_path).write(masked(empty, MaskPatch(0, 0, np.zeros((0, 3), bool))), None)
+    assert not list(tmp_path.iterdir())
+    LabelFiles(tmp_path).write(masked(empty, MaskPatch(20, 10, np.ones((40, 20), bool))), None)
+    [row] = (tmp_path / "a.txt").read_text().splitlines()
+    cls, *numbers = row.split()
+    assert cls == "1"
+    assert {tuple(numbers[i : i + 2]) for i in range(0, 8, 2)} == {
+        ("0.1", "0.1"), ("0.2", "0.1"), ("0.2", "0.5"), ("0.1", "0.5")
+    }  # fmt: skip
+
+
+def test_confidence_stands_last_and_makes_it_no_label(tmp_path: Path) -> None:
+    LabelFiles(tmp_path, save_conf=True).write(masked(MaskPatch(20, 10, np.ones((40, 20), bool))), None)
+    text = (tmp_path / "a.txt").read_bytes()
+    assert text.split()[-1] == b"0.9"
+    assert len(text.split()) == 10
+    with pytest.raises(UserError, match="a.txt:1: .* is the last one a confidence"):
+        parse_labels([text], ["a.txt"], polygons=True)
 
 
 def test_csv_has_one_header_and_survives_any_name(tmp_path: Path) -> None:
