@@ -12,6 +12,7 @@ from benchmarks.baseline import plain_loss
 from benchmarks.loss import HYP, scene
 from utils.losses import detection
 from utils.losses.detection import DetectionLoss
+from utils.ops.iou import bbox_iou
 
 
 @pytest.fixture(params=["compact", "padded"])
@@ -57,6 +58,39 @@ def test_the_straightforward_version_agrees(nc: int, targets: int) -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     for found, wanted in zip(_gradients(loss, predictions), _gradients(expected, predictions), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize(("fl_gamma", "beta"), [(0.0, 2.0), (1.5, 1.5)])
+def test_quality_focal_loss_and_smooth_labels_against_dense_targets(fl_gamma: float, beta: float) -> None:
+    head, predictions, targets = scene(2, 128, 4, 60)
+    hyp = HYP | {"qfl": True, "fl_gamma": fl_gamma, "label_smoothing": 0.2, "iou_loss": "eiou"}
+    criterion = DetectionLoss(head, hyp)
+
+    def mean_qfl(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        return ((target - logits.sigmoid()).abs().pow(beta) * entropy).mean()
+
+    obj, cls = torch.zeros(()), torch.zeros(())
+    for match, balance in zip(criterion.match(predictions, targets), (4.0, 1.0, 0.4), strict=True):
+        valid, owner = match.assignment.valid, match.assignment.owner
+        scaled = match.rows[:, :4].sigmoid() * 2
+        boxes = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:] ** 2 * match.assignment.anchors), 1)
+        iou = bbox_iou(boxes, match.assignment.xywh)[:, 0].detach()
+        quality = torch.zeros_like(match.objectness).index_put((match.assignment.cell[owner],), iou[owner])
+        obj = obj + balance * mean_qfl(match.objectness, quality)
+        true = torch.nn.functional.one_hot(match.assignment.classes[valid], 4)
+        cls = cls + mean_qfl(match.rows[valid, 5:], true * 0.9 + (1 - true) * 0.1)
+    terms = criterion.terms(criterion.match(predictions, targets))
+    torch.testing.assert_close(terms.obj, obj, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(terms.cls, cls, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_choice_it_is_ciou() -> None:
+    head, predictions, targets = scene(2, 64, 3, 20)
+    losses = [DetectionLoss(head, HYP | {"iou_loss": name})(predictions, targets)[0] for name in ("ciou", "diou")]
+    assert torch.equal(DetectionLoss(head, HYP)(predictions, targets)[0], losses[0])
+    assert not torch.equal(*losses)
 
 
 def test_a_model_and_a_wrapped_model_serve() -> None:

@@ -55,6 +55,21 @@ def test_the_aspect_weight_is_constant_to_autograd() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_without_size_and_equal_boxes_have_finite_gradients(form: str) -> None:
+    """Rounding puts the IoU of many equal boxes just above 1."""
+    generator = torch.Generator().manual_seed(0)
+    equal = torch.rand(20000, 4, generator=generator) * torch.tensor([2, 2, 8, 8]) - torch.tensor([0.5, 0.5, 0, 0])
+    flat = torch.tensor([[0.0, 0, 2, 0], [0, 0, 0, 2], [0, 0, 0, 0], [0, 0, 2, 2]])
+    box1 = torch.cat((equal, flat)).requires_grad_()
+    box2 = torch.cat((equal, flat.flip(0)))
+    found = bbox_iou(box1, box2, **({form: True} if form != "IoU" else {}))
+    found.sum().backward()
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(box1.grad).all()
+    assert (found[:20000] - 1).abs().max() < 1e-2  # the smallest boxes lose some to eps
+
+
 def test_pairwise_iou() -> None:
     from torchvision import ops
 
