@@ -1,4 +1,4 @@
-"""Which file ``--weights`` means."""
+"""Which file ``--weights`` and ``--backbone-weights`` mean."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from utils.files import ROOT
 from utils.logging import LOGGER
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+IMAGENET = {  # torchvision's MobileNetV2; the end of a name is the beginning of the file's sha256
+    "imagenet": "mobilenet_v2-7ebf99e0.pth",  # IMAGENET1K_V2, the better one
+    "imagenet-v1": "mobilenet_v2-b0353104.pth",
+}
+TORCHVISION = "https://download.pytorch.org/models"
 PUBLISHED = tuple(f"yolov5{size}{kind}.pt" for kind in ("", "6", "-seg") for size in "nsmlx")
 
 
@@ -23,15 +28,48 @@ def find_weights(name: str | Path) -> Path:
     if re.match(r"https?://", str(name)):
         return _fetch(str(name), Path(str(name).split("?")[0]).name)
     given = Path(name).expanduser()
-    places = [given] if given.is_absolute() else [given, ROOT / given, ROOT / "weights" / given]
-    for place in places:
-        if place.exists():
-            return place
+    if (found := _on_disk(given)) is not None:
+        return found
     if given.name in PUBLISHED:
         return _fetch(f"{RELEASE}/{given.name}", given)
     known = [*PUBLISHED, *(p.name for p in given.parent.glob("*.pt"))]
-    tried = ", ".join(str(place) for place in places)
-    raise UserError(f"weights '{name}' not found; tried {tried}{nearest(given.name, known)}")
+    raise UserError(f"weights '{name}' not found; tried {_tried(given)}{nearest(given.name, known)}")
+
+
+def find_backbone_weights(name: str | Path) -> Path:
+    """The file that ``--backbone-weights`` means: a path as for `find_weights`, or a word of `IMAGENET`.
+
+    A word is looked up in torchvision's cache, ``checkpoints/`` below `torch.hub.get_dir()`, and fetched to there where
+    it is missing. Raises `UserError` with the places tried, or with where to put the file.
+    """
+    if str(name) in IMAGENET:
+        import torch
+
+        file = IMAGENET[str(name)]
+        target = Path(torch.hub.get_dir()) / "checkpoints" / file
+        if not target.exists():
+            LOGGER.info(f"{target} is not on disk; fetching {TORCHVISION}/{file}")
+            download(f"{TORCHVISION}/{file}", target, sha256=re.findall("-([0-9a-f]+)[.]", file)[0])
+        return target
+    given = Path(name).expanduser()
+    if (found := _on_disk(given)) is None:
+        raise UserError(
+            f"--backbone-weights '{name}' is neither {' nor '.join(IMAGENET)} nor a file; "
+            f"tried {_tried(given)}{nearest(str(name), IMAGENET)}"
+        )
+    return found
+
+
+def _places(given: Path) -> list[Path]:
+    return [given] if given.is_absolute() else [given, ROOT / given, ROOT / "weights" / given]
+
+
+def _on_disk(given: Path) -> Path | None:
+    return next((place for place in _places(given) if place.exists()), None)
+
+
+def _tried(given: Path) -> str:
+    return ", ".join(str(place) for place in _places(given))
 
 
 def _fetch(url: str, target: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from utils.cli import CommandParser
+from utils.errors import nearest
 
 WANDB = "this project logs to CSV and TensorBoard only"
 
@@ -14,6 +15,8 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     parser = CommandParser(description=description)
     add = parser.add_argument
     add("--weights", type=str, default="", help="checkpoint to start from (ours or a published one); '' for none")
+    add("--backbone-weights", type=str, default="", help="pretrained backbone: imagenet, imagenet-v1 or a .pth")
+    add("--backbone-norm", choices=["imagenet", "tf", "none"], default="imagenet", help="its input in training")
     add("--cfg", type=str, default="", help=f"model YAML; default: the checkpoint's own, or {cfg} without --weights")
     add("--data", type=str, default=data, help="data set YAML, a path or a name under data/")
     add("--hyp", type=str, default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML")
@@ -42,7 +45,7 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     add("--cos-lr", action="store_true", help="cosine learning rate schedule")
     add("--label-smoothing", type=float, default=0.0, help="epsilon of label smoothing")
     add("--patience", type=int, default=100, help="epochs without improvement before stopping; 0 never stops")
-    add("--freeze", nargs="+", type=int, default=[0], help="rows to freeze: 10 is the first ten; 0 1 2 just those")
+    add("--freeze", nargs="+", type=row_or_backbone, default=[0], help="rows: 10 is the first ten; 0 1 2; or backbone")
     add("--save-period", type=int, default=-1, help="keep a checkpoint every so many epochs; -1 for none")
     add("--seed", type=int, default=0, help="seed of all random generators")
     add("--local_rank", "--local-rank", type=int, default=-1, help="set by old launchers; torchrun needs no flag")
@@ -53,3 +56,15 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     for flag in ("--entity", "--upload_dataset", "--bbox_interval", "--artifact_alias"):
         parser.refuse(flag, WANDB)
     return parser
+
+
+def row_or_backbone(word: str) -> int | str:
+    """A word behind ``--freeze``: the number of a row, or ``backbone``."""
+    if word == "backbone":
+        return word
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{word}' is neither a number nor 'backbone'{nearest(word, ['backbone'])}"
+        ) from None
