@@ -72,6 +72,8 @@ def check_options(options: dict[str, Any]) -> None:
         raise UserError(f"--batch-size {options['batch_size']}: a positive number, or -1 to have it found")
     if not 0 <= options["label_smoothing"] < 1:
         raise UserError(f"--label-smoothing {options['label_smoothing']}: must be at least 0 and below 1")
+    if options["weights"] and options["backbone_weights"]:
+        raise UserError("--weights already brings a backbone, --backbone-weights would replace it; give one of them")
     if options["quad"] and (options["batch_size"] % 4 or options["rect"]):
         raise UserError("--quad joins images by fours: --batch-size must be a multiple of 4, and --rect off")
     load_hyp(options["hyp"])

@@ -14,9 +14,10 @@ from engine.training.autobatch import find_batch_size
 from engine.training.resume import restore
 from engine.training.safeguards.preflight import rehearse
 from engine.training.session import Session
+from models.checkpoints.backbone import load_backbone
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
-from models.weights import find_weights
+from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size
 from utils.data.loader import create_loader
@@ -120,14 +121,19 @@ def training_device(options: dict[str, Any]) -> torch.device:
 def build_network(
     options: dict[str, Any], task: DetectionTask, nc: int, hyp: dict[str, Any], checkpoint: Checkpoint | None
 ) -> nn.Module:
-    """The model: that of `checkpoint`, or of `--cfg` with what fits of `--weights` put in."""
+    """The model: that of `checkpoint`, or of `--cfg` with what fits of `--weights` or `--backbone-weights` put in."""
     if checkpoint is not None:
         net = task.build_model(checkpoint.cfg, nc=nc)
         load_strictly(net, checkpoint.state_dict, "the checkpoint to resume")
         return net
     anchors = hyp.get("anchors") or None
     if not options["weights"]:
-        return task.build_model(options["cfg"] or task.default_cfg, nc=nc, anchors=anchors)
+        net = task.build_model(options["cfg"] or task.default_cfg, nc=nc, anchors=anchors)
+        if options["backbone_weights"]:
+            with main_process_first():
+                path = find_backbone_weights(options["backbone_weights"])
+            load_backbone(net, path, options["backbone_norm"], trust=options["trust"])
+        return net
     path = find_weights(options["weights"])
     start = load_checkpoint(path, trust=options["trust"])
     net = task.build_model(options["cfg"] or start.cfg, nc=nc, anchors=anchors)
