@@ -24,13 +24,21 @@ NAMES = {
     "utils.plots": "Annotator colors save_one_box plot_images plot_results",
     "utils.metrics": "ap_per_class bbox_iou box_iou ConfusionMatrix fitness",
     "utils.loss": "ComputeLoss FocalLoss",
+    "utils.segment.general": (
+        "crop_mask mask_iou masks2segments masks_iou process_mask process_mask_native process_mask_upsample scale_image"
+    ),
+    "utils.segment.loss": "ComputeLoss",
+    "utils.segment.metrics": "ap_per_class_box_and_mask fitness",
+    "utils.segment.plots": "plot_images_and_masks plot_results_with_masks",
+    "utils.segment.dataloaders": "create_dataloader polygon2mask polygons2masks polygons2masks_overlap",
+    "utils.segment.augmentations": "random_perspective",
     "models.common": (
         "DetectMultiBackend Conv DWConv Bottleneck BottleneckCSP C3 C3x C3Ghost C3TR C3SPP SPP SPPF Focus GhostConv "
         "GhostBottleneck CrossConv Contract Expand Concat DWConvTranspose2d MobileNetV2_Block conv_bn_relu_maxpool "
-        "RepVGGBlock SEBlock CBAM"
+        "RepVGGBlock SEBlock CBAM Proto"
     ),
     "models.experimental": "attempt_load",
-    "models.yolo": "Model DetectionModel Detect parse_model",
+    "models.yolo": "Model DetectionModel SegmentationModel Detect Segment parse_model",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from utils.data.dataset import DetectionDataset
 from utils.data.index import build_index
 from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
+from utils.data.masks import MaskFormat
 
 Item = tuple[torch.Tensor, torch.Tensor, str, "Placement | None"]
 
@@ -102,17 +104,23 @@ def create_dataloader(
     prefix: str = "",
     shuffle: bool = False,
     seed: int = 0,
+    masks: MaskFormat | None = None,
 ) -> tuple[Loader, DetectionDataset]:
-    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes``."""
+    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes``; with `masks` they are fifth."""
     loader = create_loader(
         path, imgsz, batch_size, stride=stride, augment=augment, hyp=hyp, rect=rect, pad=pad,
         cache="ram" if cache is True else cache or "", workers=workers, rank=rank, image_weights=image_weights,
-        quad=quad, shuffle=shuffle, seed=seed, single_cls=single_cls, prefix=prefix,
+        quad=quad, shuffle=shuffle, seed=seed, single_cls=single_cls, masks=masks, prefix=prefix,
     )  # fmt: skip
     return loader, loader.dataset
 
 
-def random_perspective(
+def random_perspective(*args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`random_perspective_of_segments` less the outlines: image and targets."""
+    return random_perspective_of_segments(*args, **kwargs)[:2]
+
+
+def random_perspective_of_segments(
     im: np.ndarray,
     targets: np.ndarray | Sequence = (),
     segments: Sequence[np.ndarray] = (),
@@ -122,8 +130,8 @@ def random_perspective(
     shear: float = 10,
     perspective: float = 0.0,
     border: tuple[int, int] = (0, 0),
-) -> tuple[np.ndarray, np.ndarray]:
-    """`im` (h, w, 3) seen by a random camera, and the `targets` (n, 5: class, xyxy pixels) that stay visible.
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """`im` (h, w, 3) seen by a random camera; the `targets` (n, 5: class, xyxy pixels) and outlines that stay visible.
 
     `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
     Python's global generator decides, as in YOLOv5.
@@ -136,5 +144,5 @@ def random_perspective(
     gains = {"degrees": degrees, "translate": translate, "scale": scale, "shear": shear, "perspective": perspective}
     camera = draw_camera({**gains, "fliplr": 0.0, "flipud": 0.0}, np.random.default_rng(random.getrandbits(64)))
     output = (height + 2 * border[0], width + 2 * border[1])
-    view = render([tile], (height, width), camera.matrix((height, width), output), output, camera.scale)
-    return view.image, np.concatenate((view.instances.classes[:, None], view.instances.boxes), 1)
+    image, seen = render([tile], (height, width), camera.matrix((height, width), output), output, camera.scale)
+    return image, np.concatenate((seen.classes[:, None], seen.boxes), 1), list(seen.polygons or ())
