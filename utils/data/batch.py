@@ -124,8 +124,8 @@ def quad(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
         _, height, width = first.image.shape
         if len(group) < 4 or rng.random() < 0.5:
             pixels = torch.from_numpy(first.image)[None].float()
-            image = torch.nn.functional.interpolate(pixels, scale_factor=2.0, mode="bilinear", align_corners=False)
-            result.append(first._replace(image=image[0].byte().numpy(), instances=first.instances.warp(scaling(2, 2))))
+            large = torch.nn.functional.interpolate(pixels, scale_factor=2.0, mode="bilinear", align_corners=False)
+            result.append(first._replace(image=large[0].byte().numpy(), instances=first.instances.warp(scaling(2, 2))))
             continue
         image = np.empty((3, 2 * height, 2 * width), np.uint8)
         parts = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.data.augment.geometry import project, project_boxes
+from utils.data.augment.geometry import is_affine, project, project_boxes, project_polygon
 from utils.data.polygons import clip_polygon, polygon_boxes
 
 MIN_SIDE = 2.0  # pixels
@@ -69,6 +69,9 @@ class Instances:
             return Instances(self.classes, project_boxes(self.boxes, matrix).astype(np.float32))
         if not self.polygons:
             return self
+        if not is_affine(matrix):
+            polygons = [project_polygon(points, matrix).astype(np.float32) for points in self.polygons]
+            return Instances(self.classes, polygon_boxes(polygons), polygons)
         moved = project(np.concatenate(self.polygons), matrix).astype(np.float32)
         ends = np.cumsum([len(points) for points in self.polygons[:-1]])
         polygons = np.split(moved, ends)

@@ -25,20 +25,28 @@ def clip_polygon(points: np.ndarray, size: tuple[float, float]) -> np.ndarray:
     for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, size[1], -1), (1, size[0], -1)):
         if not len(points):
             break
-        points = _cut(points, axis, limit, sign)
+        points = cut_polygon(points, sign * (points[:, axis] - limit), (axis, limit))
     return points
 
 
-def _cut(points: np.ndarray, axis: int, limit: float, sign: int) -> np.ndarray:
-    """The part where ``sign * (points[:, axis] - limit)`` is not negative."""
-    inside = sign * (points[:, axis] - limit)
+def cut_polygon(points: np.ndarray, inside: np.ndarray, rim: tuple[int, float] | None = None) -> np.ndarray:
+    """The part of a closed polygon (k, 2) on one side of a line.
+
+    Args:
+        points: its vertices.
+        inside: (k,) a linear function of the plane at the vertices, not negative on the side that is kept.
+        rim: for a line along an axis, the coordinate (0: x, 1: y) that is the same all along it, and its value; points
+            of the cut then have exactly that.
+    """
     if (inside >= 0).all():
         return points
-    after, following = np.roll(inside, -1), np.roll(points, -1, 0)
-    crosses = (inside >= 0) != (after >= 0)
-    share = np.divide(inside, inside - after, out=np.zeros_like(inside), where=crosses)[:, None]
-    cuts = points + share * (following - points)
-    cuts[:, axis] = limit
+    after, following = np.roll(inside, -1)[:, None], np.roll(points, -1, 0)
+    before = inside[:, None]
+    crosses = (before >= 0) != (after >= 0)
+    # written so that an edge and its way back are cut at the very same point
+    cuts = np.divide(points * after - following * before, after - before, out=np.zeros_like(points), where=crosses)
+    if rim is not None:
+        cuts[:, rim[0]] = rim[1]
     # each vertex that is inside, and behind it the point where its edge crosses
     both = np.stack((points, cuts), 1).reshape(-1, 2)
-    return both[np.stack((inside >= 0, crosses), 1).ravel()].astype(points.dtype)
+    return both[np.concatenate((before >= 0, crosses), 1).ravel()]

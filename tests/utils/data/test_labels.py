@@ -70,7 +70,7 @@ def test_overflow_is_clipped_and_said_once_with_the_first_place() -> None:
     table = parse("0 0.5 0.5 0.1 0.1\n0 0.95 0.5 0.2 0.4\n1 0.02 0.5 0.2 0.4\n", polygons=True)
     np.testing.assert_allclose(table.boxes[1], [(0.85 + 1) / 2, 0.5, 0.15, 0.4], atol=1e-7)
     np.testing.assert_allclose(table.boxes[2], [0.06, 0.5, 0.12, 0.4], atol=1e-7)
-    assert table.notes.found == {"clipped": (2, "labels/a.txt:2")}
+    assert table.notes.found == {"clipped": (2, "labels/a.txt:2"), "rectangle": (3, "labels/a.txt:1")}
     assert table.polygons is not None
     assert table.polygons.min() == 0
     assert table.polygons.max() == 1
@@ -89,7 +89,37 @@ def test_outside_and_flat_boxes_are_dropped_and_the_rest_stays() -> None:
     assert table.counts.tolist() == [2]
     assert table.polygon_counts is not None
     assert table.polygon_counts.tolist() == [4, 4]
-    assert table.notes.found == {"outside": (3, "labels/a.txt:2")}
+    assert table.notes.found == {"outside": (3, "labels/a.txt:2"), "rectangle": (2, "labels/a.txt:1")}
+
+
+def test_a_polygon_beyond_the_picture_is_cut_not_squeezed() -> None:
+    """The triangle (0.5, 0.2) (1.5, 0.5) (0.5, 0.8): at x = 1 its sides are half as far apart as at x = 0.5."""
+    rows = "0 0.5 0.2 1.5 0.5 0.5 0.8\n1 0.1 0.1 0.2 0.1 0.2 0.3\n0 0.9 -0.5 1.5 0.1 1.5 -0.5\n"
+    table = parse(rows, polygons=True)  # the last one's box reaches into the picture, the triangle itself does not
+    assert table.classes.tolist() == [0, 1]
+    assert table.polygon_counts is not None
+    assert table.polygon_counts.tolist() == [4, 3]
+    np.testing.assert_allclose(table.polygons[:4], [[0.5, 0.2], [1, 0.35], [1, 0.65], [0.5, 0.8]], atol=1e-6)
+    np.testing.assert_allclose(table.boxes[0], [0.75, 0.5, 0.5, 0.6], atol=1e-6)
+    assert table.notes.found == {"outside": (1, "labels/a.txt:3"), "clipped": (1, "labels/a.txt:1")}
+    np.testing.assert_array_equal(parse(rows).boxes, table.boxes)  # detection reads the same boxes
+
+
+def test_an_outline_without_area_is_dropped_where_outlines_are_asked_for() -> None:
+    slanted = "0 0.1 0.1 0.2 0.2 0.3 0.3"
+    there_and_back = "0 0.1 0.2 0.4 0.3 0.1 0.2"
+    rounded = "0 0.100000 0.333333 0.400000 0.433333 0.700000 0.533334 0.250000 0.383333"
+    hair = "0 0.1 0.1 0.5 0.5 0.9 0.9002"  # a twentieth of a pixel at 640: thin, but there
+    text = "\n".join(("1 0.5 0.5 0.8 0.4 0.6 0.9", slanted, there_and_back, rounded, hair, "0 0.5 0.5 0.5 0.5 0.5 0.5"))
+    table = parse(text, polygons=True)
+    assert table.notes.found == {"outside": (4, "labels/a.txt:2")}
+    assert table.polygon_counts is not None
+    assert table.polygon_counts.tolist() == [3, 3]
+    assert len(parse(text).classes) == 5  # a box round a line is a box
+
+
+def test_a_figure_of_eight_has_area() -> None:
+    assert len(parse("0 0.1 0.1 0.5 0.5 0.5 0.1 0.1 0.5", polygons=True).classes) == 1
 
 
 def test_repeated_rows_are_dropped_within_a_file_only() -> None:
@@ -122,6 +152,8 @@ def test_polygons_with_one_box_are_two_objects() -> None:
         ("0", "labels/a.txt:1: 1 values"),
         ("0 .5 .5 .1 .1 .9", "labels/a.txt:1: 6 values"),
         ("0 .1 .1 .2 .2 .3 .3 .4", "labels/a.txt:1: 8 values"),
+        ("0 .1 .1 .2 .2 .3 .3\n0 .1 .1 .2 .2 .3 nan", "labels/a.txt:2: value nan is not finite"),
+        ("0 .1 .1 .2 .2 .3 .3\n9 .1 .1 .2 .2 .3 .4", "labels/a.txt:2: class 9, but nc is 5 (0 to 4)"),
         ("0 .5 .5 -.1 .1", "labels/a.txt:1: negative box size -0.1 x 0.1"),
     ],
 )
@@ -132,17 +164,26 @@ def test_rows_that_are_no_objects(rows: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_hints_for_confidence_and_odd_coordinates() -> None:
-    with pytest.raises(UserError, match="is the last one a confidence"):
-        parse("0 .5 .5 .1 .1 .9")
-    with pytest.raises(UserError, match="7 coordinates, an odd number"):
-        parse("0 .1 .1 .2 .2 .3 .3 .4")
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ("0 .5 .5 .1 .1 .9", "5 coordinates, an odd number; is the last one a confidence?"),
+        ("0 .1 .1 .2 .2 .3 .3 .4", "7 coordinates, an odd number; is the last one a confidence?"),
+        ("0 .1 .1 .2", "3 coordinates, an odd number"),
+    ],
+)
+def test_hints_for_odd_coordinates(row: str, hint: str) -> None:
+    for polygons in (False, True):
+        with pytest.raises(UserError) as error:
+            parse(row, polygons=polygons)
+        assert str(error.value).endswith(hint)
 
 
 def test_two_points_are_a_box_not_a_polygon() -> None:
     """Five columns are always x y w h, in files with polygons too."""
-    table = parse("0 0.1 0.1 0.9 0.1 0.5 0.9\n0 0.5 0.5 0.2 0.2\n")
+    table = parse("0 0.1 0.1 0.9 0.1 0.5 0.9\n0 0.5 0.5 0.2 0.2\n", polygons=True)
     np.testing.assert_allclose(table.boxes[1], [0.5, 0.5, 0.2, 0.2])
+    assert table.notes.found == {"rectangle": (1, "labels/a.txt:2")}  # and is told where outlines are asked for
 
 
 def test_against_a_plain_reading(shared_data) -> None:

@@ -53,3 +53,12 @@ def test_area_is_that_of_the_visible_part(seed):
     assert (clipped >= 0).all()
     assert (clipped <= 100).all()
     assert clipped.dtype == np.float32
+
+
+def test_there_and_back_is_cut_at_the_same_point():
+    """A bridge of no width between two parts must not open where the rim cuts it."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = rng.uniform(-80, 80, (2, 2)).astype(np.float32)
+        forth, back = clip_polygon(np.array([a, b]), (60, 60)), clip_polygon(np.array([b, a]), (60, 60))
+        assert {tuple(p) for p in forth} == {tuple(p) for p in back}

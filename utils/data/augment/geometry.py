@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from utils.data.polygons import cut_polygon
+
 _NEAR = 1e-3  # least homogeneous weight: what lies behind the eye is seen far away, not mirrored
 
 
@@ -49,6 +51,16 @@ def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         return moved
     weights = points @ matrix[2, :2] + matrix[2, 2]
     return moved / np.maximum(weights, _NEAR)[:, None]
+
+
+def project_polygon(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A closed polygon (k, 2) through `matrix`, float64; what lies behind the eye is cut off, not seen anywhere.
+
+    A projection keeps straight lines straight, so the vertices tell all about the edges between them.
+    """
+    if not is_affine(matrix):
+        points = cut_polygon(points, points @ matrix[2, :2] + matrix[2, 2] - _NEAR)
+    return project(points, matrix)
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.augment.geometry import project, scaling, translation
+from utils.data.augment.geometry import project_polygon, scaling, translation
 from utils.data.augment.warp import Recolor, as_it_is, paint
 from utils.data.instances import Instances
 
@@ -65,7 +65,7 @@ def render(
     fill = recolor(np.full((1, 1, 3), FILL, np.uint8))[0, 0, 0]
     image = np.full((*output, 3), fill, np.uint8)
     for tile in tiles:
-        paint(image, tile.image, matrix @ tile.matrix, project(tile.outline, matrix), recolor)
+        paint(image, tile.image, matrix @ tile.matrix, project_polygon(tile.outline, matrix), recolor)
     before = Instances.concatenate([tile.instances for tile in tiles]).clip(canvas)
     after = before.warp(matrix).clip(output)
     return View(image, after.select(after.visible(before, scale)))

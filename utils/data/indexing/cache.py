@@ -14,7 +14,7 @@ import numpy as np
 from utils.files import atomic_write
 from utils.logging import LOGGER
 
-VERSION = 1  # raise it when what is read from labels or images changes
+VERSION = 2  # raise it when what is read from labels or images changes
 
 
 def fingerprint(images: Sequence[str], labels: Sequence[str], *options: object) -> bytes:

@@ -60,6 +60,7 @@ class ScanReport:
             "clipped": "objects reach beyond their image and were clipped",
             "outside": "objects lie outside their image or have no area and were dropped",
             "repeated": "label rows repeat another of the same file and were dropped",
+            "rectangle": "objects are boxes (4 numbers), so their outline is the rectangle",
         }
         for kind, (count, first) in self.notes.found.items():
             LOGGER.warning(f"{prefix}{count} {texts[kind]} (first: {first})")

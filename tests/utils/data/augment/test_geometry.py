@@ -28,6 +28,35 @@ def test_what_lies_behind_the_eye_is_far_away_and_not_mirrored():
     assert far < -10_000
 
 
+def test_a_polygon_behind_the_eye_is_cut_at_its_horizon():
+    """Seen through w = 1 + x / 100: what lies at x < -100 would come back mirrored from the other side.
+
+    The square from x = -300 to 0, seen: rays from the points in front go straight to where x runs to -infinity.
+    """
+    matrix = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.01, 0, 1.0]])
+    square = np.array([[-300.0, 10], [0, 10], [0, 40], [-300, 40]])
+    seen = g.project_polygon(square, matrix)
+    assert len(seen) == 4
+    assert seen[:, 0].max() == 0
+    assert seen[:, 0].min() < -90_000
+    for y in (10, 40):  # x' = x / w, y' = y / w lie on y' = y - y / 100 · x'
+        side = seen[np.isclose(seen[:, 1], y - y / 100 * seen[:, 0])]
+        assert len(side) == 2
+    assert len(g.project_polygon(square - (200, 0), matrix)) == 0
+    before = square + np.array([250, 0])
+    np.testing.assert_array_equal(g.project_polygon(before, matrix), g.project(before, matrix))
+
+
+def test_edges_stay_straight_so_vertices_suffice():
+    """Points all along the edges, each projected by itself, lie on the edges between the projected vertices."""
+    triangle = np.array([[10.0, 20], [150, 40], [60, 170]])
+    vertices = g.project_polygon(triangle, PERSPECTIVE)
+    for a, b, p, q in zip(triangle, np.roll(triangle, -1, 0), vertices, np.roll(vertices, -1, 0), strict=True):
+        between = [by_hand(PERSPECTIVE, *(a + t * (b - a))) for t in np.linspace(0, 1, 20)]
+        (dx, dy), away = q - p, np.array(between) - p
+        np.testing.assert_allclose(away[:, 0] * dy - away[:, 1] * dx, 0, atol=1e-8)
+
+
 def test_elementary_matrices():
     point = np.array([[3.0, 4.0]])
     assert g.project(point, g.translation(10, -1)).tolist() == [[13, 3]]
