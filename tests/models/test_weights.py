@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 import models.weights
-from models.weights import PUBLISHED, RELEASE, find_weights, newest_best
+from models.weights import (
+    IMAGENET,
+    PUBLISHED,
+    RELEASE,
+    TORCHVISION,
+    find_backbone_weights,
+    find_weights,
+    newest_best,
+)
 from utils.errors import UserError
 
 
@@ -111,6 +119,56 @@ def test_newest_best(project: Path) -> None:
     segmenter = make_run(Path(), "train-seg/exp", 10)
     make_run(Path(), "train/exp3", 0, file="last.pt")
     make_run(Path(), "detect/exp", 0)
-    assert newest_best() == segmenter
-    assert newest_best("runs/train") == newer
-    assert newest_best("runs/train-seg") == segmenter
+    assert newest_best() == newer
+    assert newest_best("-seg") == segmenter
+    mine = make_run(Path(), "train-2026/exp", 5)
+    assert newest_best() == mine
+
+
+def test_the_words_for_imagenet_weights_are_torchvisions_files() -> None:
+    from torchvision.models import MobileNet_V2_Weights
+
+    assert {word: f"{TORCHVISION}/{file}" for word, file in IMAGENET.items()} == {
+        "imagenet": MobileNet_V2_Weights.IMAGENET1K_V2.url,
+        "imagenet-v1": MobileNet_V2_Weights.IMAGENET1K_V1.url,
+    }
+
+
+def test_imagenet_weights_come_from_torchs_cache_or_are_fetched_to_it(
+    project: Path, offline: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(project / "torch"))
+    place = project / "torch" / "hub" / "checkpoints" / "mobilenet_v2-7ebf99e0.pth"
+    with pytest.raises(UserError) as error:
+        find_backbone_weights("imagenet")
+    url = f"{TORCHVISION}/mobilenet_v2-7ebf99e0.pth"
+    assert str(error.value) == f"cannot fetch {url} (Network is unreachable); without a network, put it at {place}"
+    assert offline == [url]
+    place.touch()
+    assert find_backbone_weights("imagenet") == place
+    assert len(offline) == 1
+
+
+def test_fetched_imagenet_weights_are_checked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(url: str, target: Path, sha256: str) -> Path:
+        asked.append((url.rpartition("/")[2], sha256))
+        return target
+
+    monkeypatch.setattr(models.weights, "download", download)
+    monkeypatch.setenv("TORCH_HOME", str(project))
+    find_backbone_weights("imagenet-v1")
+    assert asked == [("mobilenet_v2-b0353104.pth", "b0353104")]
+
+
+def test_backbone_weights_on_disk(project: Path, offline: list[str]) -> None:
+    for place in (project / "weights" / "m.pth", project / "m.pth", Path("m.pth")):
+        place.touch()
+        assert find_backbone_weights("m.pth") == place
+    with pytest.raises(
+        UserError,
+        match=r"'imagnet' is neither imagenet nor imagenet-v1 nor a file; tried imagnet, .*\(did you mean 'imag",
+    ):
+        find_backbone_weights("imagnet")
+    assert not offline

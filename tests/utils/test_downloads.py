@@ -153,6 +153,7 @@ def test_check_sha256(tmp_path: Path) -> None:
     file.write_text("abc")
     check_sha256(file, None)
     check_sha256(file, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # FIPS 180-2, appendix B.1
+    check_sha256(file, "BA7816BF")
     with pytest.raises(UserError, match="this is not the file"):
         check_sha256(file, "1" * 64, "this")
 

@@ -13,14 +13,27 @@ from utils.training.freeze import Freezer
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.yaml = {"backbone": [[], []], "head": [[]]}
         self.model = nn.Sequential(*(nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)) for _ in range(3)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.model(x)
 
 
-@pytest.mark.parametrize(("freeze", "rows"), [([0], []), ([2], [0, 1]), ([0, 2], [0, 2]), ([3], [0, 1, 2])])
-def test_one_number_counts_several_name_rows(freeze: list[int], rows: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("freeze", "rows"),
+    [
+        ([0], []),
+        ([2], [0, 1]),
+        ([0, 2], [0, 2]),
+        ([3], [0, 1, 2]),
+        (2, [0, 1]),
+        ("backbone", [0, 1]),
+        (["backbone"], [0, 1]),
+        (["backbone", 2], [0, 1, 2]),
+    ],
+)
+def test_one_number_counts_several_name_rows(freeze: list[int | str] | int | str, rows: list[int]) -> None:
     assert Freezer(Net(), freeze).rows == rows
 
 
@@ -39,6 +52,7 @@ def test_frozen_rows_do_not_move() -> None:
         assert same == (not key.startswith("model.2")), key
 
 
-def test_row_out_of_range() -> None:
-    with pytest.raises(UserError, match="--freeze 7: this model has rows 0 to 2"):
-        Freezer(Net(), [7])
+@pytest.mark.parametrize("word", [7, -1, "backbon", 1.0])
+def test_neither_a_row_nor_the_backbone(word: int) -> None:
+    with pytest.raises(UserError, match=f"--freeze {word}: this model has rows 0 to 2; a row, or 'backbone'"):
+        Freezer(Net(), [0, word])
