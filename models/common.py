@@ -482,10 +482,10 @@ class Proto(nn.Module):
 
 
 class LightProto(Proto):
-    """`Proto` with depthwise 3×3 convolutions; channels are mixed before the size is doubled, at a quarter of the cost.
+    """`Proto` with depthwise 3×3 convolutions, and channels that are mixed at H × W, where a quarter of the pixels are.
 
-    Between the doubling and the projection to prototypes a depthwise convolution is left. Of a map whose pixels were
-    doubled it sees each one four ways, so that it can still draw edges finer than the map.
+    At 2H × 2W one depthwise convolution and the projection to prototypes are left. The four copies of a pixel have
+    different neighbours, so that each gets a value of its own: edges are drawn at the doubled size.
     """
 
     def reading(self, c1: int, c_: int) -> nn.Module:

@@ -202,6 +202,6 @@ def test_pickle_paths_are_kept() -> None:
     def defined(module: str) -> set[str]:
         return {node.name for node in TREES[module].body if isinstance(node, ast.ClassDef)}
 
-    blocks = {"Conv", "C3", "SPPF", "Bottleneck", "MobileNetV2_Block", "conv_bn_relu_maxpool", "RepVGGBlock"}
+    blocks = {"Conv", "C3", "SPPF", "Bottleneck", "Proto", "MobileNetV2_Block", "conv_bn_relu_maxpool", "RepVGGBlock"}
     assert blocks <= defined("models.common")
-    assert {"Detect", "DetectionModel"} <= defined("models.yolo")
+    assert {"Detect", "Segment", "DetectionModel", "SegmentationModel"} <= defined("models.yolo")

@@ -49,8 +49,8 @@ def test_half_precision_on_a_gpu(make_weights: Make) -> None:
     backend = DetectMultiBackend(path, "cuda:0", fp16=True)
     backend.warmup((1, 3, 64, 64))
     decoded = backend(image.cuda())[0]
-    assert (backend.fp16, decoded.dtype) == (True, torch.float16)
-    torch.testing.assert_close(decoded.float().cpu(), load_model(path)(image)[0], atol=0.5, rtol=0.02)
+    assert (backend.fp16, decoded.dtype) == (True, torch.float32)  # pixels need more than eleven bits
+    torch.testing.assert_close(decoded.cpu(), load_model(path)(image)[0], atol=0.5, rtol=0.02)
 
 
 @pytest.mark.parametrize(
