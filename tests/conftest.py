@@ -62,7 +62,36 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return yaml
 
 
-TINY = {
+@pytest.fixture(scope="session")
+def tiny_polygons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YAML of a data set like `tiny_data`: triangles (class 0) as polygons, and squares (1), half of them as boxes."""
+    import cv2
+    import numpy as np
+
+    root = tmp_path_factory.mktemp("outlines")
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 12), ("val", 6)):
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(90, 140, (96, 96, 3), np.uint8)
+            rows = []
+            for cls, (x, y) in enumerate(((4, 4), (50, 50))[: 1 + i % 2]):
+                side = int(rng.integers(24, 40))
+                corners = np.array([(x, y), (x + side, y), (x + side, y + side), (x, y + side)])[: 3 + cls]
+                cv2.fillPoly(image, [corners], (230, 230, 20) if cls else (20, 20, 230))
+                numbers = [*(corners / 96).ravel()]
+                if cls and i % 4 == 1:
+                    numbers = [(x + side / 2) / 96, (y + side / 2) / 96, side / 96, side / 96]
+                rows.append(" ".join(str(v) for v in (cls, *numbers)))
+            cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)
+            (root / "labels" / split / f"{i}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    yaml = root / "outlines.yaml"
+    yaml.write_text("path: .\ntrain: images/train\nval: images/val\nnames: [triangle, square]\n", encoding="utf-8")
+    return yaml
+
+
+TINY: dict[str, Any] = {
     "nc": 2,
     "depth_multiple": 1.0,
     "width_multiple": 1.0,
@@ -74,20 +103,30 @@ TINY = {
 
 @pytest.fixture
 def make_weights(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a checkpoint of a tiny detector with random weights, norm statistics included, and returns its path."""
+    """Writes a checkpoint of a tiny detector with random weights, norm statistics included, and returns its path.
+
+    With ``head="Segment"``, of a segmenter with 4 prototypes, which its strides of 4 and 8 put at half of the image.
+    """
     import torch
 
     from models.checkpoints.format import Checkpoint, save_checkpoint
-    from models.yolo import DetectionModel
+    from models.yolo import model_of
 
-    def make(name: str = "best.pt", seed: int = 0, names: tuple[str, ...] = ("cat", "dog"), **fields: Any) -> Path:
-        cfg = {**TINY, "nc": len(names)}
+    def make(
+        name: str = "best.pt",
+        seed: int = 0,
+        names: tuple[str, ...] = ("cat", "dog"),
+        head: str = "Detect",
+        **fields: Any,
+    ) -> Path:
+        args = ["nc", "anchors", *([4, 8] if head == "Segment" else [])]
+        cfg: dict[str, Any] = {**TINY, "nc": len(names), "head": [TINY["head"][0], [[2, 3], 1, head, args]]}
         torch.manual_seed(seed)
-        model = DetectionModel(cfg)
+        model = model_of(cfg)
         for value in model.state_dict().values():
             if value.is_floating_point() and value.dim() < 3:
                 value.uniform_(0.5, 1.5)
-        values = {"task": "detect", "cfg": cfg, "names": dict(enumerate(names)), "state_dict": model.state_dict()}
+        values = {"task": model.task, "cfg": cfg, "names": dict(enumerate(names)), "state_dict": model.state_dict()}
         save_checkpoint(tmp_path / name, Checkpoint(**{**values, **fields}))
         return tmp_path / name
 

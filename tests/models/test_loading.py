@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from models.backends import DetectMultiBackend
 from models.checkpoints.format import load_checkpoint, strip_optimizer
 from models.ensemble import Ensemble
 from models.experimental import Ensemble as FacadeEnsemble
 from models.experimental import attempt_load
 from models.loading import build_model, load_model
-from models.yolo import DetectionModel
+from models.yolo import Detect, DetectionModel, SegmentationModel
 from utils.errors import UserError
 
 from ..conftest import TINY
@@ -137,6 +139,47 @@ def test_attempt_load_keeps_yolov5s_signature(make_weights: Make, image: torch.T
     assert torch.equal(model(image)[0], load_model(path)(image)[0])
 
 
+# Segmenters ----------------------------------------------------------------------------------------------------------
+
+
+def test_segmenter(make_weights: Make, image: torch.Tensor) -> None:
+    path = make_weights("seg.pt", head="Segment")
+    model = load_model(path, fuse=False)
+    assert isinstance(model, SegmentationModel)
+    assert (model.task, model.names, model.head.nm) == ("segment", {0: "cat", 1: "dog"}, 4)
+    twin = SegmentationModel(load_checkpoint(path).cfg).eval()
+    twin.load_state_dict(load_checkpoint(path).state_dict)
+    with torch.no_grad():
+        expected = twin(image)
+    assert (expected[0].shape, expected[1].shape) == ((2, 2 * (16 * 24 + 8 * 12), 11), (2, 4, 32, 48))
+    assert expected[1].std() > 1e-3
+    for found in (model(image), DetectMultiBackend(path, fuse=False)(image)):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for fused in (load_model(path), attempt_load(path), DetectMultiBackend(path)):
+        torch.testing.assert_close(fused(image), expected, rtol=1e-4, atol=1e-3)
+    assert DetectMultiBackend(path).task == "segment"
+    strip_optimizer(path)
+    torch.testing.assert_close(load_model(path)(image)[1], expected[1], rtol=0.02, atol=0.02)
+
+
+def test_ensembles_of_segmenters(make_weights: Make, image: torch.Tensor) -> None:
+    files = [make_weights(f"{seed}.pt", seed=seed, head="Segment") for seed in (1, 2)]
+    backend = DetectMultiBackend([str(f) for f in files], "cpu")
+    decoded, prototypes, raw = backend(image)
+    assert (backend.task, decoded.shape, prototypes.shape, raw) == ("segment", (2, 1920, 15), (2, 8, 32, 48), None)
+    with pytest.raises(UserError, match=r"same task everywhere: .*1\.pt has 'segment', .*d\.pt has 'detect'"):
+        load_model([files[0], make_weights("d.pt")])
+
+
+def test_task_and_head_that_disagree(make_weights: Make) -> None:
+    path = make_weights("seg.pt", head="Segment", task="detect")
+    with pytest.raises(UserError, match=r"seg\.pt: row 4, Segment .*: a head for the task 'segment', in a network for"):
+        load_model(path)
+
+
+# Published -----------------------------------------------------------------------------------------------------------
+
+
 def test_published_checkpoint(shared_data: Path) -> None:
     model = load_model(shared_data / "weights" / "yolov5n.pt", fuse=False)
     assert (len(model.state_dict()), model.nc, model.names[0]) == (349, 80, "person")
@@ -157,3 +200,43 @@ def test_networks_of_older_releases(tmp_path: Path, image: torch.Tensor) -> None
     new = load_model(tmp_path / "v4.pt", fuse=False)
     assert new.names == {0: "cat", 1: "dog"}
     assert torch.equal(new(image)[0], old(image)[0])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_segmenter_as_v7_published_them(tmp_path: Path, legacy: bool, image: torch.Tensor) -> None:
+    """Modules under YOLOv5's class paths, in half precision, and a head that keeps the function `Detect.forward`."""
+    cfg = {"nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]]}
+    cfg |= {
+        "backbone": [[-1, 1, "Conv", [32, 6, 2, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 3, "C3", [64]]],
+        "head": [[-1, 1, "Conv", [64, 3, 2]], [[2, 3], 1, "Segment", ["nc", "anchors", 8, 32]]],
+    }
+    torch.manual_seed(0)
+    published = SegmentationModel(cfg)
+    for value in published.state_dict().values():
+        if value.is_floating_point() and value.dim() < 3:
+            value.uniform_(0.5, 1.5)
+    published.half()
+    state = {name: value.clone() for name, value in published.state_dict().items()}
+    for row in published.model:
+        del row.built  # ours alone
+    del published.head._cells, published.head.proto.upsample.recompute_scale_factor
+    published.head.detect = Detect.forward  # type: ignore[assignment]
+    published.names = ["cat", "dog"]  # type: ignore[assignment]
+    path = tmp_path / "yolov5n-seg.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the old container would keep the classes' source text
+        content = {"model": published, "ema": None, "epoch": -1, "optimizer": None}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    assert b"getattr" in path.read_bytes()
+
+    model = load_model(path, fuse=False)
+    assert (type(model), model.names, model.yaml["head"]) == (SegmentationModel, {0: "cat", 1: "dog"}, cfg["head"])
+    twin = SegmentationModel(cfg).eval()
+    twin.load_state_dict(state)  # half to float32
+    with torch.no_grad():
+        expected = twin(image)
+    assert expected[1].shape == (2, 8, 32, 48)
+    assert expected[1].std() > 1e-3
+    torch.testing.assert_close(model(image), expected, rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(path)(image), expected, rtol=1e-3, atol=1e-3)
