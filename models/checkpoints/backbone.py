@@ -235,6 +235,11 @@ def _fill(model: nn.Module, blocks: Sequence[Block], source: str) -> BackboneRep
             remarks.append(f"Row {report.title} has {others} where the weights were trained with {_ACTIVATION}")
     if not used:
         raise UserError(f"nothing of {source} fits: no row of this backbone is a convolution with BatchNorm; {_HINT}")
+    full = next((r.index for r in reports if r.transferred < r.total), count)
+    if 0 < full < count:
+        remarks.append(
+            f"--freeze {full} holds the rows before the first that is not filled; --freeze backbone all {count} of them"
+        )
     return BackboneReport(source, reports, [b.name for i, b in enumerate(blocks) if i not in used], remarks)
 
 

@@ -19,9 +19,9 @@ from engine.training.options import training_parser
 from engine.training.setup import build_network
 from models.checkpoints.backbone import Layer, load_backbone
 from models.checkpoints.format import Checkpoint, save_checkpoint
-from models.configs import load_cfg
+from models.configs import known_cfgs, load_cfg
 from models.loading import load_model
-from models.yolo import DetectionModel
+from models.yolo import DetectionModel, SegmentationModel
 from utils.errors import UserError
 
 ROWS = (5, 9, 12)  # the last rows at strides 8, 16 and 32, and the features they are
@@ -204,6 +204,17 @@ def test_the_report_counts_each_row_and_says_why_not(pth: Path, capsys: pytest.C
     assert "Transferred 255/265 tensors of the backbone; of the file unused: features.18" in out
     assert "Rows 14 to 28, the head, stay as they are" in out
     assert "Row 0, Conv has SiLU where the weights were trained with ReLU6" in out
+
+
+@pytest.mark.parametrize("name", [n for n in known_cfgs() if re.match("yolov5l?_MobileNetv2(?!-edge)", n)])
+def test_shipped_networks_at_width_1_take_all_of_it(pth: Path, name: str) -> None:
+    model = (SegmentationModel if "-seg" in name else DetectionModel)(name)
+    report = load_backbone(model, pth)
+    filled = [(row.transferred, row.total) for row in report.rows if row.transferred]
+    assert sum(a for a, _ in filled) == sum(b for _, b in filled) == 255
+    activations = {type(m.act).__name__ for m in model.model[0].modules() if hasattr(m, "act")}
+    assert ("SiLU where" in str(report)) == (activations == {"SiLU"})
+    assert "--freeze 13 holds the rows before" in str(report)
 
 
 def test_rows_are_found_by_structure(pth: Path) -> None:
