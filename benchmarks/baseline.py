@@ -1,4 +1,4 @@
-"""The straightforward detection loss, as a yardstick: level by level, dense targets, filtering, plain autograd."""
+"""The straightforward losses, as yardsticks: level by level, dense targets, filtering, plain autograd."""
 
 from __future__ import annotations
 
@@ -39,13 +39,45 @@ def plain_loss(
     return total * len(predictions[0])
 
 
+def plain_mask_loss(
+    predictions: Sequence[torch.Tensor],
+    prototypes: torch.Tensor,
+    targets: torch.Tensor,
+    masks: torch.Tensor,
+    head: Any,
+    anchor_t: float,
+) -> torch.Tensor:
+    """The masks' term, before its gain, of `SegmentationLoss`; `masks` (n, h, w) float, one an object.
+
+    Every pair's mask over the whole picture at once, as the formula reads.
+    """
+    height, width = prototypes.shape[2:]
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    numbered = torch.cat((targets, torch.arange(len(targets))[:, None]), 1)  # a seventh column passes through
+    total = prototypes.sum() * 0
+    for prediction, anchors in zip(predictions, head.anchors, strict=True):
+        matched, anchor, x, y = _matched(prediction.shape, numbered, anchors, anchor_t)
+        image, which = matched[:, 0].long(), matched[:, 6].long()
+        rows = prediction[image, anchor, y, x][:, 5 + head.nc :]
+        for i in image.unique():
+            own, of = rows[image == i], which[image == i]
+            logits = (own @ prototypes[i].flatten(1)).view(-1, height, width)
+            centre_x, centre_y = targets[of, 2] * width, targets[of, 3] * height
+            half_x, half_y = targets[of, 4] * width / 2, targets[of, 5] * height / 2
+            inside = (column >= (centre_x - half_x)[:, None, None]) & (column < (centre_x + half_x)[:, None, None])
+            inside &= (row >= (centre_y - half_y)[:, None, None]) & (row < (centre_y + half_y)[:, None, None])
+            each = (bce(logits, masks[of], reduction="none") * inside).mean((1, 2)) / targets[of, 4:6].prod(1)
+            total = total + each.mean() / len(prototypes)
+    return total
+
+
 def _matched(
     shape: Sequence[int], targets: torch.Tensor, anchors: torch.Tensor, anchor_t: float
 ) -> tuple[torch.Tensor, ...]:
     """Of each pair: the object (image, class, xywh in grid units), and the prediction's anchor, column and row."""
     size = torch.tensor([shape[3], shape[2]], device=targets.device)
     scaled = targets.clone()
-    scaled[:, 2:] *= size.repeat(2)
+    scaled[:, 2:6] *= size.repeat(2)
     ratio = scaled[None, :, 4:6] / anchors[:, None]
     anchor, which = (torch.maximum(ratio, 1 / ratio).amax(2) < anchor_t).nonzero(as_tuple=True)
     centre = scaled[which, 2:4]

@@ -106,7 +106,7 @@ def create_dataloader(
     seed: int = 0,
     masks: MaskFormat | None = None,
 ) -> tuple[Loader, DetectionDataset]:
-    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes``; with `masks` they are fifth."""
+    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes[, masks]``."""
     loader = create_loader(
         path, imgsz, batch_size, stride=stride, augment=augment, hyp=hyp, rect=rect, pad=pad,
         cache="ram" if cache is True else cache or "", workers=workers, rank=rank, image_weights=image_weights,
