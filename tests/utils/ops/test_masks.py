@@ -183,7 +183,7 @@ def test_a_mask_finds_its_way_back_through_the_letterbox(retina: bool) -> None:
     (ratio_w, ratio_h), pad = seen.ratio, seen.pad
     for placement in (None, ((ratio_h, ratio_w), pad)):
         (patch,) = mask_patches(protos, torch.ones(1, 1), boxes, disc.shape, (640, 640), placement, retina)
-        assert patch_iou(disc[None], [patch])[0, 0] > 0.985
+        assert patch_iou(disc[None], [patch])[0, 0] > 0.99
 
 
 def test_prediction_at_the_networks_resolution_shows_its_pixels() -> None:
