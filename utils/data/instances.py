@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.data.augment.geometry import is_affine, project, project_boxes, project_polygon
-from utils.data.polygons import clip_polygon, polygon_boxes
+from utils.ops.polygons import clip_polygon, polygon_boxes
 
 MIN_SIDE = 2.0  # pixels
 MAX_ASPECT = 100.0

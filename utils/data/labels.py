@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.polygons import clip_polygon
 from utils.errors import UserError
+from utils.ops.polygons import clip_polygon
 
 SLIGHT = 1e-3  # overflow that rounding in a text file explains; clipped without a word
 THIN = 1e-5  # a polygon that deviates less than this from a straight line (root mean square) has no area

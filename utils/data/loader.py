@@ -158,16 +158,10 @@ def create_loader(
     batches = -(-len(index) // (batch_size * world))
     workers = max(0, min(workers, _cores() // world or 1, batches))
     plan = BatchPlan(
-        dataset.epoch_indices,
-        batch_size,
-        shuffle=shuffle and not rect and not image_weights,
-        seed=seed,
-        rank=max(rank, 0),
-        world=world,
-        drop_last=drop_last and len(index) >= batch_size * world,
-        partners=dataset.near_images if dataset.mosaic else None,
-        streams=workers,
-    )
+        dataset.epoch_indices, batch_size, shuffle=shuffle and not rect and not image_weights, seed=seed,
+        rank=max(rank, 0), world=world, drop_last=drop_last and len(index) >= batch_size * world,
+        partners=dataset.near_images if dataset.mosaic else None, streams=workers,
+    )  # fmt: skip
     return Loader(dataset, plan, workers, quads=quad)
 
 

@@ -54,7 +54,7 @@ def index_map(stack: np.ndarray) -> np.ndarray:
     kind = np.uint8 if count <= 255 else np.int32
     if not count:
         return np.zeros(stack.shape[1:], kind)
-    upwards = np.argsort(-stack.sum((1, 2), dtype=np.int64), kind="stable")
+    upwards = np.argsort([-np.count_nonzero(mask) for mask in stack], kind="stable")
     heights = np.arange(1, count + 1, dtype=kind)[:, None, None]
     highest = (stack[upwards] * heights).max(0)
     return np.concatenate(([0], upwards + 1)).astype(kind)[highest]

@@ -1,4 +1,4 @@
-"""Boxes and their labels, drawn into a picture."""
+"""Masks, boxes and their labels, drawn into a picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from utils.plots.fonts import find_font, text_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
+
+    from utils.ops.masks import MaskPatch
 
 
 class Annotator:
@@ -71,6 +73,26 @@ class Annotator:
         top = self._clamp(top if top >= 0 else y1 - edge, height, self.im.shape[0])
         self._fill(left, top, width, height, color)
         self._blend(mask, left + margin, top + margin // 2, txt_color or contrasting(color))
+
+    def masks(self, patches: Sequence[MaskPatch], colors: Sequence[Color], alpha: float = 0.5) -> None:
+        """Each of the `patches` in its colour (BGR), `alpha` opaque, with its rim in the full colour; before boxes.
+
+        What lies outside the picture is cut off; only the patches' own pixels are touched.
+        """
+        height, width = self.im.shape[:2]
+        thickness = max(1, self.lw // 2)
+        neighbourhood = np.ones((2 * thickness + 1,) * 2, np.uint8)
+        for (left, top, pixels), color in zip(patches, colors, strict=True):
+            x, y = max(0, left), max(0, top)
+            seen = pixels[y - top : max(0, height - top), x - left : max(0, width - left)]
+            if not seen.size:
+                continue
+            mask = np.ascontiguousarray(seen, np.uint8)
+            region = self.im[y : y + mask.shape[0], x : x + mask.shape[1]]
+            levels = np.arange(256)[:, None] * (1 - alpha) + np.multiply(color, alpha)  # new value for each old one
+            cv2.copyTo(cv2.LUT(region, np.rint(levels).astype(np.uint8)[None]), mask, region)
+            inner = cv2.erode(mask, neighbourhood, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+            region[mask > inner] = color
 
     def rectangle(
         self,

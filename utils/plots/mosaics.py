@@ -1,4 +1,4 @@
-"""Batches as one picture: images in a grid, with the boxes and names of their labels or of their detections."""
+"""Batches as one picture: images in a grid, with masks, boxes and names of their labels or of their detections."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from utils.plots.colors import colors
 if TYPE_CHECKING:
     import torch
 
+    from utils.ops.masks import MaskPatch
+
 MOST_IMAGES = 16  # in one picture
 _LARGEST_SIDE = 1920  # pixels of the finished picture
 _GAP = 2  # white pixels between tiles
@@ -30,13 +32,15 @@ def plot_images(
     names: Mapping[int, str] | Sequence[str] | None = None,
     max_subplots: int = MOST_IMAGES,
     conf_thres: float = 0.25,
+    masks: Sequence[Any] | None = None,
 ) -> Path:
     """Draw a batch with its boxes into `fname` and return that path.
 
     `images (B, 3, H, W)` RGB, uint8 or 0..1. `targets` is either a table `(n, 6)` of image index, class, xywh
     (normalised, or pixels where a value is above 2) with an optional seventh column of confidences, or a list of one
     `(n, 6)` array of detections (xyxy pixels of `images`, confidence, class) per image. Boxes below `conf_thres` are
-    left out. At most `max_subplots` images are shown, in a square grid of at most 1920 pixels a side.
+    left out. At most `max_subplots` images are shown, in a square grid of at most 1920 pixels a side. `masks` holds for
+    each image those of its rows, `(n_i, h, w)` 0 and 1 over the whole image at any resolution; boxes lie above them.
     """
     pixels = _as_uint8(images, max_subplots)
     count, height, width = pixels.shape[:3]
@@ -47,7 +51,8 @@ def plot_images(
 
     canvas = np.full((rows * tile_h, columns * tile_w, 3), 255, dtype=np.uint8)
     for i, boxes in enumerate(_per_image(targets, count, height, width)):
-        tile = _draw_tile(pixels[i], (tile_h, tile_w), boxes, names, conf_thres)
+        stack = () if masks is None else _numpy(masks[i])
+        tile = _draw_tile(pixels[i], (tile_h, tile_w), boxes, names, conf_thres, stack)
         if paths is not None:
             _write_title(tile, Path(paths[i]).name)
         y, x = divmod(i, columns)
@@ -107,8 +112,9 @@ def _draw_tile(
     boxes: np.ndarray,
     names: Mapping[int, str] | Sequence[str] | None,
     conf_thres: float,
+    masks: Sequence[np.ndarray] | np.ndarray,
 ) -> np.ndarray:
-    """`image` at `size` (height, width), with its boxes; the surest is drawn last, so that it lies on top."""
+    """`image` at `size` (height, width), with its masks and boxes; the surest is drawn last, so that it lies on top."""
     import cv2
 
     scale = np.array([size[1] / image.shape[1], size[0] / image.shape[0]] * 2, np.float32)
@@ -117,13 +123,26 @@ def _draw_tile(
     known = names if isinstance(names, Mapping) else dict(enumerate(names or ()))
     example = "".join(str(name) for name in known.values()) or "abc"
     annotator = Annotator(image, line_width=2, example=example)
-    for *xyxy, confidence, class_id in boxes[np.argsort(boxes[:, 4], kind="stable")]:
-        if confidence < conf_thres:  # False for a label's NaN
-            continue
+    order = [i for i in np.argsort(boxes[:, 4], kind="stable") if not boxes[i, 4] < conf_thres]  # a label's is NaN
+    if len(masks):
+        patches = [_patch(masks[i], size) for i in order]
+        annotator.masks(patches, [colors(int(boxes[i, 5]), True) for i in order])
+    for *xyxy, confidence, class_id in boxes[order]:
         name = str(known.get(int(class_id), int(class_id)))
         label = name if np.isnan(confidence) else f"{name} {confidence:.2f}"
         annotator.box_label((np.array(xyxy) * scale).tolist(), label, color=colors(int(class_id), True))
     return annotator.result()
+
+
+def _patch(mask: np.ndarray, size: tuple[int, int]) -> MaskPatch:
+    """`mask` (h, w) over a whole image as the pixels of that image at `size` (height, width)."""
+    import cv2
+
+    from utils.ops.masks import MaskPatch
+
+    pixels = cv2.resize(np.asarray(mask, np.float32), size[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+    left, top, width, height = cv2.boundingRect(pixels.astype(np.uint8))
+    return MaskPatch(left, top, pixels[top : top + height, left : left + width])
 
 
 def _write_title(tile: np.ndarray, title: str) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from utils.data.masks import MaskFormat, index_map, rasterize
-from utils.data.polygons import clip_polygon, polygon_boxes
 from utils.errors import UserError
+from utils.ops.polygons import clip_polygon, polygon_boxes
 
 
 def inside(points, size, ratio=1):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.ops.masks import MaskPatch
 from utils.plots.annotator import Annotator
 from utils.plots.colors import Colors, colors, contrasting
 from utils.plots.fonts import text_mask
@@ -101,6 +102,44 @@ def test_colours_are_distinct_stable_and_reversible() -> None:
     nearest = min(np.abs(np.subtract(a, b)).sum() for k, a in enumerate(table[:20]) for b in table[:k])
     assert nearest > 30
     assert colors(7, bgr=True) == colors(7)[::-1] == Colors()(7.0, True)  # type: ignore[arg-type]
+
+
+def disc(radius: int) -> np.ndarray:
+    ys, xs = np.ogrid[: 2 * radius, : 2 * radius]
+    return (xs - radius + 0.5) ** 2 + (ys - radius + 0.5) ** 2 < radius**2
+
+
+def test_masks_blend_their_own_pixels_and_have_a_rim() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    before, patch = image.copy(), MaskPatch(40, 50, disc(30))
+    Annotator(image, line_width=2).masks([patch], [BLUE], alpha=0.4)
+    whole = np.zeros((200, 300), bool)
+    whole[50:110, 40:100] = patch.pixels
+    assert (image[~whole] == before[~whole]).all()
+    inner = np.zeros_like(whole)  # all eight neighbours belong to the mask
+    inner[1:-1, 1:-1] = np.all([whole[1 + y : 199 + y, 1 + x : 299 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], 0)
+    assert (image[whole & ~inner] == BLUE).all()
+    np.testing.assert_allclose(image[inner], 0.6 * before[inner] + 0.4 * np.array(BLUE), atol=0.51)
+    assert inner.sum() > 2000
+
+
+@pytest.mark.parametrize(("left", "top"), [(-20, -30), (280, 190), (-70, 20), (400, 20), (20, -60), (20, 200)])
+def test_masks_are_cut_by_the_picture(left: int, top: int) -> None:
+    image = blank()
+    Annotator(image, line_width=1).masks([MaskPatch(left, top, np.ones((60, 60), bool))], [BLUE], alpha=1.0)
+    expected = np.zeros((200, 300), bool)
+    expected[max(0, top) : max(0, top + 60), max(0, left) : max(0, left + 60)] = True
+    np.testing.assert_array_equal((image == BLUE).all(2), expected)
+
+
+def test_masks_lie_above_one_another_in_their_order_and_may_be_empty() -> None:
+    image = blank()
+    red = (0, 0, 255)
+    patches = [MaskPatch(10, 10, np.ones((20, 20), bool)), MaskPatch(0, 0, np.ones((0, 0), bool))]
+    Annotator(image, line_width=1).masks([*patches, MaskPatch(20, 20, np.ones((20, 20), bool))], [BLUE, BLUE, red], 1.0)
+    assert (image[15, 15] == BLUE).all()
+    assert (image[25, 25] == red).all()
+    assert (image[:10] == 128).all()
 
 
 def test_text_with_anchor_and_lines() -> None:

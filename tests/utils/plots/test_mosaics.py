@@ -62,6 +62,36 @@ def test_no_boxes(tmp_path, targets):
     assert (picture[:30, :30] == 9).all()
 
 
+def test_masks_of_any_resolution_lie_over_their_objects(tmp_path):
+    """Two images, 128 × 192, masks at a quarter: the second of the first image, and the only one of the third."""
+    images = torch.full((3, 3, 128, 192), 114, dtype=torch.uint8)
+    targets = torch.tensor([[0, 0, 0.2, 0.2, 0.1, 0.1], [0, 1, 0.5, 0.5, 0.5, 0.5], [2, 2, 0.5, 0.5, 0.25, 0.5]])
+    stacks = [torch.zeros(2, 32, 48, dtype=torch.uint8), torch.zeros(0, 32, 48), torch.zeros(1, 64, 96, dtype=bool)]
+    stacks[0][1, 8:24, 12:36] = 1
+    stacks[2][0, 16:48, 36:60] = True
+    path = plot_images(images, targets, None, tmp_path / "m.png", {0: "", 1: "", 2: ""}, masks=stacks)
+    picture = cv2.imread(str(path))
+
+    def blended(tile, class_id):
+        expected = (114 + np.array(colors(class_id, True))) / 2
+        ys, xs = np.nonzero(np.abs(tile - expected).sum(2) < 4)
+        return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+
+    assert blended(picture[:128, :192], 1) == pytest.approx((48, 32, 144, 96), abs=3)  # within rim and box
+    assert blended(picture[128:], 2) == pytest.approx((72, 32, 120, 96), abs=3)
+    assert (picture[20:30, 60:180] == 114).all()
+
+
+def test_masks_of_unsure_detections_are_left_out(tmp_path):
+    images = torch.full((1, 3, 64, 64), 114, dtype=torch.uint8)
+    found = torch.tensor([[8.0, 8, 30, 30, 0.2, 2], [34, 34, 60, 60, 0.9, 3]])
+    stack = np.zeros((2, 64, 64), bool)
+    stack[0, 8:30, 8:30] = stack[1, 34:60, 34:60] = True
+    picture = cv2.imread(str(plot_images(images, [found], None, tmp_path / "u.png", masks=[stack])))
+    assert (picture[8:30, 8:16] == 114).all()  # left of the other one's label
+    assert (picture[50, 50] == np.rint((114 + np.array(colors(3, True))) / 2)).all()
+
+
 def test_letters_of_any_script(tmp_path):
     """Names that are not ASCII leave ink on their plate, more than a bare plate would have."""
     images, targets = torch.full((1, 3, 200, 300), 114, dtype=torch.uint8), torch.tensor([[0, 0, 0.5, 0.5, 0.6, 0.4]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.data.polygons import cut_polygon
+from utils.ops.polygons import cut_polygon
 
 _NEAR = 1e-3  # least homogeneous weight: what lies behind the eye is seen far away, not mirrored
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from utils.data.augment.geometry import is_affine, is_axis_aligned, is_upright, scale_at, scaling, translation
-from utils.data.polygons import clip_polygon
+from utils.ops.polygons import clip_polygon
 
 SMALLEST_SCALE = 0.5  # a bilinear sample sees 2×2 pixels: below half size it would skip some
 _ON_GRID = 1 / 64  # pixels: OpenCV's bilinear weights have 1/32 steps

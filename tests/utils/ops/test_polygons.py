@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.polygons import clip_polygon, polygon_boxes
+from utils.ops.polygons import clip_polygon, polygon_boxes
 
 
 def area(points):
