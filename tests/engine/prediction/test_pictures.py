@@ -129,6 +129,26 @@ def test_the_surest_is_drawn_on_top_and_the_frame_kept_clean() -> None:
     assert (both[44, 149:152] == colors(0, bgr=True)).all()  # where the two boxes cross
 
 
+def test_masks_lie_under_boxes_and_touching_ones_can_be_told_apart() -> None:
+    """Two halves of one class side by side, and a surer one of another class that lies over a corner of both."""
+    frame = Frame("x.png", np.full((100, 200, 3), 50, np.uint8))
+    boxes = np.array([[80, 50, 120, 98], [40, 10, 100, 90], [100, 10, 160, 90]], np.float32)
+    masks = [MaskPatch(int(x1), int(y1), np.ones((int(y2 - y1), int(x2 - x1)), bool)) for x1, y1, x2, y2 in boxes]
+    item = Result(frame, "x", boxes, np.float32([0.9, 0.8, 0.7]), np.array([2, 0, 0]), masks)
+    picture = Drawer({0: "a", 1: "b", 2: "c"}, line_width=1, hide_labels=True)(item).astype(float)
+    lower, upper = (np.array(colors(c, bgr=True)) for c in (0, 2))
+    assert np.allclose(picture[30, 70], 50 * 0.6 + lower * 0.4, atol=1)
+    assert np.allclose(picture[95, 100], 50 * 0.6 + upper * 0.4, atol=1)
+    assert np.allclose(
+        picture[70, 90], (50 * 0.6 + lower * 0.4) * 0.6 + upper * 0.4, atol=1
+    )  # the surer over the other
+    assert (picture[30, 98:102] == lower).all(1).any()  # a line between neighbours
+    assert np.array_equal(picture[70, 120], upper)  # its box, over the mask of another
+    assert (frame.image == 50).all()
+    empty = Result(frame, "x", boxes[:1], np.float32([0.9]), np.array([2]), [MaskPatch(0, 0, np.zeros((0, 0), bool))])
+    assert np.array_equal(Drawer(NAMES, 1, hide_labels=True)(empty)[60, 100], [50] * 3)
+
+
 def test_labels_can_be_hidden() -> None:
     plain, named, full = (
         Drawer(NAMES, 2, hide_labels=hide, hide_conf=conf)(result(n=1))
