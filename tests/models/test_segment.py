@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "models.json").read_text())
 SEGMENTERS = sorted(name for name in GOLDEN if "-seg" in name)
-LIGHT = "yolov5n_MobileNetv2-seg-light.yaml"
+LIGHT = "yolov5n_MobileNetv2-seg-lightproto.yaml"
 
 
 def with_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -68,7 +68,7 @@ def test_command_prints_table_and_totals(capsys: pytest.CaptureFixture[str]) -> 
     assert lines[-2].endswith("32, 256, [128, 256, 512]]")
 
 
-@pytest.mark.parametrize("rest", ["-seg", "_MobileNetv2-seg", "_MobileNetv2-seg-light"])
+@pytest.mark.parametrize("rest", ["-seg", "_MobileNetv2-seg", "_MobileNetv2-seg-lightproto"])
 def test_names_and_their_scales(rest: str) -> None:
     for scale, multiples in {
         "": (1, 1),
@@ -90,7 +90,7 @@ def test_rows_are_those_of_the_detector(rest: str) -> None:
     for cfg in (detector, segmenter):
         del cfg["head"][-1]
     assert detector == segmenter
-    light = load_cfg("yolov5_MobileNetv2-seg-light.yaml")
+    light = load_cfg("yolov5_MobileNetv2-seg-lightproto.yaml")
     assert light["head"][-1] == [[21, 24, 27], 1, "Segment", ["nc", "anchors", 32, 256, {"proto": "LightProto"}]]
     assert light["backbone"] == load_cfg("yolov5_MobileNetv2.yaml")["backbone"]
 
@@ -158,7 +158,7 @@ def test_what_prototypes_cost() -> None:
         return 2 * sum(products) / 1e9
 
     published, light = (
-        count_gflops(SegmentationModel(f"yolov5_MobileNetv2-seg{kind}.yaml")) for kind in ("", "-light")
+        count_gflops(SegmentationModel(f"yolov5_MobileNetv2-seg{kind}.yaml")) for kind in ("", "-lightproto")
     )
     detector = count_gflops(DetectionModel("yolov5_MobileNetv2.yaml"))
     assert published is not None
