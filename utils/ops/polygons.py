@@ -22,10 +22,18 @@ def clip_polygon(points: np.ndarray, size: tuple[float, float]) -> np.ndarray:
     Cuts along the four edges in turn (Sutherland and Hodgman, 1974). Where a concave outline falls into pieces these
     stay joined by a line along the edge, which has no area.
     """
-    for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, size[1], -1), (1, size[0], -1)):
-        if not len(points):
+    height, width = size
+    whole = points
+    for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, width, -1), (1, height, -1)):
+        if len(points):
+            points = cut_polygon(points, sign * (points[:, axis] - limit), (axis, limit))
+    # what ran outside is left as a path along the edges, out to a corner and back: without area, but it has bounds
+    while len(points) and points is not whole:
+        edges = np.concatenate((points == 0, points == (width, height)), 1)
+        idle = (edges & np.roll(edges, 1, 0) & np.roll(edges, -1, 0)).any(1)
+        if not idle.any():
             break
-        points = cut_polygon(points, sign * (points[:, axis] - limit), (axis, limit))
+        points = points[~idle]
     return points
 
 

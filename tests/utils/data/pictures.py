@@ -54,6 +54,38 @@ def make_index(
     )  # fmt: skip
 
 
+def make_shapes(folder: Path, shapes: list[tuple[int, int]], *, objects: int = 2, seed: int = 0) -> ImageIndex:
+    """Black pictures with up to `objects` white stars or (rows that are boxes) rectangles, and their outlines.
+
+    White is where the objects are, so the pixels of an augmented sample say where its masks must be.
+    """
+    rng = np.random.default_rng(seed)
+    fine = 8  # as fine as this is drawn, then averaged: edges are worth what they cover
+    paths, counts, outlines, boxes = [], [], [], []
+    for i, (height, width) in enumerate(shapes):
+        canvas = np.zeros((height * fine, width * fine), np.uint8)
+        count = 0 if i % 6 == 5 else int(rng.integers(1, objects + 1))
+        for j in range(count):
+            turn, radius = rng.uniform(0, 6), rng.uniform(0.12, 0.3) * min(height, width)
+            angle = np.arange(10) * np.pi / 5 + turn
+            points = np.stack((np.cos(angle), np.sin(angle)), 1) * np.where(np.arange(10) % 2, 0.5, 1)[:, None]
+            if j:
+                points = np.array([[-0.7, -0.5], [0.7, -0.5], [0.7, 0.5], [-0.7, 0.5]])
+            points = (points * radius + rng.uniform(0.3, 0.7, 2) * (width, height)).astype(np.float32)
+            cv2.fillPoly(canvas, [np.rint(points * fine - 0.5).astype(np.int32)], 255)
+            points = points / np.float32((width, height))
+            outlines.append(points)
+            boxes.append((*(points.min(0) + points.max(0)) / 2, *np.ptp(points, 0)))
+        image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+        paths.append(str(folder / f"{i:03}.png"))
+        cv2.imwrite(paths[-1], cv2.merge([image] * 3))
+        counts.append(count)
+    return ImageIndex.from_arrays(
+        paths, np.array(shapes), counts, np.arange(len(boxes)) % 4, np.array(boxes, np.float32),
+        np.concatenate(outlines), [len(points) for points in outlines],
+    )  # fmt: skip
+
+
 # --- the plain way, step by step: paste on a canvas of twice the side, then warp it -----------------------------------
 
 

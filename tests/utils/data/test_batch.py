@@ -6,6 +6,7 @@ import torch
 
 from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.instances import Instances
+from utils.data.masks import MaskFormat
 
 
 def sample(value, boxes, size=(32, 64), classes=None):
@@ -101,3 +102,77 @@ def test_quad_of_a_rest():
     assert found.images.shape[0] == 2
     assert (found.images[1] == 50).all()
     assert found.targets[-1].tolist() == [1, 50, 0.25, 0.25, 0.5, 0.5]
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def outlined(value, boxes, size=(32, 64), placement=True):
+    """A sample whose objects are rectangles with outlines."""
+    plain = sample(value, boxes, size)
+    outlines = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32) for x1, y1, x2, y2 in boxes]
+    instances = Instances(plain.instances.classes, plain.instances.boxes, outlines)
+    return plain._replace(instances=instances, shapes=plain.shapes if placement else None)
+
+
+OUTLINED = [
+    outlined(1, [[16, 8, 32, 16], [0, 0, 48, 32]]),
+    outlined(2, []),
+    outlined(3, [[0, 0, 64, 32]]),
+    outlined(4, [[32, 0, 64, 16], [32, 16, 48, 32], [40, 8, 48, 16]]),
+]
+
+
+def test_masks_as_index_maps():
+    batch = collate(OUTLINED, MaskFormat(ratio=8))
+    assert batch.masks.shape == (4, 4, 8)
+    assert batch.masks.dtype == torch.uint8
+    assert batch.masks[0].tolist() == [
+        [2, 2, 2, 2, 2, 2, 0, 0],
+        [2, 2, 1, 1, 2, 2, 0, 0],
+        [2, 2, 2, 2, 2, 2, 0, 0],
+        [2, 2, 2, 2, 2, 2, 0, 0],
+    ]
+    assert not batch.masks[1].any()
+    assert batch.masks[3][1].tolist() == [0, 0, 0, 0, 1, 3, 1, 1]
+    stacks = batch.mask_stacks(overlap=True)
+    assert [tuple(stack.shape) for stack in stacks] == [(2, 4, 8), (0, 4, 8), (1, 4, 8), (3, 4, 8)]
+    assert [stack.sum((1, 2)).tolist() for stack in stacks] == [[2, 22], [], [32], [7, 4, 1]]
+
+
+def test_masks_one_an_object():
+    batch = collate(OUTLINED, MaskFormat(ratio=8, overlap=False))
+    assert batch.masks.shape == (6, 4, 8)
+    stacks = batch.mask_stacks(overlap=False)
+    assert [stack.sum((1, 2)).tolist() for stack in stacks] == [[2, 24], [], [32], [8, 4, 1]]
+    assert all(stack.dtype == torch.uint8 for stack in stacks)
+
+
+def test_no_masks_unless_asked_for():
+    batch = collate(OUTLINED)
+    assert batch.masks is None
+    with pytest.raises(ValueError, match="no masks"):
+        batch.mask_stacks(True)
+
+
+def test_outlines_stay_with_samples_that_are_not_augmented():
+    batch = collate(OUTLINED)
+    assert len(batch.polygons) == len(batch.targets) == 6
+    assert batch.polygons[2].tolist() == [[0, 0], [64, 0], [64, 32], [0, 32]]
+    assert collate([outlined(1, [[0, 0, 8, 8]], placement=False)]).polygons is None
+    assert collate(SAMPLES).polygons is None
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_masks_of_quads(overlap):
+    """The masks of four images put together, and those of one image enlarged."""
+    masks = MaskFormat(8, overlap)
+    single = [stack.numpy() for stack in collate(OUTLINED, masks).mask_stacks(overlap)]
+    found = collate(quad(OUTLINED * 2, Fixed(0.9, 0.1)), masks)
+    assert found.images.shape == (2, 3, 64, 128)
+    four, one = (stack.numpy() for stack in found.mask_stacks(overlap))
+    expected = np.zeros((6, 8, 16), np.uint8)
+    for rows, mask, (y, x) in ((slice(0, 2), 0, (0, 0)), (slice(2, 3), 2, (0, 8)), (slice(3, 6), 3, (4, 8))):
+        expected[rows, y : y + 4, x : x + 8] = single[mask]
+    np.testing.assert_array_equal(four, expected)
+    np.testing.assert_array_equal(one, single[0].repeat(2, 1).repeat(2, 2))

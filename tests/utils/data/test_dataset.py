@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.utils.data.pictures import GREY, make_index
+from tests.utils.data.pictures import GREY, make_index, make_shapes
 from utils.data.dataset import DetectionDataset, rectangles
 from utils.data.images.pool import Pool
+from utils.data.masks import MaskFormat
 from utils.data.sampling import BatchPlan, Ticket
 from utils.errors import UserError
 from utils.ops.boxes import scale_boxes, xywhn2xyxy
@@ -268,3 +269,102 @@ def test_grey_surrounds_what_is_letterboxed(index):
     sample = DetectionDataset(index, 96)[0]  # 60 x 80: 12 rows above and below
     assert (sample.image[:, :12] == GREY).all()
     assert (sample.image[:, -12:] == GREY).all()
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic"), 0.0)
+VIEWS = {
+    "letterboxed": (False, {}),
+    "still": (True, STILL),
+    "flipped": (True, {**STILL, "fliplr": 1.0, "flipud": 1.0}),
+    "shifted and zoomed": (True, {**STILL, "translate": 0.3, "scale": 0.5}),
+    "turned and sheared": (True, {**STILL, "degrees": 40.0, "shear": 8.0}),
+    "perspective": (True, {**STILL, "perspective": 0.001}),
+    "mosaic": (True, {**STILL, "mosaic": 1.0, "scale": 0.5, "translate": 0.2, "fliplr": 0.5}),
+    "mosaic with everything": (
+        True,
+        {**STILL, "mosaic": 1.0, "degrees": 20.0, "shear": 4.0, "perspective": 3e-4, "scale": 0.3, "flipud": 0.5},
+    ),
+    "copies": (True, {**STILL, "mosaic": 1.0, "copy_paste": 1.0, "degrees": 10.0}),
+}
+
+
+@pytest.fixture
+def white_shapes(tmp_path):
+    return make_shapes(tmp_path, [(120, 160), (160, 120), (128, 128), (100, 200), (140, 90), (150, 150)] * 2)
+
+
+def check_masks(images, stacks):
+    """White pixels are masks and masks are white pixels, but for half a pixel at the edges; returns how many."""
+    total = 0
+    for image, stack in zip(images, stacks, strict=True):
+        mask = stack.numpy().max(0, initial=0)
+        white = (image[0].numpy() > 127).astype(np.uint8) * (image[0].numpy() != GREY)
+        near = np.ones((3, 3), np.uint8)
+        # a piece below two pixels at the rim is no object any more
+        lost = (white > cv2.dilate(mask, near)).sum()
+        extra = (cv2.erode(mask, near) > white).sum()
+        assert max(lost, extra) <= 0.01 * mask.sum() + 12
+        assert abs(int(white.sum()) - int(mask.sum())) <= 0.04 * mask.sum() + 12
+        total += int(mask.sum())
+    return total
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("view", VIEWS)
+def test_masks_lie_on_their_objects(white_shapes, view, overlap):
+    augment, hyp = VIEWS[view]
+    masks = MaskFormat(1, overlap)
+    dataset = DetectionDataset(white_shapes, 160, augment=augment, hyp=hyp, masks=masks, rect=view == "letterboxed")
+    batch = dataset.batch(tickets(dataset) if augment else [Ticket(i, (0, i)) for i in range(12)])
+    stacks = batch.mask_stacks(overlap)
+    assert sum(map(len, stacks)) == len(batch.targets)
+    assert check_masks(batch.images, stacks) > 8_000
+    if overlap:
+        return
+    boxes = xywhn2xyxy(batch.targets[:, 2:].numpy(), *batch.images.shape[:1:-1])
+    for mask, box in zip(batch.masks.numpy(), boxes, strict=True):
+        ys, xs = mask.nonzero()
+        if len(ys) > 30:  # a sharp tip may pass between centres
+            np.testing.assert_allclose([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], box, atol=3)
+
+
+def test_masks_of_quads_and_of_mixed_pictures(white_shapes):
+    dataset = DetectionDataset(white_shapes, 160, augment=True, hyp={**STILL, "mosaic": 1.0}, masks=MaskFormat(1))
+    batch = dataset.batch(tickets(dataset), quads=True)
+    assert batch.masks.shape == (3, 320, 320)
+    check_masks(batch.images, batch.mask_stacks(True))
+    mixed = DetectionDataset(
+        white_shapes, 160, augment=True, hyp={**STILL, "mosaic": 1.0, "mixup": 1.0}, masks=MaskFormat(2, False)
+    )
+    batch = mixed.batch(tickets(mixed))
+    inside = np.concatenate([image[0].numpy()[::2, ::2][stack.numpy().max(0) > 0] for image, stack in
+                             zip(batch.images, batch.mask_stacks(False), strict=True) if len(stack)])  # fmt: skip
+    assert np.percentile(inside, 5) > 90  # half of white at the least
+
+
+def test_masks_are_coarse_by_their_ratio(white_shapes):
+    for ratio in (1, 2, 4, 8):
+        batch = DetectionDataset(white_shapes, 96, masks=MaskFormat(ratio)).batch([Ticket(0, (0,))])
+        assert batch.masks.shape == (1, 96 // ratio, 96 // ratio)
+        assert len(batch.polygons) == len(batch.targets)
+
+
+def test_outlines_of_plain_samples_are_in_pixels_of_the_input(white_shapes):
+    dataset = DetectionDataset(white_shapes, 96, rect=True, batch_size=4)
+    batch = dataset.batch([Ticket(i, (0, i)) for i in range(4)])
+    size = batch.images.shape[:1:-1]
+    for box, outline in zip(xywhn2xyxy(batch.targets[:, 2:].numpy(), *size), batch.polygons, strict=True):
+        np.testing.assert_allclose([*outline.min(0), *outline.max(0)], box, atol=0.02)
+    assert DetectionDataset(white_shapes, 96, augment=True).batch([Ticket(0, (0, 0), (1,) * 7)]).polygons is None
+
+
+def test_masks_that_do_not_fit_the_input(white_shapes, index):
+    with pytest.raises(UserError, match="--mask-ratio 5 does not divide the input of 96x96 pixels"):
+        DetectionDataset(white_shapes, 96, masks=MaskFormat(5))
+    DetectionDataset(white_shapes, 192, masks=MaskFormat(64))
+    with pytest.raises(UserError, match="--mask-ratio 64 does not divide"):
+        DetectionDataset(white_shapes, 192, masks=MaskFormat(64), rect=True, batch_size=1)
+    with pytest.raises(ValueError, match="polygons"):
+        DetectionDataset(index, 96, masks=MaskFormat())

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.utils.data.pictures import make_index
+from tests.utils.data.pictures import make_index, make_shapes
 from utils.data import loader as loader_module
 from utils.data.index import ImageIndex
 from utils.data.loader import create_loader
+from utils.data.masks import MaskFormat
 from utils.errors import UserError
 
 SHAPES = [(60, 80), (80, 60), (50, 50), (40, 90)] * 6
@@ -210,3 +211,70 @@ def test_folders_are_indexed(tmp_path):
 def test_a_batch_of_nothing_is_refused(index):
     with pytest.raises(UserError, match="--batch-size must be at least 1, not 0"):
         create_loader(index, 64, 0)
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def same_masks(one, two):
+    return same(one, two) and all(torch.equal(a.masks, b.masks) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.usefixtures("_two_cores")
+@pytest.mark.parametrize("overlap", [True, False])
+def test_masks_are_the_same_from_workers_and_caches(tmp_path, overlap):
+    index = make_shapes(tmp_path, SHAPES)
+    options = {"masks": MaskFormat(2, overlap), "hyp": {"copy_paste": 0.5}}
+    here = list(train(index, 1, seed=5, **options))
+    loader = create_loader(index, 64, 5, augment=True, shuffle=True, workers=0, seed=5, **options)
+    assert same_masks(list(loader), here)
+    for cache in ("ram", "disk"):
+        assert same_masks(list(train(index, 1, seed=5, cache=cache, **options)), here)
+    assert all(b.masks.shape == ((len(b) if overlap else len(b.targets)), 32, 32) for b in here)
+    assert all(b.masks.any() for b in here)
+    for batch in train(index, 2, seed=5, quad=True, **options):
+        assert batch.masks.shape[1:] == (64, 64)
+        assert [len(stack) for stack in batch.mask_stacks(overlap)] == torch.bincount(
+            batch.targets[:, 0].long(), minlength=len(batch)
+        ).tolist()
+
+
+@pytest.mark.usefixtures("_two_cores")
+def test_outlines_for_validation_come_from_workers_too(tmp_path):
+    index = make_shapes(tmp_path, SHAPES)
+    here, there = (
+        list(create_loader(index, 64, 6, rect=True, pad=0.5, workers=workers, masks=MaskFormat(4)))
+        for workers in (0, 2)
+    )
+    assert same_masks(here, there)
+    for one, other in zip(here, there, strict=True):
+        assert len(one.polygons) == len(other.polygons) == len(one.targets)
+        assert all((a == b).all() for a, b in zip(one.polygons, other.polygons, strict=True))
+
+
+def test_masks_with_single_class_and_image_weights(tmp_path):
+    index = make_shapes(tmp_path, SHAPES)
+    plain = list(create_loader(index, 64, 5, workers=0, masks=MaskFormat()))
+    single = list(create_loader(index, 64, 5, workers=0, masks=MaskFormat(), single_cls=True))
+    assert {c for b in plain for c in b.targets[:, 1].tolist()} == {0, 1, 2, 3}
+    assert all((b.targets[:, 1] == 0).all() for b in single)
+    assert all(torch.equal(a.masks, b.masks) for a, b in zip(plain, single, strict=True))
+    weighted = train(index, masks=MaskFormat(), image_weights=True)
+    weighted.dataset.indices = np.full(len(index), 1)
+    assert all(len(b.masks) == len(b) and b.masks.any() for b in weighted)
+
+
+def test_masks_read_outlines_from_files_with_boxes_and_polygons(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.full((64, 64, 3), 90, np.uint8))
+    (tmp_path / "labels/a.txt").write_text("1 0.75 0.25 0.25 0.25\n0 0 0 0.5 0 0 0.5\n")
+    batch = next(iter(create_loader(tmp_path / "images", 64, 1, workers=0, nc=2, masks=MaskFormat(8))))
+    assert batch.targets[:, 1].tolist() == [1, 0]
+    assert batch.masks[0, :5].tolist() == [
+        [2, 2, 2, 0, 0, 0, 0, 0],
+        [2, 2, 0, 0, 0, 1, 1, 0],
+        [2, 0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0],
+    ]

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +22,21 @@ def test_a_batch_arrives_as_it_was():
     assert torch.equal(found.targets, batch(5).targets)
     assert found.paths == ["a", "b"]
     assert found.masks is None
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2), (300, 1, 2), (0, 1, 2)])
+def test_masks_and_outlines_travel_along(shape):
+    """Masks may be more than images; they go through the pipe as arrays, so no shared memory is opened for them."""
+    slots = Slots(1, 192)
+    masks = torch.arange(shape[0] * 2, dtype=torch.int32).reshape(shape)
+    outlines = [np.ones((3, 2), np.float32), np.zeros((0, 2), np.float32)]
+    shipment = slots.ship(replace(batch(5), masks=masks, polygons=outlines), 0)
+    assert not any(isinstance(value, torch.Tensor) for value in vars(shipment).values())
+    found = pickle.loads(pickle.dumps(shipment)).unpack()
+    assert torch.equal(found.masks, masks)
+    assert found.masks.dtype == torch.int32
+    for one, other in zip(found.polygons, outlines, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_as_many_places_as_batches_may_be_on_their_way():

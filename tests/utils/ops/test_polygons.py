@@ -55,6 +55,33 @@ def test_area_is_that_of_the_visible_part(seed):
     assert clipped.dtype == np.float32
 
 
+def test_a_path_round_a_corner_leaves_no_bounds():
+    """A wedge over the right edge whose far end lies below the picture, beyond the corner it does not reach."""
+    wedge = np.array([[80, 10], [150, 30], [150, 200], [130, 200], [130, 40]], np.float32)
+    clipped = clip_polygon(wedge, (100, 100))
+    # the sides to the corners 150, 30 and 130, 40 cross x = 100 at these heights
+    expected = [[80, 10], [100, 10 + 20 / 70 * 20], [100, 10 + 20 / 50 * 30]]
+    np.testing.assert_allclose(sorted(clipped.tolist()), sorted(expected), rtol=1e-6)
+    assert len(clip_polygon(wedge + np.float32([25, 0]), (100, 100))) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bounds_are_those_of_the_visible_part(seed):
+    """Stars over an edge or a corner; what is visible is found point by point, eight to a pixel."""
+    from matplotlib.path import Path
+
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(0, 60, 0.125) + 0.0625] * 2), -1).reshape(-1, 2)
+    for _ in range(10):
+        points = star(*rng.choice([-5, 5, 30, 55, 65], 2) + rng.uniform(-5, 5, 2), rng.uniform(10, 40), 4)
+        visible = grid[Path(np.concatenate((points, points[:1]))).contains_points(grid)]
+        box = polygon_boxes([clip_polygon(points, (60, 60))])[0]
+        if len(visible):
+            np.testing.assert_allclose(box, [*visible.min(0), *visible.max(0)], atol=0.7)  # tips are sharp
+        else:
+            assert (box[2:] - box[:2]).min() < 0.5
+
+
 def test_there_and_back_is_cut_at_the_same_point():
     """A bridge of no width between two parts must not open where the rim cuts it."""
     rng = np.random.default_rng(0)
