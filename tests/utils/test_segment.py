@@ -123,3 +123,23 @@ def test_random_perspective_returns_the_outlines_too() -> None:
     tight = [(*points.min(0), *points.max(0)) for points in outlines]
     np.testing.assert_allclose(tight, rows[:, 1:], atol=1e-4)
     assert random_perspective(image)[2] == []
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_plot_images_and_masks_takes_both_forms(tmp_path, overlap: bool) -> None:
+    from utils.plots.mosaics import plot_images
+    from utils.segment.dataloaders import polygons2masks, polygons2masks_overlap
+    from utils.segment.plots import plot_images_and_masks
+
+    images = torch.full((2, 3, 64, 64), 114, dtype=torch.uint8)
+    targets = torch.tensor([[0, 0, 0.5, 0.5, 0.75, 0.75], [0, 1, 0.375, 0.4, 0.25, 0.3], [1, 0, 0.5, 0.5, 0.75, 0.75]])
+    stack = polygons2masks((64, 64), [*SQUARES, SQUARES[0]], 1, 4)
+    if overlap:
+        masks = np.stack([polygons2masks_overlap((64, 64), own, 4)[0] for own in (SQUARES, SQUARES[:1])])
+        stack[0] -= stack[1]  # what the smaller one hides
+    else:
+        masks = stack
+    drawn = plot_images_and_masks(images, targets, masks, fname=tmp_path / "a.png").read_bytes()
+    plain = plot_images(images, targets, fname=tmp_path / "b.png", masks=[stack[:2], stack[2:]]).read_bytes()
+    assert drawn == plain
+    assert drawn != plot_images(images, targets, fname=tmp_path / "c.png").read_bytes()
