@@ -80,8 +80,7 @@ class Annotator:
         What lies outside the picture is cut off; only the patches' own pixels are touched.
         """
         height, width = self.im.shape[:2]
-        thickness = max(1, self.lw // 2)
-        neighbourhood = np.ones((2 * thickness + 1,) * 2, np.uint8)
+        thickness = 2 * max(1, self.lw // 2) - 1  # of a line along the rim's pixels, whose outer half is not copied
         for (left, top, pixels), color in zip(patches, colors, strict=True):
             x, y = max(0, left), max(0, top)
             seen = pixels[y - top : max(0, height - top), x - left : max(0, width - left)]
@@ -89,10 +88,11 @@ class Annotator:
                 continue
             mask = np.ascontiguousarray(seen, np.uint8)
             region = self.im[y : y + mask.shape[0], x : x + mask.shape[1]]
-            levels = np.arange(256)[:, None] * (1 - alpha) + np.multiply(color, alpha)  # new value for each old one
-            cv2.copyTo(cv2.LUT(region, np.rint(levels).astype(np.uint8)[None]), mask, region)
-            inner = cv2.erode(mask, neighbourhood, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-            region[mask > inner] = color
+            mixture = np.column_stack((np.eye(3) * (1 - alpha), np.multiply(color, alpha)))
+            blended = cv2.transform(region, mixture)
+            rims, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(blended, rims, -1, color, thickness)
+            cv2.copyTo(blended, mask, region)
 
     def rectangle(
         self,

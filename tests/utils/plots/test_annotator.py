@@ -116,11 +116,17 @@ def test_masks_blend_their_own_pixels_and_have_a_rim() -> None:
     whole = np.zeros((200, 300), bool)
     whole[50:110, 40:100] = patch.pixels
     assert (image[~whole] == before[~whole]).all()
-    inner = np.zeros_like(whole)  # all eight neighbours belong to the mask
-    inner[1:-1, 1:-1] = np.all([whole[1 + y : 199 + y, 1 + x : 299 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], 0)
-    assert (image[whole & ~inner] == BLUE).all()
-    np.testing.assert_allclose(image[inner], 0.6 * before[inner] + 0.4 * np.array(BLUE), atol=0.51)
+    moved = [np.roll(whole, shift, axis) for axis in (0, 1) for shift in (-1, 1)]
+    rim = whole & ~np.all(moved, 0)
+    assert (image[rim] == BLUE).all()
+    blend = np.rint(0.6 * before + 0.4 * np.array(BLUE))
+    inner = whole & ~rim
+    np.testing.assert_allclose(image[inner], blend[inner], atol=1)
     assert inner.sum() > 2000
+    thick = before.copy()
+    Annotator(thick, line_width=8).masks([patch], [BLUE], alpha=0.4)
+    assert (thick[~whole] == before[~whole]).all()
+    assert np.pi * (30**2 - 26**2) < (thick == BLUE).all(2).sum() < np.pi * (30**2 - 25**2)  # 4 to 5 pixels, inwards
 
 
 @pytest.mark.parametrize(("left", "top"), [(-20, -30), (280, 190), (-70, 20), (400, 20), (20, -60), (20, 200)])

@@ -7,6 +7,7 @@ from utils.data.augment.camera import Camera
 from utils.data.augment.copy_paste import copy_paste
 from utils.data.augment.scene import Picture, place, render
 from utils.data.instances import Instances
+from utils.data.masks import index_map, rasterize
 
 CANVAS = (100, 200)
 BACKGROUND, OBJECT = 30, 220
@@ -67,3 +68,23 @@ def test_the_fraction_is_that_of_the_objects():
 def test_nothing_to_copy():
     assert len(pasted([], 1.0)) == 1
     assert len(pasted([(10, 20, 40, 60)], 1.0, polygons=False)) == 1
+
+
+def test_a_smaller_copy_lies_above_what_it_covers_in_the_index_map_too():
+    """The small one's copy (class 1) hides a corner of the large one: in the pixels and in the map."""
+    view = render(pasted([(120, 10, 195, 90), (20, 5, 40, 45)], 1.0), CANVAS, np.eye(3), CANVAS, 1.0)
+    assert view.instances.classes.tolist() == [0, 1, 1]
+    assert view.instances.boxes[2].tolist() == [160, 5, 180, 45]
+    seen = index_map(rasterize(view.instances.polygons, CANVAS))
+    assert (seen[5:45, 160:180] == 3).all()
+    assert (seen[50:90, 120:195] == 1).all()
+
+
+def test_a_larger_copy_lies_below_what_it_covers_in_the_index_map():
+    """By area alone: at most `MAX_COVERED` of the smaller one's box is counted as its own though it is hidden."""
+    view = render(pasted([(185, 20, 195, 60), (8, 5, 70, 30)], 1.0), CANVAS, np.eye(3), CANVAS, 1.0)
+    large = 2 + view.instances.classes[2:].tolist().index(1)
+    assert view.instances.boxes[large].tolist() == [130, 5, 192, 30]  # covers 7 × 10 of 10 × 40 pixels
+    seen = index_map(rasterize(view.instances.polygons, CANVAS))
+    assert (seen[20:60, 185:195] == 1).all()
+    assert (seen[5:20, 130:192] == large + 1).all()
