@@ -23,13 +23,22 @@ from utils.devices import Profile, smart_inference_mode
 from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
+from utils.ops.masks import MaskPatch
 
 
 class PredictionTask(Protocol):
     """The part of a task that prediction needs."""
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
-        """Per image (n, 6): xyxy pixels of the network input, confidence, class, by falling confidence."""
+        """Per image (n, 6 [+ nm]): xyxy pixels of the network input, confidence, class, …, by falling confidence."""
+
+    def patches(
+        self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
+    ) -> Sequence[MaskPatch] | None:
+        """The masks of `rows`, which `postprocess` gave for image `index` of the batch; None for a task without.
+
+        `input_shape` is (height, width) of the network input, `size` of the picture; in pixels of the picture.
+        """
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Summary:
     detections: Counter[int] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
-    speeds_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pre-process, inference, NMS; per frame
+    speeds_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pre-process, inference, NMS and masks; per frame
     interrupted: bool = False
 
     @property
@@ -132,7 +141,7 @@ class _Runner:
         with inference:
             predictions = self._backend(images, augment=options.augment, visualize=self._feature_folder(batch[0].frame))
         with after:
-            detections = self._task.postprocess(
+            found = self._task.postprocess(
                 predictions,
                 conf_thres=options.conf_thres,
                 iou_thres=options.iou_thres,
@@ -140,15 +149,21 @@ class _Runner:
                 agnostic=options.agnostic_nms,
                 max_det=options.max_det,
             )
+            shape = (images.shape[2], images.shape[3])
+            results = [
+                self._result(item.frame, predictions, index, rows.float(), shape)
+                for index, (item, rows) in enumerate(zip(batch, found, strict=True))
+            ]
         self._frames += len(batch)
         self.milliseconds = inference.dt / len(batch) * 1000
-        shape = (images.shape[2], images.shape[3])
-        return [self._result(item.frame, rows, shape) for item, rows in zip(batch, detections, strict=True)]
+        return results
 
-    def _result(self, frame: Frame, rows: Tensor, shape: tuple[int, int]) -> Result:
-        boxes = scale_boxes(shape, rows[:, :4].float(), frame.image.shape[:2]).cpu().numpy()
-        confidences, classes = rows[:, 4].float().cpu().numpy(), rows[:, 5].long().cpu().numpy()
-        return Result(frame, self._names[frame.path], boxes, confidences, classes)
+    def _result(self, frame: Frame, predictions: Any, index: int, rows: Tensor, shape: tuple[int, int]) -> Result:
+        size = frame.image.shape[0], frame.image.shape[1]
+        masks = self._task.patches(predictions, index, rows, shape, size)
+        boxes = scale_boxes(shape, rows[:, :4].clone(), size).cpu().numpy()
+        confidences, classes = rows[:, 4].cpu().numpy(), rows[:, 5].long().cpu().numpy()
+        return Result(frame, self._names[frame.path], boxes, confidences, classes, masks)
 
     def _feature_folder(self, frame: Frame) -> Path | bool:
         if not self._options.visualize:

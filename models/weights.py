@@ -87,15 +87,18 @@ def _fetch(url: str, target: str | Path) -> Path:
         ) from error
 
 
-def newest_best(project_pattern: str = "runs/train*") -> Path:
-    """The most recently written ``<project>/<run>/weights/best.pt``, `project_pattern` being a glob.
+def newest_best(suffix: str = "") -> Path:
+    """The most recently written ``runs/train*/<run>/weights/best.pt`` of the task whose run folders end in `suffix`.
 
-    Looked for below the working directory, then below the project. Raises `UserError` if there is none.
+    ``-seg`` is segmentation's (``runs/train-seg*``), and none detection's, which leaves ``runs/train-seg*`` out. Looked
+    for below the working directory, then below the project. Raises `UserError` if there is none.
     """
+    pattern = f"runs/train{suffix}*/*/weights/best.pt"
     for base in dict.fromkeys((Path(), ROOT)):
-        if found := list(base.glob(f"{project_pattern}/*/weights/best.pt")):
+        found = [path for path in base.glob(pattern) if suffix or not path.parts[-4].startswith("train-seg")]
+        if found:
             return max(found, key=lambda path: path.stat().st_mtime)
     raise UserError(
-        f"no --weights given, and no {project_pattern}/*/weights/best.pt to take instead; train first, or pass "
-        "--weights with a checkpoint (yolov5n.pt, for example)"
+        f"no --weights given, and no {pattern} to take instead; train first, or pass "
+        f"--weights with a checkpoint (yolov5n{suffix}.pt, for example)"
     )

@@ -11,7 +11,7 @@ import cv2
 
 from engine.prediction.outputs import OutputOptions
 from engine.predictor import PredictOptions, Summary, predict, tell_summary
-from engine.task import DetectionTask
+from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
 from models.checkpoints.format import strip_optimizer
 from models.weights import find_weights, newest_best
@@ -24,9 +24,8 @@ from utils.logging import LOGGER
 from utils.sizes import make_divisible
 
 _HOW = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
-_OUTPUT = (
-    "nosave", "save_txt", "save_csv", "save_conf", "save_crop", "view_img", "line_thickness", "hide_labels", "hide_conf"
-)  # fmt: skip
+_FILES = ("save_txt", "save_csv", "save_crop", "save_mask")
+_OUTPUT = (*_FILES, "save_conf", "nosave", "view_img", "line_thickness", "hide_labels", "hide_conf")
 
 
 def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
@@ -38,9 +37,10 @@ def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     imgsz = _network_size(options.imgsz, backend.stride)
     _quieten_decoders(source.live)
 
-    writes = not options.nosave or options.save_txt or options.save_csv or options.save_crop or options.visualize
+    wanted = {name: getattr(options, name, False) for name in _OUTPUT}  # detection has no --save-mask
+    writes = not options.nosave or options.visualize or any(wanted[name] for name in _FILES)
     save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=writes)
-    output = OutputOptions(save_dir, font=font, **{name: getattr(options, name) for name in _OUTPUT})
+    output = OutputOptions(save_dir, font=font, **wanted)
     try:
         how = PredictOptions(imgsz, **{name: getattr(options, name) for name in _HOW})
         summary = predict(source, backend, task, how, output)
@@ -65,7 +65,7 @@ def _backend(options: argparse.Namespace, task: DetectionTask) -> DetectMultiBac
         trust=options.trust,
     )
     if backend.task != task.name:
-        raise UserError(f"{', '.join(weights)}: the task is '{backend.task}', not '{task.name}'")
+        raise wrong_task(", ".join(weights), backend.task, "predict")
     for number in options.classes or []:
         if number not in backend.names:
             raise UserError(f"--classes {number}: the model's classes are 0 to {max(backend.names)}")
@@ -113,7 +113,7 @@ def _font(given: str | None) -> str | None:
 
 def _weights(options: argparse.Namespace, task: DetectionTask) -> list[str]:
     if not options.weights:
-        newest = newest_best(f"runs/train{task.run_suffix}*")
+        newest = newest_best(task.run_suffix)
         LOGGER.info(f"--weights not given, so the newest training's: {newest}")
         return [str(newest)]
     weights = [options.weights] if isinstance(options.weights, (str, Path)) else list(options.weights)

@@ -15,7 +15,7 @@ from utils.logging import LOGGER
 def run_task(options: argparse.Namespace, task: DetectionTask) -> Verdict:
     """Do what `options.task` says, with the newest training's weights if none are named; the (last) verdict."""
     if not options.weights:
-        options.weights = newest_best(f"runs/train{task.run_suffix}*")
+        options.weights = newest_best(task.run_suffix)
         LOGGER.info(f"--weights not given, so the newest training's: {options.weights}")
     if isinstance(options.weights, (str, Path)):
         options.weights = [str(options.weights)]

@@ -1,4 +1,4 @@
-"""A stand-in for a network that really finds something: the bounding box of what is red, and of what is blue."""
+"""Stand-ins for a network that really find something: the box, or the mask, of what is red, and of what is blue."""
 
 from __future__ import annotations
 
@@ -34,17 +34,32 @@ class Spotter:
 
     @staticmethod
     def _look(image: Tensor) -> Tensor:
-        red, green, blue = image
         out = torch.zeros(2, 7)
-        for cls, seen in enumerate(
-            ((red > 0.7) & (blue < 0.3) & (green < 0.3), (blue > 0.7) & (red < 0.3) & (green < 0.3))
-        ):
+        for cls, seen in enumerate(coloured(image)):
             rows, columns = seen.nonzero(as_tuple=True)
             if len(rows):
                 x1, x2, y1, y2 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
                 out[cls, :4] = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])
                 out[cls, 4], out[cls, 5 + cls] = 1.0, CONFIDENCE[cls]
         return out
+
+
+class MaskSpotter(Spotter):
+    """The same with masks: a prototype is what is red, the other what is blue, in cells of 4×4 pixels."""
+
+    task = "segment"
+
+    def __call__(self, im: Tensor, augment: bool = False, visualize: object = False) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        boxes = super().__call__(im, augment, visualize)[0]
+        decoded = torch.cat((boxes, torch.eye(2).expand(len(im), 2, 2)), 2)
+        shares = torch.nn.functional.avg_pool2d(torch.stack([coloured(image) for image in im]).float(), 4)
+        return decoded, 20 * shares - 10, None
+
+
+def coloured(image: Tensor) -> Tensor:
+    """(2, h, w) bool: where `image` (3, h, w), RGB 0..1, is red, and where it is blue."""
+    red, green, blue = image
+    return torch.stack(((red > 0.7) & (blue < 0.3), (blue > 0.7) & (red < 0.3))) & (green < 0.3)
 
 
 def scene(height: int, width: int, **boxes: tuple[int, int, int, int]) -> np.ndarray:

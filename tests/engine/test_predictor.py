@@ -12,8 +12,9 @@ import pytest
 
 from engine.prediction.outputs import OutputOptions
 from engine.predictor import PredictOptions, Summary, predict, tell_summary
+from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
-from tests.engine.spotter import Spotter, scene
+from tests.engine.spotter import MaskSpotter, Spotter, scene
 from utils.data.sources.files import MediaFiles, find_media
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.images import write_image
@@ -25,6 +26,7 @@ def run(
     folder: Path,
     backend: object | None = None,
     options: PredictOptions | None = None,
+    task: DetectionTask | None = None,
     **output: object,
 ) -> Summary:
     folder.mkdir(exist_ok=True)
@@ -32,7 +34,7 @@ def run(
         source = MediaFiles(find_media(source), progress=False)
     options = options or PredictOptions(imgsz=(320, 320))
     written = OutputOptions(folder, **{"nosave": True, "save_txt": True, "save_conf": True, **output})  # type: ignore[arg-type]
-    return predict(source, backend or Spotter(), DetectionTask(), options, written)  # type: ignore[arg-type]
+    return predict(source, backend or Spotter(), task or DetectionTask(), options, written)  # type: ignore[arg-type]
 
 
 def labels(folder: Path) -> dict[str, list[list[float]]]:
@@ -289,3 +291,64 @@ def test_a_window_that_is_closed_ends_it(tmp_path: Path, monkeypatch: pytest.Mon
     summary = run(Camera([[scene(64, 64)]] * 9), tmp_path / "out", view_img=True)
     assert summary.interrupted
     assert summary.frames == 2
+
+
+def discs(height: int, width: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """A picture with a red disc and a blue one that its corner cuts, and where they are: class → (H, W) bool."""
+    image = scene(height, width)
+    side = min(height, width)
+    cv2.circle(image, (width // 3, height // 2), side // 4, (0, 0, 255), -1)
+    cv2.circle(image, (width, height), side // 3, (255, 0, 0), -1)
+    return image, {0: (image == (0, 0, 255)).all(2), 1: (image == (255, 0, 0)).all(2)}
+
+
+def pixels(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("retina", [False, True])
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (200, 901), (97, 53)])
+def test_masks_come_back_in_pixels_of_the_original(tmp_path: Path, size: tuple[int, int], retina: bool) -> None:
+    image, truth = discs(*size)
+    write_image(tmp_path / "a.png", image)
+    task = SegmentationTask(retina_masks=retina)
+    run(tmp_path / "a.png", tmp_path / "out", MaskSpotter(), task=task, save_mask=True)
+    classes = pixels(tmp_path / "out" / "masks" / "a_classes.png")
+    assert classes.shape == size
+    for cls, known in truth.items():
+        found = classes == cls + 1
+        around = np.pad(np.uint8(known), 1)  # the picture's edge is an outline, too
+        outline = cv2.morphologyEx(around, cv2.MORPH_GRADIENT, np.ones((3, 3)))
+        distance = cv2.distanceTransform(1 - outline, cv2.DIST_L2, 5)[1:-1, 1:-1]  # pixels to the true outline
+        assert distance[found != known].max(initial=0) < 2 * max(size) / 320  # half a cell of the prototypes
+        assert abs(found.sum() / known.sum() - 1) < 0.05
+
+
+def test_masks_of_a_batch_are_not_mixed_up(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        write_image(tmp_path / "in" / f"{i}.png", scene(64, 96, red=(16 * i, 8, 16 * i + 16, 40)))
+    write_image(tmp_path / "in" / "none.png", scene(64, 96))
+    options = PredictOptions(imgsz=(64, 96), batch_size=4)
+    flags = {"save_conf": False, "save_mask": True, "save_crop": True}
+    run(tmp_path / "in", tmp_path / "out", MaskSpotter(), options, SegmentationTask(), **flags)
+    for i in range(5):
+        expected = np.zeros((64, 96), np.uint8)
+        expected[8:40, 16 * i : 16 * i + 16] = 1  # on edges of cells: exact but for the corners, which are rounded
+        found = pixels(tmp_path / "out" / "masks" / f"{i}_instances.png")
+        assert (found != expected).sum() <= 4
+        outline = np.array(labels(tmp_path / "out")[str(i)][0][1:]).reshape(-1, 2) * (96, 64)
+        assert np.allclose([*outline.min(0), *outline.max(0)], [16 * i, 8, 16 * i + 16, 40], atol=1e-3)
+        assert (pixels(next((tmp_path / "out" / "crops").rglob(f"{i}.png")))[..., 3] > 0).sum() == found.sum()
+    assert not pixels(tmp_path / "out" / "masks" / "none_instances.png").any()
+    assert "none" not in labels(tmp_path / "out")
+
+
+def test_masks_of_a_video_are_drawn_and_written_for_every_frame(tmp_path: Path) -> None:
+    source = MediaFiles([str(make_video(tmp_path / "clip.avi", frames=6))], progress=False)
+    options = PredictOptions(imgsz=(160, 160), batch_size=4)
+    run(source, tmp_path / "out", MaskSpotter(), options, SegmentationTask(), nosave=False, save_mask=True)
+    names = {f"clip_{n}_{kind}.png" for n in range(1, 7) for kind in ("classes", "instances")}
+    assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == names
+    assert pixels(tmp_path / "out" / "masks" / "clip_6_classes.png")[45:75, 15:45].all()
+    assert cv2.VideoCapture(str(tmp_path / "out" / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 6
