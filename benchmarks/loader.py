@@ -28,12 +28,16 @@ REACH = {"mosaic, one decode a sample": 130 / 345, "mosaic, RAM cache": 330 / 34
 POOL_SHARE = 0.25  # of the data set, in the rows with one decode a sample
 
 
-def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int) -> dict[str, Callable[[int], int]]:
-    """Functions that do one epoch's work of a stage and return the number of images; epoch number as argument."""
+def stages(index: Any, outlined: Any, imgsz: int, hyp: dict[str, float], batch: int) -> dict[str, Callable[[int], int]]:
+    """Functions that do one epoch's work of a stage and return the number of images; epoch number as argument.
+
+    `outlined` is `index` with polygons, for the rows with masks.
+    """
     import cv2
 
     from utils.data.dataset import DetectionDataset
     from utils.data.images.reader import ImageFiles
+    from utils.data.masks import MaskFormat
     from utils.data.sampling import BatchPlan
 
     paths = index.paths
@@ -47,7 +51,8 @@ def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int) -> dict[st
         return sum(len(files.read(i)) > 0 for i in range(len(index)))
 
     def epochs_of(**options: Any) -> Callable[[int], int]:
-        dataset = DetectionDataset(index, imgsz, hyp=hyp, batch_size=batch, **options)
+        source = outlined if "masks" in options else index
+        dataset = DetectionDataset(source, imgsz, hyp=hyp, batch_size=batch, **options)
         near = dataset.near_images if dataset.mosaic else None
         plan = BatchPlan(dataset.epoch_indices, batch, shuffle=dataset.augment, partners=near)
 
@@ -64,6 +69,8 @@ def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int) -> dict[st
         "mosaic, one decode a sample": epochs_of(augment=True, pool_bytes=int(POOL_SHARE * stored)),
         "mosaic, pool": epochs_of(augment=True),
         "mosaic, RAM cache": epochs_of(augment=True, cache="ram"),
+        "the same with index maps": epochs_of(augment=True, cache="ram", masks=MaskFormat()),
+        "the same with a mask an object": epochs_of(augment=True, cache="ram", masks=MaskFormat(overlap=False)),
     }
 
 
@@ -123,15 +130,15 @@ def conditions(index: Any, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def find_index(data: str) -> Any:
+def find_index(data: str, polygons: bool = False) -> Any:
     """The training images of a data set's YAML, or those of a folder (without labels there are no boxes to move)."""
     from utils.data.index import build_index
     from utils.data.spec import load_dataset
 
     if Path(data).is_dir():
-        return build_index([data], None, require_labels=False)
+        return build_index([data], None, polygons=polygons, require_labels=False)
     spec = load_dataset(data)
-    return build_index(spec.splits["train"], spec.nc)
+    return build_index(spec.splits["train"], spec.nc, polygons=polygons)
 
 
 def main() -> None:
@@ -155,7 +162,8 @@ def main() -> None:
     index, hyp = find_index(options.data), load_hyp(options.hyp)
     told = conditions(index, options)
     print(", ".join(f"{name} {value}" for name, value in told.items()))
-    rates = in_turns(stages(index, options.imgsz, hyp, options.batch), options.turns)
+    outlined = find_index(options.data, polygons=True)
+    rates = in_turns(stages(index, outlined, options.imgsz, hyp, options.batch), options.turns)
     whole = loaders(index, options.imgsz, hyp, options.batch, options.workers, options.turns)
 
     plain = rates["cv2.imread"]

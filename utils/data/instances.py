@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.data.augment.geometry import is_affine, project, project_boxes, project_polygon
-from utils.ops.polygons import clip_polygon, polygon_boxes
+from utils.data.augment.geometry import project_boxes, project_polygons
+from utils.ops.polygons import clip_polygons, joined, polygon_boxes, split
 
 MIN_SIDE = 2.0  # pixels
 MAX_ASPECT = 100.0
@@ -69,12 +69,8 @@ class Instances:
             return Instances(self.classes, project_boxes(self.boxes, matrix).astype(np.float32))
         if not self.polygons:
             return self
-        if not is_affine(matrix):
-            polygons = [project_polygon(points, matrix).astype(np.float32) for points in self.polygons]
-            return Instances(self.classes, polygon_boxes(polygons), polygons)
-        moved = project(np.concatenate(self.polygons), matrix).astype(np.float32)
-        ends = np.cumsum([len(points) for points in self.polygons[:-1]])
-        polygons = np.split(moved, ends)
+        points, counts = project_polygons(*joined(self.polygons), matrix)
+        polygons = split(points.astype(np.float32), counts)
         return Instances(self.classes, polygon_boxes(polygons), polygons)
 
     def clip(self, size: tuple[float, float]) -> Instances:
@@ -85,9 +81,11 @@ class Instances:
         if self.polygons is None:
             return Instances(self.classes, boxes)
         polygons = list(self.polygons)
-        for i in np.flatnonzero((boxes != self.boxes).any(1)):
-            polygons[i] = clip_polygon(polygons[i], size)
-            boxes[i] = polygon_boxes(polygons[i : i + 1])[0]
+        touched = np.flatnonzero((boxes != self.boxes).any(1))
+        clipped = clip_polygons([polygons[i] for i in touched], size)
+        boxes[touched] = polygon_boxes(clipped)
+        for i, points in zip(touched, clipped, strict=True):
+            polygons[i] = points
         return Instances(self.classes, boxes, polygons)
 
     def visible(self, before: Instances, scale: float = 1.0) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError
-from utils.ops.polygons import clip_polygon
+from utils.ops.polygons import clip_polygons, joined, split
 
 SLIGHT = 1e-3  # overflow that rounding in a text file explains; clipped without a word
 THIN = 1e-5  # a polygon that deviates less than this from a straight line (root mean square) has no area
@@ -212,11 +212,11 @@ def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_coun
 
 def _cut(points: np.ndarray, counts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and counts after the polygons `which` were cut by the picture; nothing left of one: a single point."""
-    outlines = np.split(points, np.cumsum(counts)[:-1])
-    for i in np.flatnonzero(which):
-        cut = clip_polygon(outlines[i], (1.0, 1.0))
-        outlines[i] = cut if len(cut) else outlines[i][:1]
-    return np.concatenate(outlines), np.array([len(outline) for outline in outlines], np.int64)
+    outlines = split(points, counts)
+    clipped = clip_polygons([outlines[i] for i in np.flatnonzero(which)], (1.0, 1.0))
+    for i, outline in zip(np.flatnonzero(which), clipped, strict=True):
+        outlines[i] = outline if len(outline) else outlines[i][:1]
+    return joined(outlines)
 
 
 def _are_lines(points: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
+from utils.ops.polygons import following, joined
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class MaskFormat:
     def __post_init__(self) -> None:
         if self.ratio < 1 or self.ratio != int(self.ratio):
             raise UserError(
-                f"--mask-ratio is how many pixels of the input make a mask's cell: 1, 2, 4, 8 …, not {self.ratio}"
+                f"--mask-ratio {self.ratio}: how many pixels of the input make a mask's cell must be 1, 2, 4, 8 …"
             )
 
     def check_size(self, size: tuple[int, int]) -> None:
@@ -70,11 +71,11 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int 
     """
     height, width = size[0] // ratio, size[1] // ratio
     masks = np.zeros((len(polygons), height, width), np.uint8)
-    counts = np.array([len(points) for points in polygons], np.int64)
-    if not counts.any():
+    points, counts = joined(polygons)
+    if not len(points):
         return masks
     owners = np.repeat(np.arange(len(counts)), counts)
-    left, right = _edges(np.concatenate(polygons).astype(np.float64) / ratio - 0.5, counts)  # centres at whole numbers
+    left, right = _edges(points.astype(np.float64) / ratio - 0.5, counts)  # centres at whole numbers
     first = np.ceil(left[:, 0]).clip(0, width).astype(np.int64)
     passed = np.ceil(right[:, 0]).clip(0, width).astype(np.int64) - first  # columns of each edge
     edge = np.repeat(np.arange(len(owners)), passed)
@@ -96,9 +97,6 @@ def _edges(points: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Ordered, so that an edge and its way back are the same numbers.
     """
-    ends = np.cumsum(counts)
-    following = np.arange(1, len(points) + 1)
-    following[ends[counts > 0] - 1] = (ends - counts)[counts > 0]
-    others = points[following]
+    others = points[following(counts)]
     forward = (points[:, 0] <= others[:, 0])[:, None]
     return np.where(forward, points, others), np.where(forward, others, points)

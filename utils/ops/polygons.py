@@ -1,4 +1,8 @@
-"""Polygons of one image as a list of (k, 2) point arrays: their boxes, and clipping to the image."""
+"""Closed polygons, many at once: their boxes, and what is left of them on one side of a line or within an image.
+
+A polygon is an array (k, 2) of points; several are a list of these, or their points end to end with `counts` (n,) of
+them. k may be 0.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +11,101 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def following(counts: np.ndarray) -> np.ndarray:
+    """(p,) for each point of polygons of `counts` (n,) points, end to end, the number of the next one around."""
+    ends = np.cumsum(counts)
+    order = np.arange(1, int(counts.sum()) + 1)
+    filled = counts > 0
+    order[ends[filled] - 1] = (ends - counts)[filled]
+    return order
+
+
+def split(points: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """`points` (p, 2) as n polygons of `counts` (n,) points; views."""
+    ends = np.cumsum(counts).tolist()
+    return [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def joined(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The points (p, 2) of `polygons` end to end, and how many each has."""
+    counts = np.array([len(points) for points in polygons], np.int64)
+    return np.concatenate(polygons) if len(polygons) else np.zeros((0, 2), np.float32), counts
+
+
 def polygon_boxes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     """Tight boxes (n, 4) float32 xyxy; a polygon without points has the box 0, 0, 0, 0."""
     boxes = np.zeros((len(polygons), 4), np.float32)
-    for box, points in zip(boxes, polygons, strict=True):
-        if len(points):
-            box[:2], box[2:] = points.min(0), points.max(0)
+    points, counts = joined(polygons)
+    if len(points):
+        filled = counts > 0
+        first = (np.cumsum(counts) - counts)[filled]
+        boxes[filled, :2], boxes[filled, 2:] = np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)
     return boxes
 
 
 def clip_polygon(points: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """The part of a closed polygon (k, 2) inside an image of `size` (height, width); maybe no points at all.
+    """The part of a polygon (k, 2) inside an image of `size`, see `clip_polygons`."""
+    return clip_polygons([points], size)[0]
+
+
+def clip_polygons(polygons: Sequence[np.ndarray], size: tuple[float, float]) -> list[np.ndarray]:
+    """The part of each polygon inside an image of `size` (height, width); maybe no points at all.
 
     Cuts along the four edges in turn (Sutherland and Hodgman, 1974). Where a concave outline falls into pieces these
     stay joined by a line along the edge, which has no area.
     """
     height, width = size
-    whole = points
+    points, counts = joined(polygons)
+    if ((points >= 0) & (points <= (width, height))).all():
+        return list(polygons)
     for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, width, -1), (1, height, -1)):
-        if len(points):
-            points = cut_polygon(points, sign * (points[:, axis] - limit), (axis, limit))
+        points, counts = cut_polygons(points, counts, sign * (points[:, axis] - limit), (axis, limit))
     # what ran outside is left as a path along the edges, out to a corner and back: without area, but it has bounds
-    while len(points) and points is not whole:
+    while True:
         edges = np.concatenate((points == 0, points == (width, height)), 1)
-        idle = (edges & np.roll(edges, 1, 0) & np.roll(edges, -1, 0)).any(1)
+        after = following(counts)
+        along = edges & edges[after]  # the edges of the image that a point shares with the next
+        idle = np.zeros(len(points), bool)
+        idle[after] = (along & along[after]).any(1)
         if not idle.any():
-            break
-        points = points[~idle]
-    return points
+            return split(points, counts)
+        points, counts = points[~idle], _count(~idle, counts)
 
 
-def cut_polygon(points: np.ndarray, inside: np.ndarray, rim: tuple[int, float] | None = None) -> np.ndarray:
-    """The part of a closed polygon (k, 2) on one side of a line.
+def cut_polygons(
+    points: np.ndarray, counts: np.ndarray, inside: np.ndarray, rim: tuple[int, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of polygons on one side of a line; points and counts, as given.
 
     Args:
-        points: its vertices.
-        inside: (k,) a linear function of the plane at the vertices, not negative on the side that is kept.
+        points: (p, 2), end to end.
+        counts: (n,) points of each.
+        inside: (p,) a linear function of the plane at the points, not negative on the side that is kept.
         rim: for a line along an axis, the coordinate (0: x, 1: y) that is the same all along it, and its value; points
             of the cut then have exactly that.
     """
-    if (inside >= 0).all():
-        return points
-    after, following = np.roll(inside, -1)[:, None], np.roll(points, -1, 0)
-    before = inside[:, None]
-    crosses = (before >= 0) != (after >= 0)
+    kept = inside >= 0
+    if kept.all():
+        return points, counts
+    after = following(counts)
+    start = np.flatnonzero(kept != kept[after])  # of the edges that cross
+    end = after[start]
+    here, there = inside[start, None], inside[end, None]
     # written so that an edge and its way back are cut at the very same point
-    cuts = np.divide(points * after - following * before, after - before, out=np.zeros_like(points), where=crosses)
+    cuts = (points[start] * there - points[end] * here) / (there - here)
     if rim is not None:
         cuts[:, rim[0]] = rim[1]
-    # each vertex that is inside, and behind it the point where its edge crosses
-    both = np.stack((points, cuts), 1).reshape(-1, 2)
-    return both[np.concatenate((before >= 0, crosses), 1).ravel()]
+    # each point that is inside, and behind it the one where its edge crosses
+    both = np.repeat(points, 2, 0)
+    both[2 * start + 1] = cuts
+    chosen = np.repeat(kept, 2)
+    chosen[1::2] = False
+    chosen[2 * start + 1] = True
+    return both[chosen], _count(chosen, 2 * counts)
+
+
+def _count(chosen: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n,) how many points are `chosen` (p,) of each polygon of `counts` (n,) points."""
+    total = np.concatenate(([0], np.cumsum(chosen)))
+    ends = np.cumsum(counts)
+    return total[ends] - total[ends - counts]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.ops.polygons import cut_polygon
+from utils.ops.polygons import cut_polygons
 
 _NEAR = 1e-3  # least homogeneous weight: what lies behind the eye is seen far away, not mirrored
 
@@ -53,14 +53,20 @@ def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return moved / np.maximum(weights, _NEAR)[:, None]
 
 
-def project_polygon(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A closed polygon (k, 2) through `matrix`, float64; what lies behind the eye is cut off, not seen anywhere.
+def project_polygons(points: np.ndarray, counts: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Closed polygons, (p, 2) end to end with `counts` (n,) points each, through `matrix`; float64, and new counts.
 
-    A projection keeps straight lines straight, so the vertices tell all about the edges between them.
+    A projection keeps straight lines straight, so the vertices tell all about the edges between them. What lies behind
+    the eye is cut off, and not seen anywhere.
     """
     if not is_affine(matrix):
-        points = cut_polygon(points, points @ matrix[2, :2] + matrix[2, 2] - _NEAR)
-    return project(points, matrix)
+        points, counts = cut_polygons(points, counts, points @ matrix[2, :2] + matrix[2, 2] - _NEAR)
+    return project(points, matrix), counts
+
+
+def project_polygon(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A closed polygon (k, 2) through `matrix`, see `project_polygons`."""
+    return project_polygons(points, np.array([len(points)]), matrix)[0]
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
