@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from utils.ops.masks import MaskPatch
+
+COMMANDS = {
+    "detect": {"train": "train.py", "val": "val.py", "predict": "detect.py"},
+    "segment": {"train": "segment/train.py", "val": "segment/val.py", "predict": "segment/predict.py"},
+}
+
+
+def wrong_task(weights: str, task: str, command: str) -> UserError:
+    """What to say of `weights` of another `task`, and which `command` (train, val, predict) is theirs."""
+    return UserError(f"{weights}: a {task} model; the command for it is python {COMMANDS[task][command]}")
 
 
 class DetectionTask:
@@ -17,8 +33,6 @@ class DetectionTask:
 
     name = "detect"
     default_cfg = "yolov5_MobileNetv2.yaml"
-    predict_command = "detect.py"
-    val_command = "val.py"
     run_suffix = ""  # runs/train, runs/val, runs/detect
     loss_names: tuple[str, ...] = ("box", "obj", "cls")
     metric_groups: tuple[str, ...] = ("",)  # suffix of the metric columns; segmentation has (B) and (M)
@@ -37,22 +51,33 @@ class DetectionTask:
 
         return DetectionModel(cfg, ch=ch, nc=nc, anchors=anchors)
 
-    def criterion(self, model: nn.Module, hyp: dict[str, Any], autobalance: bool = False) -> Any:
-        """The training loss for `model`; gains in `hyp` are used as given."""
+    def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What `utils.data.loader.create_loader` must know in a training with these command-line `options`."""
+        return {"polygons": False}
+
+    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: Mapping[str, Any] | None = None) -> Any:
+        """The training loss for `model`; gains in `hyp` are used as given, `options` are the command line's."""
         from utils.losses.detection import DetectionLoss
 
-        return DetectionLoss(model, hyp, autobalance=autobalance)
+        return DetectionLoss(model, hyp)
 
     def loss(self, criterion: Any, predictions: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Total loss (1,) times the batch size, and its detached parts in the order of `loss_names`."""
         return criterion(predictions, batch.targets)
 
+    def raw(self, output: Any) -> Any:
+        """Of the model's evaluation output what `loss` reads, in float32."""
+        return [level.float() for level in output[1]]
+
     def without_raw(self, output: Any) -> Any:
-        """The model's evaluation output less what only the loss needs: what `postprocess` and `match` read."""
+        """The model's evaluation output less what only the loss needs: what the methods below read."""
         return output[0] if isinstance(output, (list, tuple)) else output
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
-        """Per image (n, 6): xyxy in pixels of the network input, confidence, class; `nms` goes to `utils.ops.nms`."""
+        """Per image (n, 6 [+ nm]): xyxy in pixels of the network input, confidence, class, and what else the head says.
+
+        `nms` goes to `utils.ops.nms`.
+        """
         from utils.ops.nms import non_max_suppression
 
         return non_max_suppression(output, **nms)
@@ -63,9 +88,31 @@ class DetectionTask:
 
         return (match_detections(scene.detections[:, :6], scene.labels, iou_thresholds),)
 
-    def coco_fields(self, scene: Scene) -> list[dict[str, Any]]:
-        """For each detection of `scene`, what its row in a COCO results file has besides image, box, class, score."""
-        return [{}] * len(scene.detections)
+    def patches(
+        self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
+    ) -> list[MaskPatch] | None:
+        """The masks of detections, in pixels of the picture that the network saw letterboxed; None without masks.
+
+        Args:
+            output: the model's, for a batch.
+            index: of the image in the batch.
+            rows: (n, 6 + nm) of that image, as `postprocess` gives them.
+            input_shape: (height, width) of the network input.
+            size: (height, width) of the picture.
+        """
+        return None
+
+    def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The true masks in a training batch, (n_i, h, w) of each image, any resolution, to draw; None for boxes."""
+        return None
+
+    def drawn_masks(self, scene: Scene) -> tuple[np.ndarray, np.ndarray] | None:
+        """Masks over the network input, any resolution, to draw: (m, h, w) of the labels, (n, h, w) of `scene.raw`."""
+        return None
+
+    def scene_patches(self, scene: Scene) -> list[MaskPatch] | None:
+        """The masks of the detections of `scene`, as exact as can be, in pixels of the original; None without masks."""
+        return None
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
         """Two grey images of `size` (height, width), the first with one object, for dry runs."""

@@ -19,7 +19,7 @@ from engine.validation.scene import Scene, scenes_of
 from engine.validation.streams import Streams
 from utils.data.batch import Batch
 from utils.devices import Profile
-from utils.metrics.detection import DetectionMetrics
+from utils.metrics.detection import DetectionMetrics, fitness
 from utils.progress import Progress
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
@@ -48,9 +48,19 @@ class ValidationResult:
         return self.groups[0]
 
     @property
+    def means(self) -> list[float]:
+        """Mean precision, mean recall, mAP50 and mAP50-95 of each group, one behind another."""
+        return [value for group in self.groups for value in group.mean_results()]
+
+    @property
+    def fitness(self) -> float:
+        """What the best checkpoint has most of: `utils.metrics.detection.fitness`, summed over the groups."""
+        return sum(fitness(group) for group in self.groups)
+
+    @property
     def maps(self) -> np.ndarray:
-        """(nc,) box mAP50-95 of each class; the mean where a class has no label."""
-        return self.metrics.maps
+        """(nc,) mAP50-95 of each class, the mean of the groups; the mean of all where a class has no label."""
+        return np.mean([group.maps for group in self.groups], 0)
 
 
 def validate(
@@ -89,7 +99,7 @@ def validate(
     nc = 1 if single_cls else len(names)
     groups = tuple(DetectionMetrics(nc) for _ in task.metric_groups)
     counts = LabelCounts.zeros(nc)
-    pictures = Pictures(save_dir, names, nc) if plots and save_dir is not None else None
+    pictures = Pictures(save_dir, names, nc, task) if plots and save_dir is not None else None
     watching = [*listeners, *([pictures] if pictures else [])]
     criterion = None if augment else criterion  # test-time augmentation has no raw output to score
     network = Streams(model, device, keep=None if criterion is not None else task.without_raw)
@@ -172,8 +182,7 @@ class _Step:
         with inference, self.autocast:
             output = self.network(images, augment=True) if self.augment else self.network(images)
         if self.criterion is not None:
-            raw = [level.float() for level in output[1]]
-            self.loss_sum += self.task.loss(self.criterion, raw, batch)[1]
+            self.loss_sum += self.task.loss(self.criterion, self.task.raw(output), batch)[1]
         with nms:
             detections = self.task.postprocess(output, labels=self._known(batch), **self.nms)
         if self.single_cls:

@@ -17,12 +17,18 @@ import detect
 import train
 import val
 from models.checkpoints.format import load_checkpoint, save_checkpoint
+from segment import predict as segment_predict
+from segment import train as segment_train
+from segment import val as segment_val
 from utils.cli import run_command
 
 COMMANDS = {
     "train": lambda words: train.main(train.parse_opt(words)),
     "val": lambda words: val.main(val.parse_opt(words)),
     "detect": lambda words: 0 if detect.main(detect.parse_opt(words)).complete else 1,
+    "segment/train": lambda words: segment_train.main(segment_train.parse_opt(words)),
+    "segment/val": lambda words: segment_val.main(segment_val.parse_opt(words)),
+    "segment/predict": lambda words: 0 if segment_predict.main(segment_predict.parse_opt(words)).complete else 1,
 }
 FAST = ["--epochs", "1", "--img", "64", "--batch", "4", "--workers", "0", "--device", "cpu", "--noplots"]
 
@@ -328,7 +334,12 @@ MISTAKES: dict[Callable[[Place], list[str]], str] = {
 def test_one_clear_line(
     mistake: Callable[[Place], list[str]], place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command, *words = mistake(place)
+    check_mistake(mistake(place), MISTAKES[mistake], place, capsys)
+
+
+def check_mistake(words: list[str], told: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command `words` ends with one line on stderr that holds `told`, and writes nothing."""
+    command, *words = words
     before = {p for p in place.folder.rglob("*") if p.suffix != ".cache"}
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
@@ -337,7 +348,7 @@ def test_one_clear_line(
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert stop.value.code in (1, 2)
     assert len(errors) == 1, err
-    assert MISTAKES[mistake] in errors[0]
+    assert told in errors[0]
     assert "Traceback" not in err
     rest = [line for line in err.splitlines() if not line.startswith(("error: ", "warning: "))]
     assert not rest, "the message is one line"

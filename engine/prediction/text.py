@@ -11,7 +11,7 @@ import numpy as np
 from engine.prediction.result import Result, class_name
 from utils.files import make_folder
 from utils.ops.boxes import xyxy2xywhn
-from utils.ops.masks import patch_polygon
+from utils.ops.masks import MaskPatch, patch_polygon
 
 
 class LabelFiles:
@@ -26,25 +26,39 @@ class LabelFiles:
         self._save_conf = save_conf
 
     def write(self, result: Result, picture: np.ndarray | None) -> None:
-        rows = []
-        for cls, shape, confidence in zip(result.classes, _shapes(result), result.confidences, strict=True):
-            if shape is not None:
-                numbers = [*shape, confidence] if self._save_conf else shape
-                rows.append(" ".join([str(cls), *(f"{value:.6g}" for value in numbers)]) + "\n")
-        if rows:
+        size = result.frame.image.shape[0], result.frame.image.shape[1]
+        confidences = result.confidences if self._save_conf else None
+        if rows := label_rows(result.classes, result.boxes, size, confidences, result.masks):
             (self._folder / f"{result.frame_name}.txt").write_text("".join(rows), encoding="utf-8")
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
-def _shapes(result: Result) -> Sequence[np.ndarray | None]:
-    """For each detection the normalised numbers of its box, or of its mask's outline; None for an empty mask."""
-    height, width = result.frame.image.shape[:2]
-    if result.masks is None:
-        return list(xyxy2xywhn(result.boxes, w=width, h=height))
-    outlines = [patch_polygon(mask) for mask in result.masks]
-    return [None if points is None else (points / (width, height)).reshape(-1) for points in outlines]
+def label_rows(
+    classes: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    confidences: np.ndarray | None = None,
+    masks: Sequence[MaskPatch] | None = None,
+) -> list[str]:
+    """Detections as lines of a label file: class, normalised xywh or the mask's outline, and the confidence if given.
+
+    `classes (n,)`, `boxes (n, 4)` xyxy and `masks` in pixels of a picture of `size` (height, width). An empty mask has
+    no line.
+    """
+    height, width = size
+    if masks is None:
+        shapes = list(xyxy2xywhn(boxes, w=width, h=height))
+    else:
+        outlines = [patch_polygon(mask) for mask in masks]
+        shapes = [() if points is None else (points / (width, height)).ravel() for points in outlines]
+    rows = []
+    for i, (cls, shape) in enumerate(zip(classes, shapes, strict=True)):
+        if len(shape):
+            numbers = shape if confidences is None else [*shape, confidences[i]]
+            rows.append(" ".join([str(int(cls)), *(f"{value:.6g}" for value in numbers)]) + "\n")
+    return rows
 
 
 class CsvFile:

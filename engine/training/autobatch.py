@@ -7,6 +7,7 @@ import itertools
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from utils.logging import LOGGER
 
@@ -62,5 +63,5 @@ def _peak_memory(
     images = torch.zeros(batch_size, 3, *imgsz, device=device)
     with torch.autocast("cuda", dtype=amp_dtype, enabled=amp_dtype is not None):
         outputs = twin(images)
-    sum(o.float().sum() for o in outputs).backward()
+    sum(o.float().sum() for o in tree_leaves(outputs)).backward()
     return torch.cuda.max_memory_allocated(device)

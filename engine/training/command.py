@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.task import DetectionTask
+from engine.task import COMMANDS, DetectionTask
 from engine.training.events import Events
 from engine.training.image_weights import ImageWeights
 from engine.training.loggers import attach_loggers
@@ -29,9 +29,7 @@ def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> Vali
     configure_logging(rank=rank())
     checkpoint = None
     if options["resume"]:
-        options, checkpoint, save_dir = resume_options(options, given)
-        if checkpoint.task != task.name:
-            raise UserError(f"'{options['resume']}' is a {checkpoint.task} training; resume it with that command")
+        options, checkpoint, save_dir = resume_options(options, task, given)
     else:
         check_options(options)
         folder = Path(options["project"]) / options["name"]
@@ -103,10 +101,11 @@ def conclude(session: Session) -> ValidationResult | None:
     lines = [f"\nResults saved to {s.save_dir.as_posix()}"]
     if (drawn := s.save_dir / "val_batch0_pred.jpg").is_file():
         lines.append(f"Detections drawn:  {drawn.as_posix()}")
+    commands = COMMANDS[s.task.name]
     lines += [
         "Next:",
-        f"  python {s.task.predict_command} --weights {best.as_posix()} --img {size} --source path/to/images",
-        f"  python {s.task.val_command} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
+        f"  python {commands['predict']} --weights {best.as_posix()} --img {size} --source path/to/images",
+        f"  python {commands['val']} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
     ]
     LOGGER.info("\n".join(lines))
     return result

@@ -15,7 +15,6 @@ from utils.errors import UserError
 from utils.files import atomic_write, increment_path, make_folder
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
-from utils.metrics.detection import fitness
 from utils.yamls import save_yaml
 
 # name: (mutation gain; 0 keeps it, lowest, highest), the ranges that YOLOv5 searches
@@ -64,11 +63,12 @@ def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dic
     if options["evolve"] < 1:
         raise UserError(f"--evolve {options['evolve']}: at least one generation is needed")
     check_options(options)
-    folder = Path("runs/evolve") if options["project"] == "runs/train" else Path(options["project"])
+    default = options["project"] == f"runs/train{task.run_suffix}"
+    folder = Path(f"runs/evolve{task.run_suffix}" if default else options["project"])
     save_dir = make_folder(increment_path(folder / options["name"], exist_ok=options["exist_ok"]))
     start = load_hyp(options["hyp"])
     genes = [name for name in RANGES if name in start]
-    table = EvolutionTable(save_dir / "evolve.csv", genes)
+    table = EvolutionTable(save_dir / "evolve.csv", genes, task.metric_groups)
     rng = np.random.default_rng(options["seed"])
     for generation in range(len(table.rows), options["evolve"]):
         hyp = table.child(start, rng)
@@ -77,7 +77,7 @@ def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dic
         candidate = {**options, "hyp": hyp, "noval": True, "nosave": True, "noplots": True, "exist_ok": True}
         result = train_session(build_session(candidate, task, save_dir))
         assert result is not None
-        table.add(hyp, [fitness(result.metrics), *result.metrics.mean_results()])
+        table.add(hyp, [result.fitness, *result.means])
         save_yaml(save_dir / "hyp_evolve.yaml", table.best(start))
     best = table.best(start)
     LOGGER.info(
@@ -88,31 +88,33 @@ def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dic
 
 
 class EvolutionTable:
-    """The generations so far, one CSV row each: fitness, precision, recall, mAP50, mAP50-95, then the genes."""
+    """The generations so far, one CSV row each: fitness, the metrics of each group, then the genes."""
 
-    METRICS = ("fitness", "precision", "recall", "mAP_0.5", "mAP_0.5:0.95")
-
-    def __init__(self, path: Path, genes: list[str]) -> None:
+    def __init__(self, path: Path, genes: list[str], groups: tuple[str, ...] = ("",)) -> None:
         self.path = path
+        self.metrics = [
+            "fitness",
+            *(f"{m}{g}" for g in groups for m in ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")),
+        ]
         self.genes = genes
         self.rows: list[list[float]] = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 header, *rows = list(csv.reader(file)) or [[]]
-            if header != [*self.METRICS, *genes]:
+            if header != [*self.metrics, *genes]:
                 raise UserError(f"{path}:1: columns differ from this search's hyper-parameters; choose another --name")
             self.rows = [[float(v) for v in row] for row in rows]
 
     def add(self, hyp: dict[str, Any], metrics: list[float]) -> None:
         """Append a generation and write the table."""
-        self.rows.append([*metrics[: len(self.METRICS)], *(float(hyp[g]) for g in self.genes)])
+        self.rows.append([*metrics, *(float(hyp[g]) for g in self.genes)])
         with atomic_write(self.path, "w") as file:
-            csv.writer(file).writerows([[*self.METRICS, *self.genes], *self.rows])
+            csv.writer(file).writerows([[*self.metrics, *self.genes], *self.rows])
 
     def best(self, start: dict[str, Any]) -> dict[str, Any]:
         """`start` with the genes of the fittest generation."""
         row = max(self.rows, key=lambda r: r[0])
-        return {**start, **dict(zip(self.genes, row[len(self.METRICS) :], strict=True))}
+        return {**start, **dict(zip(self.genes, row[len(self.metrics) :], strict=True))}
 
     def child(self, start: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """A mutation of one of the five fittest, chosen in proportion to how far it is above the worst of them.
@@ -123,7 +125,7 @@ class EvolutionTable:
             return dict(start)
         top = sorted(self.rows, key=lambda r: -r[0])[:PARENTS]
         advantage = np.array([r[0] for r in top]) - min(r[0] for r in top) + 1e-6
-        parent = top[rng.choice(len(top), p=advantage / advantage.sum())][len(self.METRICS) :]
+        parent = top[rng.choice(len(top), p=advantage / advantage.sum())][len(self.metrics) :]
         return {**start, **mutate(dict(zip(self.genes, parent, strict=True)), rng)}
 
 

@@ -66,7 +66,7 @@ class CsvLogger:
             self._rows = [row for row in rows if row and int(row[0]) < start_epoch]
 
     def epoch_end(self, session: Session, epoch: int, losses: list[float], result: Any, rates: list[float]) -> None:
-        measured = [*result.metrics.mean_results(), *result.losses] if result else []
+        measured = [*result.means, *result.losses] if result else []
         blank = len(self._columns) - 1 - len(losses) - 3 - len(measured)
         values = [*losses, *measured, *([""] * blank), *rates]
         self._rows.append([epoch, *(f"{v:.5g}" if v != "" else "" for v in values)])
@@ -89,7 +89,8 @@ class PictureLogger:
             from utils.plots.mosaics import plot_images
 
             path = session.save_dir / f"train_batch{step}.jpg"
-            plot_images(batch.images, batch.targets, batch.paths, path, session.names)
+            masks = session.task.target_masks(batch, session.options)
+            plot_images(batch.images, batch.targets, batch.paths, path, session.names, masks=masks)
 
     def train_end(self, session: Session, result: Any) -> None:
         from utils.plots.results import plot_results
@@ -106,7 +107,7 @@ class TensorBoardLogger:
         self._writer = SummaryWriter(str(folder))
 
     def epoch_end(self, session: Session, epoch: int, losses: list[float], result: Any, rates: list[float]) -> None:
-        measured = [*result.metrics.mean_results(), *result.losses] if result else []
+        measured = [*result.means, *result.losses] if result else []
         columns = result_columns(session.task)[1:]
         if not measured:
             columns = columns[: len(losses)] + columns[-len(rates) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.task import DetectionTask, wrong_task
 from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from utils.errors import UserError
@@ -13,16 +14,20 @@ from utils.training.seeds import set_rng_state
 RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data")
 
 
-def resume_options(options: dict[str, Any], given: set[str]) -> tuple[dict[str, Any], Checkpoint, Path]:
+def resume_options(
+    options: dict[str, Any], task: DetectionTask, given: set[str]
+) -> tuple[dict[str, Any], Checkpoint, Path]:
     """The command line of the training to go on with, its checkpoint, and its run folder.
 
     `options["resume"]` is True (the newest last.pt below runs/) or a path; the options named in `given` and in
-    `RESUME_OVERRIDES` replace the stored ones. Raises `UserError` where there is nothing to go on with.
+    `RESUME_OVERRIDES` replace the stored ones. Raises `UserError` where there is nothing that `task` could go on with.
     """
     last = Path(options["resume"]) if isinstance(options["resume"], (str, Path)) else newest_last()
     if not last.is_file():
         raise UserError(f"--resume: '{last}' not found; give the path of a last.pt")
     checkpoint = load_checkpoint(last, trust=options.get("trust", False))
+    if checkpoint.task != task.name:
+        raise wrong_task(str(last), checkpoint.task, "train")
     if not checkpoint.opt or checkpoint.optimizer is None:
         raise UserError(f"'{last}' has no optimiser state to resume from; start from it with --weights {last}")
     if other := sorted(given - {"resume", "trust", *RESUME_OVERRIDES}):

@@ -76,7 +76,7 @@ def build_session(
         net=net,
         ema=ModelEMA(net),
         freezer=freezer,
-        criterion=task.criterion(net, gains),
+        criterion=task.criterion(net, gains, options),
         optimizer=smart_optimizer(
             net,
             options["optimizer"],
@@ -154,11 +154,13 @@ def build_loaders(
     missing = [split for split in ("train", "val") if split not in spec.splits]
     if missing:
         raise UserError(f"{spec.yaml_file}: no '{missing[0]}:' split; training needs train: and val:")
+    data = task.data_options(options)
     shared = {
+        **data,
         "stride": stride,
         "nc": spec.nc,
         "single_cls": options["single_cls"],
-        "polygons": task.polygons or hyp["copy_paste"] > 0,
+        "polygons": data["polygons"] or hyp["copy_paste"] > 0,
         "cache": options["cache"],
         "workers": options["workers"],
         "seed": options["seed"],

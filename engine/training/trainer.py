@@ -19,7 +19,6 @@ from engine.training.session import Session
 from engine.validator import ValidationResult, validate
 from utils.distributed import broadcast, is_main_process, world_size
 from utils.errors import UserError
-from utils.metrics.detection import fitness
 from utils.progress import Progress
 from utils.training.schedule import Accumulator
 
@@ -147,7 +146,7 @@ class Trainer:
         """Record and save the epoch; returns whether to stop early."""
         s = self.session
         assert self.saver is not None
-        score = fitness(result.metrics) if result else 0.0
+        score = result.fitness if result else 0.0
         stop = s.stopper(epoch, score) if result else False
         is_best = result is not None and score >= s.best_fitness
         if is_best:

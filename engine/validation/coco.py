@@ -22,6 +22,7 @@ from utils.data.index import ImageIndex
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.logging import LOGGER
+from utils.ops.masks import MaskPatch, paste
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def image_ids(paths: Sequence[str]) -> dict[str, int]:
 def write_ground_truth(index: ImageIndex, names: Mapping[int, str], path: Path) -> CocoIds:
     """Write the labels of `index` as a COCO instances file to `path`; categories are numbered from 1.
 
-    Boxes are cut to their image, as the metrics do.
+    Boxes are cut to their image, as the metrics do. An index with polygons gives each object its segmentation, too.
     """
     ids = CocoIds(image_ids(index.paths), [class_id + 1 for class_id in range(len(names))])
     images: list[dict[str, Any]] = []
@@ -66,7 +67,9 @@ def write_ground_truth(index: ImageIndex, names: Mapping[int, str], path: Path) 
         half = index.boxes[rows, 2:].astype(np.float64) / 2
         centre = index.boxes[rows, :2]
         corners = np.concatenate([centre - half, centre + half], 1).clip(0, 1) * [width, height, width, height]
-        for class_id, (x1, y1, x2, y2) in zip(index.classes[rows], corners.tolist(), strict=True):
+        for j, class_id, (x1, y1, x2, y2) in zip(
+            range(rows.start, rows.stop), index.classes[rows], corners.tolist(), strict=True
+        ):
             annotations.append(
                 {
                     "id": len(annotations) + 1,  # the evaluator takes an id of 0 for "not matched"
@@ -75,12 +78,23 @@ def write_ground_truth(index: ImageIndex, names: Mapping[int, str], path: Path) 
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "area": (x2 - x1) * (y2 - y1),
                     "iscrowd": 0,
+                    **_segmentation(index, j, (width, height)),
                 }
             )
     categories = [{"id": number, "name": names[c]} for c, number in enumerate(ids.categories)]
     with atomic_write(path, "w") as file:
         json.dump({"images": images, "annotations": annotations, "categories": categories}, file)
     return ids
+
+
+def _segmentation(index: ImageIndex, j: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The outline of object `j` and its area, in pixels of an image of `size` (width, height); nothing without one."""
+    if index.polygons is None:
+        return {}
+    points = index.polygon(j).astype(np.float64) * size
+    x, y = points.T
+    area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    return {"segmentation": [points.ravel().tolist()], "area": area}
 
 
 def ids_of_annotations(path: str | Path, paths: Sequence[str], names: Mapping[int, str]) -> CocoIds:
@@ -140,11 +154,11 @@ class JsonWriter(contextlib.AbstractContextManager):
     def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
         for scene in scenes:
             if scene.path in self.ids.images:
-                image_id = self.ids.images[scene.path]
-                for row, more in zip(
-                    bbox_rows(scene, image_id, self.ids.categories), self.task.coco_fields(scene), strict=True
-                ):
-                    self._file.write(("," if self.count else "") + "\n" + json.dumps({**row, **more}))
+                rows = bbox_rows(scene, self.ids.images[scene.path], self.ids.categories)
+                for row, patch in zip(rows, self.task.scene_patches(scene) or (), strict=False):
+                    row["segmentation"] = run_lengths(patch, scene.size)
+                for row in rows:
+                    self._file.write(("," if self.count else "") + "\n" + json.dumps(row))
                     self.count += 1
 
     def __exit__(self, *error: Any) -> bool | None:
@@ -166,6 +180,14 @@ def bbox_rows(scene: Scene, image_id: int, categories: Sequence[int]) -> list[di
         }
         for *box, confidence, class_id in table.tolist()
     ]
+
+
+def run_lengths(patch: MaskPatch, size: tuple[int, int]) -> dict[str, Any]:
+    """A mask in a picture of `size` (height, width) as COCO writes it: compressed run lengths, column by column."""
+    from pycocotools import mask
+
+    code = mask.encode(np.asfortranarray(paste(patch, size), np.uint8))
+    return {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
 
 
 # --- the evaluator ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from engine.task import DetectionTask
+from engine.task import DetectionTask, wrong_task
 from engine.validation.coco import (
     CocoIds,
     JsonWriter,
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
     """What ``val.run()`` returns, in YOLOv5's form.
 
     `metrics`: for each metric group mean precision, mean recall, mAP50, mAP50-95; then the losses. `maps (nc,)`:
-    mAP50-95 of each class. `speeds_ms`: pre-processing, inference, NMS, per image.
+    mAP50-95 of each class, the mean of the groups. `speeds_ms`: pre-processing, inference, NMS, per image.
     """
 
     metrics: tuple[float, ...]
@@ -74,9 +74,7 @@ class Evaluation:
         )  # fmt: skip
         model.to(memory_format=torch.channels_last)  # a third less time on a CPU, tensor cores fed right on a GPU
         if model.task != task.name:
-            raise UserError(
-                f"{options.weights[0]} is a {model.task} model, but this command validates {task.name} models"
-            )
+            raise wrong_task(options.weights[0], model.task, "val")
         split = options.task if options.task in ("train", "test") else "val"
         spec = load_dataset(options.data, need=(split,))
         if not options.single_cls:
@@ -97,7 +95,7 @@ class Evaluation:
         with writers:
             listeners: list[ValidationListener] = []
             if options.save_txt:
-                listeners.append(TextWriter(self.save_dir, options.save_conf))
+                listeners.append(TextWriter(self.save_dir, options.save_conf, self.task))
             if options.save_json:
                 truth, ids = self.ground_truth()
                 predictions = self.save_dir / f"{Path(options.weights[0]).stem}_predictions.json"
@@ -164,8 +162,7 @@ class Evaluation:
 
 def verdict(result: ValidationResult) -> Verdict:
     """`result` in the form that ``run()`` returns."""
-    means = [value for m in result.groups for value in (m.mp, m.mr, m.map50, m.map)]
-    return Verdict((*means, *result.losses), result.maps, result.speeds_ms)
+    return Verdict((*result.means, *result.losses), result.maps, result.speeds_ms)
 
 
 def official_annotations(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from engine.prediction.result import OutputNames
+from engine.prediction.text import label_rows
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
 from utils.files import make_folder
 from utils.metrics.confusion import ConfusionMatrix
 from utils.metrics.detection import DetectionMetrics
-from utils.ops.boxes import xyxy2xywhn
 from utils.plots.confusion import plot_confusion
 from utils.plots.curves import plot_curves
-from utils.plots.mosaics import plot_images
+from utils.plots.mosaics import MOST_IMAGES, plot_images
+
+if TYPE_CHECKING:
+    from engine.task import DetectionTask
 
 CURVE_PREFIX = {"(B)": "Box", "(M)": "Mask"}  # of the curves' file names, where a task has several metric groups
 
@@ -30,28 +31,24 @@ class ValidationListener(Protocol):
 
 
 class TextWriter:
-    """``labels/<image>.txt`` with a row ``class x y w h [confidence]`` (normalised) for each detection.
+    """``labels/<image>.txt`` with a row for each detection: class, xywh or outline, and the confidence if wanted.
 
     Images without detections get no file.
     """
 
-    def __init__(self, save_dir: Path, confidence: bool) -> None:
+    def __init__(self, save_dir: Path, confidence: bool, task: DetectionTask) -> None:
         self.folder = make_folder(save_dir / "labels")
         self.confidence = confidence
+        self.task = task
         self._names = OutputNames()
 
     def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
         for scene in scenes:
-            if len(scene.detections):
-                rows = detection_rows(scene.detections, scene.size, self.confidence)
-                (self.folder / f"{self._names[scene.path]}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-
-
-def detection_rows(detections: torch.Tensor, size: tuple[int, int], confidence: bool) -> list[str]:
-    """Detections `(n, 6+)` xyxy, confidence, class of an image of `size` (height, width) as YOLO label rows."""
-    xywhn = xyxy2xywhn(detections[:, :4].float().cpu(), w=size[1], h=size[0])
-    table = torch.cat((detections[:, 5:6].cpu(), xywhn, detections[:, 4:5].cpu()), 1)
-    return [" ".join(f"{value:g}" for value in (row if confidence else row[:-1])) for row in table.tolist()]
+            found = scene.detections.float().cpu().numpy()
+            confidences = found[:, 4] if self.confidence else None
+            masks = self.task.scene_patches(scene)
+            if rows := label_rows(found[:, 5], found[:, :4], scene.size, confidences, masks):
+                (self.folder / f"{self._names[scene.path]}.txt").write_text("".join(rows), encoding="utf-8")
 
 
 class Pictures:
@@ -61,9 +58,12 @@ class Pictures:
     the curves, and the confusion matrix (confidence 0.25, IoU 0.45) as picture and table.
     """
 
-    def __init__(self, save_dir: Path, names: Mapping[int, str], nc: int, batches: int = 3) -> None:
+    def __init__(
+        self, save_dir: Path, names: Mapping[int, str], nc: int, task: DetectionTask, batches: int = 3
+    ) -> None:
         self.save_dir = save_dir
         self.names = names
+        self.task = task
         self.batches = batches
         self.confusion = ConfusionMatrix(nc)
         self._seen = 0
@@ -72,10 +72,17 @@ class Pictures:
         for scene in scenes:
             self.confusion.process_batch(scene.detections[:, :6], scene.labels)
         if self._seen < self.batches:
-            stem = self.save_dir / f"val_batch{self._seen}"
-            plot_images(batch.images, batch.targets, batch.paths, f"{stem}_labels.jpg", self.names)
-            plot_images(batch.images, [s.raw for s in scenes], batch.paths, f"{stem}_pred.jpg", self.names)
+            self._draw(batch, scenes)
             self._seen += 1
+
+    def _draw(self, batch: Batch, scenes: Sequence[Scene]) -> None:
+        """Labels and detections of the first images, each in one picture."""
+        stem = self.save_dir / f"val_batch{self._seen}"
+        masks = [self.task.drawn_masks(scene) for scene in scenes[:MOST_IMAGES]]
+        of_labels, of_detections = zip(*masks, strict=True) if masks and masks[0] is not None else (None, None)
+        plot_images(batch.images, batch.targets, batch.paths, f"{stem}_labels.jpg", self.names, masks=of_labels)
+        found = [scene.raw for scene in scenes]
+        plot_images(batch.images, found, batch.paths, f"{stem}_pred.jpg", self.names, masks=of_detections)
 
     def finish(self, metrics: Sequence[DetectionMetrics], groups: Sequence[str]) -> None:
         """Draw what needs all images; `groups` are the suffixes of the metric columns, in the order of `metrics`."""

@@ -40,14 +40,14 @@ class LabelCounts:
 def table_header(groups: Sequence[str] = ("",)) -> str:
     """The heads of the columns, as wide as the lines of `print_table`."""
     return f"{'Class':>22}{'Images':>11}{'Instances':>11}" + "".join(
-        f"{metric + group:>11}" for group in groups for metric in _METRICS
+        f"{metric + group:>12}" for group in groups for metric in _METRICS
     )
 
 
 def table_line(name: str, images: int, instances: int, values: Sequence[float]) -> str:
     """One line of the table; a name too long for its column is cut."""
     name = name if len(name) <= 21 else f"{name[:20]}…"
-    return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{value:>11.3g}" for value in values)
+    return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{value:>12.3g}" for value in values)
 
 
 def print_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from utils.data.batch import Batch
@@ -16,7 +17,8 @@ class Scene:
     """An image of a batch with its detections and labels, in pixels of the original picture.
 
     `size` (height, width) of the original; `detections (n, 6 [+ nm])` xyxy, confidence, class; `labels (m, 5)` class,
-    xyxy. `raw` are the detections in pixels of the network input. `batch`, its `index` and the model's `output` are
+    xyxy. `raw` are the detections in pixels of the network input, in which the original lies as `placement` says:
+    ((ratio_h, ratio_w), (pad_w, pad_h)), None where the two are one. `batch`, its `index` and the model's `output` are
     there for tasks that need more than boxes.
     """
 
@@ -28,6 +30,25 @@ class Scene:
     index: int
     batch: Batch
     output: Any
+    placement: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """(height, width) of the network input."""
+        return self.batch.images.shape[2], self.batch.images.shape[3]
+
+    def polygons(self) -> list[np.ndarray]:
+        """The labels' outlines, m × (k, 2), pixels of the network input; for data read with polygons."""
+        assert self.batch.polygons is not None, "a loader with polygons=True is needed"
+        rows = (self.batch.targets[:, 0] == self.index).nonzero()[:, 0]
+        return [self.batch.polygons[i] for i in rows.tolist()]
+
+    def original_polygons(self) -> list[np.ndarray]:
+        """The same in pixels of the original picture."""
+        if self.placement is None:
+            return self.polygons()
+        ratio, pad = (np.array(pair, np.float32) for pair in self.placement)
+        return [(points - pad) / ratio[::-1] for points in self.polygons()]
 
 
 def scenes_of(batch: Batch, detections: list[torch.Tensor], output: Any) -> list[Scene]:
@@ -46,5 +67,5 @@ def scenes_of(batch: Batch, detections: list[torch.Tensor], output: Any) -> list
         found, known = raw.clone(), labels[batch.targets[:, 0] == i]
         scale_boxes((height, width), found, size, placement)
         known[:, 1:] = scale_boxes((height, width), known[:, 1:], size, placement)
-        scenes.append(Scene(batch.paths[i], (size[0], size[1]), found, known, raw, i, batch, output))
+        scenes.append(Scene(batch.paths[i], (size[0], size[1]), found, known, raw, i, batch, output, placement))
     return scenes

@@ -183,12 +183,14 @@ def test_plots(tmp_path):
 
 
 def test_text_files(tmp_path):
-    _validate(perfect(INDEX), original=(192, 256), listeners=[TextWriter(tmp_path, confidence=True)])
+    _validate(
+        perfect(INDEX), original=(192, 256), listeners=[TextWriter(tmp_path, confidence=True, task=DetectionTask())]
+    )
     assert sorted(p.name for p in (tmp_path / "labels").iterdir()) == ["000.txt", "002.txt", "003.txt", "004.txt"]
     table = np.loadtxt(tmp_path / "labels" / "000.txt")
     np.testing.assert_allclose(table[np.argsort(table[:, 0]), :5], OBJECTS[0], atol=1e-5)
     np.testing.assert_allclose(sorted(table[:, 5]), [0.98, 0.99], atol=1e-5)
-    _validate(perfect(INDEX), listeners=[TextWriter(tmp_path / "plain", confidence=False)])
+    _validate(perfect(INDEX), listeners=[TextWriter(tmp_path / "plain", confidence=False, task=DetectionTask())])
     assert np.loadtxt(tmp_path / "plain" / "labels" / "000.txt").shape == (2, 5)
 
 

@@ -1,0 +1,128 @@
+"""Instance segmentation as a task: boxes as in detection, and a mask for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.task import DetectionTask
+from engine.validation.scene import Scene
+from utils.data.batch import Batch
+from utils.data.masks import MaskFormat, rasterize
+from utils.ops.boxes import scale_boxes
+from utils.ops.masks import mask_iou, mask_patches, patch_iou, process_mask
+
+if TYPE_CHECKING:
+    from utils.ops.masks import MaskPatch
+
+
+class SegmentationTask(DetectionTask):
+    """Masks: the `Segment` head, a mask loss beside the three of detection, and a second metric group.
+
+    `retina_masks` predicts and matches masks in pixels of the original picture, instead of predicting in pixels of the
+    network's input and matching in cells of the prototypes, a quarter of that.
+    """
+
+    name = "segment"
+    default_cfg = "yolov5_MobileNetv2-seg.yaml"
+    run_suffix = "-seg"
+    loss_names = ("box", "seg", "obj", "cls")
+    metric_groups = ("(B)", "(M)")
+    iou_types = ("bbox", "segm")
+    polygons = True
+
+    def __init__(self, retina_masks: bool = False) -> None:
+        self.retina_masks = retina_masks
+
+    def build_model(
+        self, cfg: str | Path | dict[str, Any], ch: int = 3, nc: int | None = None, anchors: Any = None
+    ) -> nn.Module:
+        from models.yolo import SegmentationModel
+
+        return SegmentationModel(cfg, ch=ch, nc=nc, anchors=anchors)
+
+    def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"polygons": True, "masks": MaskFormat(options["mask_ratio"], overlap=not options["no_overlap"])}
+
+    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: Mapping[str, Any] | None = None) -> Any:
+        from utils.losses.segmentation import SegmentationLoss
+
+        return SegmentationLoss(model, hyp, overlap=not (options or {}).get("no_overlap", False))
+
+    def loss(self, criterion: Any, predictions: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        return criterion(predictions, batch.targets, batch.masks)
+
+    def raw(self, output: Any) -> Any:
+        return [level.float() for level in output[2]], output[1].float()
+
+    def without_raw(self, output: Any) -> Any:
+        return tuple(output[:2])
+
+    def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
+        decoded, prototypes = output[:2]
+        return super().postprocess(decoded, nm=prototypes.shape[1], **nms)
+
+    def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
+        from utils.metrics.matching import match_by_iou
+
+        iou = self._retina_iou(scene) if self.retina_masks else self._prototype_iou(scene)
+        right = match_by_iou(iou, scene.labels[:, 0], scene.detections[:, 5], iou_thresholds)
+        return *super().match(scene, iou_thresholds), right
+
+    def patches(
+        self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
+    ) -> list[MaskPatch]:
+        return self._patches(output, index, rows, input_shape, size, None, self.retina_masks)
+
+    def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Tensor]:
+        return batch.mask_stacks(overlap=not options["no_overlap"])
+
+    def drawn_masks(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        return self._label_masks(scene), self._prototype_masks(scene).cpu().numpy()
+
+    def scene_patches(self, scene: Scene) -> list[MaskPatch]:
+        return self._patches(scene.output, scene.index, scene.raw, scene.input_shape, scene.size, scene.placement, True)
+
+    def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
+        batch = super().dummy_batch(size, device, nc)
+        height, width = size[0] // 4, size[1] // 4
+        batch.masks = torch.zeros((2, height, width), dtype=torch.uint8, device=device)
+        batch.masks[0, height // 4 : height // 2, width // 4 : width // 2] = 1
+        return batch
+
+    def _prototype_masks(self, scene: Scene) -> Tensor:
+        """(n, h, w) of the detections, over the network input, in cells of the prototypes."""
+        return process_mask(scene.output[1][scene.index], scene.raw[:, 6:], scene.raw[:, :4], scene.input_shape)
+
+    def _label_masks(self, scene: Scene) -> np.ndarray:
+        """(m, h, w) of the labels in the same cells."""
+        return rasterize(scene.polygons(), scene.input_shape, scene.input_shape[0] // scene.output[1].shape[2])
+
+    def _prototype_iou(self, scene: Scene) -> Tensor:
+        """(m, n) labels × detections."""
+        found = self._prototype_masks(scene)
+        known = torch.from_numpy(self._label_masks(scene)).to(found.device)
+        return mask_iou(known, found)
+
+    def _retina_iou(self, scene: Scene) -> np.ndarray:
+        """(m, n) labels × detections, in pixels of the original."""
+        known = rasterize(scene.original_polygons(), scene.size).astype(bool)
+        return patch_iou(known, self.scene_patches(scene))
+
+    @staticmethod
+    def _patches(
+        output: Any,
+        index: int,
+        rows: Tensor,
+        input_shape: tuple[int, int],
+        size: tuple[int, int],
+        placement: tuple | None,
+        retina: bool,
+    ) -> list[MaskPatch]:
+        boxes = scale_boxes(input_shape, rows[:, :4].clone(), size, placement)
+        return mask_patches(output[1][index], rows[:, 6:], boxes, size, input_shape, placement, retina)

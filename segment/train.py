@@ -1,0 +1,58 @@
+"""Train an instance segmenter.
+
+Usage:
+    python segment/train.py                                                    # the embedded data set, MobileNetV2
+    python segment/train.py --cfg yolov5n_MobileNetv2-seg.yaml --data my.yaml  # your own data, from random weights
+    python segment/train.py --weights yolov5n.pt --data my.yaml                # start from a published detector
+    python segment/train.py --resume runs/train-seg/exp/weights/last.pt        # go on after an interruption
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import train
+from engine.training.options import training_parser
+from utils.cli import apply_overrides, run_command
+
+
+def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options on the command line; `given` holds the names of those that were set there."""
+    parser = training_parser(
+        "Train an instance segmenter",
+        data="data/shapes-seg.yaml",
+        project="runs/train-seg",
+        cfg="yolov5_MobileNetv2-seg.yaml",
+    )
+    parser.add_argument("--mask-ratio", type=int, default=4, help="true masks are this many times smaller than images")
+    parser.add_argument("--no-overlap", action="store_true", help="keep what of a mask lies below smaller objects")
+    options = parser.parse_args(argv)
+    options.given = parser.given(argv)
+    return options
+
+
+def main(opt: argparse.Namespace) -> Any:
+    """Train as `opt` says; returns the final validation (`engine.validator.ValidationResult`)."""
+    from engine.segmentation import SegmentationTask
+
+    return train.main(opt, SegmentationTask())
+
+
+def run(**kwargs: Any) -> Any:
+    """``from segment import train; train.run(data='my.yaml', imgsz=320)``: the options as keywords."""
+    from utils.logging import configure_logging
+
+    configure_logging()
+    opt = parse_opt([])
+    opt.given |= set(kwargs)
+    return main(apply_overrides(opt, kwargs))
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(parse_opt()))
