@@ -14,6 +14,7 @@ from engine.task import DetectionTask
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
 from utils.data.masks import MaskFormat, rasterize
+from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.masks import mask_iou, mask_patches, patch_iou, process_mask
 
@@ -45,6 +46,14 @@ class SegmentationTask(DetectionTask):
         from models.yolo import SegmentationModel
 
         return SegmentationModel(cfg, ch=ch, nc=nc, anchors=anchors)
+
+    def cfg_like(self, cfg: dict[str, Any]) -> dict[str, Any]:
+        """`cfg`; a detector's with a `Segment` for its `Detect`, so that it lends a segmenter all but the outputs."""
+        *rows, (sources, number, module, *arguments) = cfg["head"]
+        if module != "Detect":
+            return cfg
+        LOGGER.info("The checkpoint is a detector: its network gets a Segment head, with new outputs and prototypes")
+        return {**cfg, "head": [*rows, [sources, number, "Segment", *arguments]]}
 
     def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"polygons": True, "masks": MaskFormat(options["mask_ratio"], overlap=not options["no_overlap"])}

@@ -51,6 +51,10 @@ class DetectionTask:
 
         return DetectionModel(cfg, ch=ch, nc=nc, anchors=anchors)
 
+    def cfg_like(self, cfg: dict[str, Any]) -> dict[str, Any]:
+        """The network that a training starts from where only a checkpoint is given, whose own is `cfg`: that one."""
+        return cfg
+
     def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What `utils.data.loader.create_loader` must know in a training with these command-line `options`."""
         return {"polygons": False}

@@ -136,7 +136,7 @@ def build_network(
         return net
     path = find_weights(options["weights"])
     start = load_checkpoint(path, trust=options["trust"])
-    net = task.build_model(options["cfg"] or start.cfg, nc=nc, anchors=anchors)
+    net = task.build_model(options["cfg"] or task.cfg_like(start.cfg), nc=nc, anchors=anchors)
     keep_anchors = ("anchor",) if options["cfg"] or anchors else ()
     transfer(net, start.weights, exclude=keep_anchors, source=str(path))
     return net

@@ -10,6 +10,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from engine.segmentation import SegmentationTask
+from engine.task import DetectionTask
 from engine.validation import coco
 from engine.validation.scene import scenes_of
 from engine.validator import IOU_THRESHOLDS, judge
@@ -166,3 +167,14 @@ def test_dry_run_batch_and_loss_inputs():
     options = task.data_options({"mask_ratio": 2, "no_overlap": True})
     assert options["polygons"]
     assert (options["masks"].ratio, options["masks"].overlap) == (2, False)
+
+
+def test_which_networks_get_a_segment_head():
+    rows = [[-1, 1, "Conv", [8, 3, 2]]]
+    detector = {"nc": 2, "head": [*rows, [[0], 1, "Detect", ["nc", "anchors"]]]}
+    segmenter = {"nc": 2, "head": [*rows, [[0], 1, "Segment", ["nc", "anchors", 8, 16], {"proto": "LightProto"}]]}
+    task = SegmentationTask()
+    assert task.cfg_like(detector) == {"nc": 2, "head": [*rows, [[0], 1, "Segment", ["nc", "anchors"]]]}
+    assert detector["head"][-1][2] == "Detect"
+    assert task.cfg_like(segmenter) == segmenter
+    assert DetectionTask().cfg_like(detector) == detector

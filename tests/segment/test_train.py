@@ -122,18 +122,23 @@ def test_images_without_objects(options: dict[str, Any], tmp_path: Path) -> None
     assert np.isfinite(np.array(rows(tmp_path / "runs" / "exp")[1], float)).all()
 
 
+@pytest.mark.parametrize("cfg", ["yolov5n_MobileNetv2-seg.yaml", ""])
 def test_a_detector_lends_what_fits(
-    options: dict[str, Any], tmp_path: Path, make_weights: Any, capsys: pytest.CaptureFixture[str]
+    options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], cfg: str
 ) -> None:
+    """With --cfg, or alone: then the segmenter is the detector with another head."""
     import train as detection
 
     data = options["data"]
     detection.run(**{**options, "cfg": "yolov5n_MobileNetv2.yaml", "data": data, "epochs": 1, "name": "boxes"})
     capsys.readouterr()
-    train.run(**{**options, "weights": str(tmp_path / "runs" / "boxes" / "weights" / "best.pt"), "epochs": 1})
+    weights = str(tmp_path / "runs" / "boxes" / "weights" / "best.pt")
+    train.run(**{**options, "cfg": cfg, "weights": weights, "epochs": 1})
     found = re.search(r"Transferred (\d+)/(\d+)", capsys.readouterr().out)
     assert found
     assert 0.9 < int(found[1]) / int(found[2]) < 1  # all but the head's outputs and the prototypes
+    stored = load_checkpoint(tmp_path / "runs" / "exp" / "weights" / "best.pt")
+    assert (stored.task, stored.cfg["head"][-1][2]) == ("segment", "Segment")
 
 
 class Killed(BaseException):
