@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,15 +89,15 @@ class VideoFile:
 
 
 class Crops:
-    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on.
+    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on (``NAME2``).
 
-    With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
+    A number that gives another picture's name (``clip_12`` is frame 12, or frame 1's second crop) is passed over. With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
     """
 
     def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
         self._folder = folder
         self._names = names
-        self._used: Counter[Path] = Counter()
+        self._written: set[Path] = set()
 
     def write(self, result: Result, picture: np.ndarray | None) -> None:
         suffix = ".jpg" if result.masks is None else ".png"
@@ -107,13 +106,13 @@ class Crops:
             if crop is None:
                 continue
             folder = self._folder / _folder_name(class_name(self._names, cls))
-            stem = folder / result.frame_name
-            self._used[stem] += 1
-            number = self._used[stem]
-            if number == 1:
-                make_folder(folder)
-            name = f"{result.frame_name}{number if number > 1 else ''}{suffix}"
-            write_image(folder / name, np.ascontiguousarray(crop))
+            path, number = folder / f"{result.frame_name}{suffix}", 1
+            while path in self._written:
+                number += 1
+                path = folder / f"{result.frame_name}{number}{suffix}"
+            self._written.add(path)
+            make_folder(folder)
+            write_image(path, np.ascontiguousarray(crop))
 
     def close(self) -> None:
         """Nothing is kept open."""

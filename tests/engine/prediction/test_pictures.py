@@ -86,6 +86,17 @@ def test_crops_by_class_with_safe_names(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a_b" / "x.jpg").shape == (41, 51, 3)  # 40·1.02 + 10 by 30·1.02 + 10, to whole pixels
 
 
+def test_no_crop_replaces_another(tmp_path: Path) -> None:
+    """The second crop of 1.png is 12.jpg; the first of 12.png has to give way."""
+    crops = Crops(tmp_path, NAMES)
+    boxes = np.array([[1, 1, 7, 7]] * 3, np.float32)
+    for value, name, count in ((50, "1", 2), (200, "12", 3)):
+        frame = Frame(f"{name}.png", np.full((9, 9, 3), value, np.uint8))
+        crops.write(Result(frame, name, boxes[:count], np.full(count, 0.5, np.float32), np.zeros(count, int)), None)
+    found = {path.name: int(read_image(path).mean()) for path in (tmp_path / "person").iterdir()}
+    assert found == {"1.jpg": 50, "12.jpg": 50, "122.jpg": 200, "123.jpg": 200, "124.jpg": 200}
+
+
 def read_as_it_is(path: Path) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
 
