@@ -97,13 +97,21 @@ def _segmentation(index: ImageIndex, j: int, size: tuple[int, int]) -> dict[str,
     return {"segmentation": [points.ravel().tolist()], "area": area}
 
 
-def ids_of_annotations(path: str | Path, paths: Sequence[str], names: Mapping[int, str]) -> CocoIds:
+def ids_of_annotations(
+    path: str | Path, paths: Sequence[str], names: Mapping[int, str], outlines: bool = False
+) -> CocoIds:
     """The ids that the official annotation file `path` gives to the images `paths` and to the classes `names`.
 
     Images are found by file name. Classes are found by name; where names differ but their number does not, by order (so
-    the 80 classes of COCO get their ids between 1 and 90). Raises `UserError` where the two do not belong together.
+    the 80 classes of COCO get their ids between 1 and 90). Raises `UserError` where the two do not belong together, or,
+    with `outlines`, where an annotation has none to score masks against.
     """
     content = _read_annotations(path)
+    if outlines and (bare := [a for a in content["annotations"] if not a.get("segmentation")]):
+        raise UserError(
+            f"{path}: {len(bare)} of {len(content['annotations'])} annotations have no segmentation (first: id "
+            f"{bare[0].get('id')}), so masks cannot be scored against it; give --coco-annotations another file"
+        )
     by_name = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
     found = {p: by_name[Path(p).name] for p in paths if Path(p).name in by_name}
     if not found:

@@ -84,7 +84,7 @@ class Evaluation:
             prefix=f"{split}: ",
         )  # fmt: skip
         names = {0: "object"} if options.single_cls and spec.nc > 1 else spec.names
-        official = official_annotations(options, spec, index, names)
+        official = official_annotations(options, spec, index, names, outlines=task.polygons)
         save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
         return cls(options, task, model, device, index, names, official, save_dir)
 
@@ -166,7 +166,7 @@ def verdict(result: ValidationResult) -> Verdict:
 
 
 def official_annotations(
-    options: argparse.Namespace, spec: DatasetSpec, index: ImageIndex, names: Mapping[int, str]
+    options: argparse.Namespace, spec: DatasetSpec, index: ImageIndex, names: Mapping[int, str], outlines: bool
 ) -> tuple[Path, CocoIds] | None:
     """With --save-json, the annotation file to score against where there is one, and its ids.
 
@@ -180,7 +180,7 @@ def official_annotations(
         path = Path(options.coco_annotations)
     elif options.single_cls or not path.is_file():
         return None
-    return path, ids_of_annotations(path, index.paths, names)
+    return path, ids_of_annotations(path, index.paths, names, outlines)
 
 
 def check_options(options: argparse.Namespace) -> None:

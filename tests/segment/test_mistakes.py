@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tests.test_mistakes import FAST, Place, check_mistake
 
 @pytest.fixture
 def place(tmp_path: Path, tiny_data: Path, make_weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Place:
-    """`good.pt` is a detector."""
+    """`good.pt` is a detector, `masks.pt` a segmenter."""
     monkeypatch.chdir(tmp_path)
+    make_weights("masks.pt", names=("light", "dark"), head="Segment")
     return Place(tmp_path, tiny_data, make_weights("good.pt", names=("light", "dark")))
 
 
@@ -24,6 +26,19 @@ def training(place: Place, *more: str) -> list[str]:
 def labelled(place: Place, row: str) -> list[str]:
     place.label.write_text(f"0 0.1 0.1 0.5 0.1 0.3 0.6\n{row}\n")
     return training(place)
+
+
+def boxes_only(place: Place) -> list[str]:
+    """An official file of a detection data set."""
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(6)],
+        "annotations": [{"id": 7, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "light"}, {"id": 2, "name": "dark"}],
+    }
+    return [
+        "segment/val", "--weights", "masks.pt", "--data", str(place.yaml), "--img", "64", "--save-json",
+        "--coco-annotations", place.write("boxes.json", json.dumps(content)),
+    ]  # fmt: skip
 
 
 MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
@@ -48,6 +63,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: ["segment/predict", "--weights", str(p.weights), "--source", str(p.image)],
         "good.pt: a detect model; the command for it is python detect.py",
     ),
+    "official annotations without outlines": (boxes_only, "boxes.json: 1 of 1 annotations have no segmentation"),
     "an unknown flag": (lambda p: training(p, "--overlap-mask"), "unknown argument '--overlap-mask'"),
     "no weights yet": (lambda p: ["segment/val", "--data", str(p.yaml)], "--weights"),
     "copy-paste out of range": (
