@@ -91,7 +91,8 @@ class VideoFile:
 class Crops:
     """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on (``NAME2``).
 
-    A number that gives another picture's name (``clip_12`` is frame 12, or frame 1's second crop) is passed over. With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
+    A number that gives another picture's name (``clip_12`` is frame 12, or frame 1's second crop) is passed over.
+    With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
     """
 
     def __init__(self, folder: Path, names: Mapping[int, str]) -> None:

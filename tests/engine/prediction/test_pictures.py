@@ -93,7 +93,7 @@ def test_no_crop_replaces_another(tmp_path: Path) -> None:
     for value, name, count in ((50, "1", 2), (200, "12", 3)):
         frame = Frame(f"{name}.png", np.full((9, 9, 3), value, np.uint8))
         crops.write(Result(frame, name, boxes[:count], np.full(count, 0.5, np.float32), np.zeros(count, int)), None)
-    found = {path.name: int(read_image(path).mean()) for path in (tmp_path / "person").iterdir()}
+    found = {path.name: int(read_image(path).mean()) for path in tmp_path.rglob("*.jpg")}
     assert found == {"1.jpg": 50, "12.jpg": 50, "122.jpg": 200, "123.jpg": 200, "124.jpg": 200}
 
 
