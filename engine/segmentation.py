@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from engine.task import DetectionTask
 from engine.validation.scene import Scene
@@ -75,6 +76,23 @@ class SegmentationTask(DetectionTask):
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
         decoded, prototypes = output[:2]
         return super().postprocess(decoded, nm=prototypes.shape[1], **nms)
+
+    def with_labels(self, output: Any, batch: Batch) -> tuple[Any, list[Tensor]]:
+        """As for detection; each label brings its own mask as one prototype more, of which it has the only share."""
+        decoded, prototypes = self.without_raw(output)
+        _, labels = super().with_labels(output, batch)
+        assert batch.polygons is not None, "a loader with polygons=True is needed"
+        counts, (b, nm, h, w) = [len(rows) for rows in labels], prototypes.shape
+        size = batch.images.shape[2], batch.images.shape[3]
+        masks = torch.from_numpy(rasterize(batch.polygons, size, size[0] // h)).split(counts)
+        own = prototypes.new_full((b, max(counts), h, w), -1.0)
+        for image, stack in zip(own, masks, strict=True):
+            image[: len(stack)] = stack * 2.0 - 1.0
+        labels = [
+            torch.cat((rows, rows.new_zeros(len(rows), nm), torch.eye(len(rows), max(counts)).to(rows)), 1)
+            for rows in labels
+        ]
+        return (pad(decoded, (0, max(counts))), torch.cat((prototypes, own), 1)), labels
 
     def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
         from utils.metrics.matching import match_by_iou

@@ -86,6 +86,12 @@ class DetectionTask:
 
         return non_max_suppression(output, **nms)
 
+    def with_labels(self, output: Any, batch: Batch) -> tuple[Any, list[Tensor]]:
+        """For --save-hybrid: `output`, and what `postprocess` takes as ``labels``: per image class, xywh pixels."""
+        height, width = batch.images.shape[2:]
+        pixels = batch.targets * batch.targets.new_tensor([1, 1, width, height, width, height])
+        return output, [pixels[pixels[:, 0] == i, 1:] for i in range(len(batch))]
+
     def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
         """For each of `metric_groups`, (n, len(iou_thresholds)) bool: which detections of `scene` are right."""
         from utils.metrics.matching import match_detections

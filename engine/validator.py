@@ -184,20 +184,13 @@ class _Step:
         if self.criterion is not None:
             self.loss_sum += self.task.loss(self.criterion, self.task.raw(output), batch)[1]
         with nms:
-            detections = self.task.postprocess(output, labels=self._known(batch), **self.nms)
+            output, labels = self.task.with_labels(output, batch) if self.save_hybrid else (output, [])
+            detections = self.task.postprocess(output, labels=labels, **self.nms)
         if self.single_cls:
             for found in detections:
                 found[:, 5] = 0
         self.batches += 1
         return batch, detections, output
-
-    def _known(self, batch: Batch) -> list[Tensor]:
-        """With --save-hybrid, the labels of each image as class, xywh in pixels of the network input."""
-        if not self.save_hybrid:
-            return []
-        height, width = batch.images.shape[2:]
-        pixels = batch.targets * torch.tensor([1, 1, width, height, width, height], device=self.device)
-        return [pixels[pixels[:, 0] == i, 1:] for i in range(len(batch.images))]
 
     def mean_losses(self) -> tuple[float, ...]:
         return tuple((self.loss_sum / max(self.batches, 1)).tolist())

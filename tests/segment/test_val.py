@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from segment import train, val
 from utils.data.index import build_index
+from utils.data.labels import parse_labels
+from utils.data.masks import rasterize
+from utils.ops.masks import mask_iou
 
 SMALL = {
     "nc": 2,
@@ -127,6 +131,27 @@ def test_flags_of_val(quick: dict[str, Any]) -> None:
         assert np.isfinite(metrics).all(), flags
         if "augment" in flags:
             assert metrics[6] > 0.5, "masks of mirrored and shrunk views must come back to where they belong"
+
+
+@pytest.mark.parametrize("flags", [{}, {"retina_masks": True}, {"augment": True}], ids=str)
+def test_hybrid_labels_have_their_masks(
+    quick: dict[str, Any], tmp_path: Path, tiny_polygons: Path, flags: dict[str, Any]
+) -> None:
+    """Labels as certain detections: all is found, and written with the outline that it has in the label file."""
+    metrics, _, _ = val.run(**quick, save_hybrid=True, save_conf=True, no_plots=True, **flags)
+    assert metrics[2] == pytest.approx(0.995)
+    assert metrics[6] == pytest.approx(0.995)
+    truth = tiny_polygons.parent / "labels" / "val" / "1.txt"
+    size = (96, 96)
+    known = parse_labels([truth.read_bytes()], ["1.txt"], polygons=True)
+    written = (tmp_path / "runs" / "exp" / "labels" / "1.txt").read_text().splitlines()
+    sure = [np.array(row.split()[1:-1], float).reshape(-1, 2) * 96 for row in written if row.endswith(" 1")]
+    assert len(sure) == len(known.classes) == 2
+    expected = rasterize(
+        [points * 96 for points in np.split(known.polygons, np.cumsum(known.polygon_counts)[:-1])], size
+    )
+    iou = mask_iou(torch.from_numpy(expected), torch.from_numpy(rasterize(sure, size)))
+    assert iou.amax(1).min() > 0.85  # to a part of a prototype's cell
 
 
 def test_defaults() -> None:

@@ -102,7 +102,8 @@ def non_max_suppression(
         classes: keep only these.
         agnostic: let boxes of different classes suppress each other.
         multi_label: one detection for each class above `conf_thres`, not only for the best (validation).
-        labels: per image (m, 5) class, xywh pixels: known objects, added as certain detections (auto-labelling).
+        labels: per image (m, 5 [+ nm]) class, xywh pixels and the values behind (0 where left out): known objects,
+            added as certain detections (auto-labelling).
         max_det: most detections an image.
         nm: values behind the classes, passed through (mask coefficients).
         max_nms: most candidates an image; the most confident ones stay.
@@ -158,11 +159,12 @@ def _candidates(
 
 
 def _certain(labels: torch.Tensor, nc: int, nm: int) -> torch.Tensor:
-    """Labels (m, 5) class, xywh pixels, as (m, 5 + nc + nm) predictions of probability 1."""
+    """Labels (m, 5 [+ nm]) class, xywh pixels, …, as (m, 5 + nc + nm) predictions of probability 1."""
     rows = torch.zeros((len(labels), 5 + nc + nm), device=labels.device)
     rows[:, :4] = labels[:, 1:5]
     rows[:, 4] = 1.0
     rows[torch.arange(len(labels)), 5 + labels[:, 0].long()] = 1.0
+    rows[:, 5 + nc : nc + labels.shape[1]] = labels[:, 5:]
     return rows
 
 
