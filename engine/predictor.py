@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.prediction.outputs import OutputOptions, Outputs
-from engine.prediction.result import OutputNames, Result, describe
+from engine.prediction.result import OutputNames, Result
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.loaders import network_input
 from utils.data.sources.source import Source
@@ -23,6 +23,7 @@ from utils.devices import Profile, smart_inference_mode
 from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
+from utils.ops.class_names import describe
 from utils.ops.masks import MaskPatch
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.prediction.result import Result, class_name
+from engine.prediction.result import Result
+from utils.ops.class_names import class_name
 from utils.plots.annotator import Annotator
 from utils.plots.colors import colors
 from utils.plots.fonts import find_font

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from engine.prediction.result import Result, class_name
+from engine.prediction.result import Result
 from utils.data.sources.images import write_image
 from utils.errors import UserError
 from utils.files import make_folder
+from utils.ops.class_names import class_name, folder_name
 from utils.ops.masks import MaskPatch, paste
 from utils.plots.crops import crop_window
 
@@ -106,7 +106,7 @@ class Crops:
             crop = _crop(result, i)
             if crop is None:
                 continue
-            folder = self._folder / _folder_name(class_name(self._names, cls))
+            folder = self._folder / folder_name(class_name(self._names, cls))
             path, number = folder / f"{result.frame_name}{suffix}", 1
             while path in self._written:
                 number += 1
@@ -131,8 +131,3 @@ def _crop(result: Result, index: int) -> np.ndarray | None:
         return None
     seen = paste(MaskPatch(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
     return np.dstack([crop, seen * np.uint8(255)])
-
-
-def _folder_name(text: str) -> str:
-    """A class's name as a folder's: no separators, and nothing that Windows forbids."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", text).strip(". ") or "_"

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.data.sources.formats import is_url
 from utils.data.sources.frame import Frame
+from utils.ops.class_names import describe
 from utils.ops.masks import MaskPatch
 
 
@@ -41,22 +42,6 @@ class Result:
     def summary(self, names: Mapping[int, str]) -> str:
         """``'4 persons, 1 bus'`` in the order of the class numbers."""
         return describe(Counter(self.classes.tolist()), names)
-
-
-def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
-    """``'4 persons, 1 bus'``, or ``'(no detections)'``."""
-    parts = [f"{n} {_plural(class_name(names, c), n)}" for c, n in sorted(counts.items())]
-    return ", ".join(parts) or "(no detections)"
-
-
-def _plural(name: str, count: int) -> str:
-    """English style, for what may be English."""
-    return f"{name}s" if count > 1 and name.isascii() else name
-
-
-def class_name(names: Mapping[int, str], index: int) -> str:
-    """The name of class `index`, or its number where the model has none."""
-    return names.get(index, str(index))
 
 
 class OutputNames:

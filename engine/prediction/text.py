@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.prediction.result import Result, class_name
+from engine.prediction.result import Result
 from utils.files import make_folder
 from utils.ops.boxes import xyxy2xywhn
+from utils.ops.class_names import class_name
 from utils.ops.masks import MaskPatch, patch_polygon
 
 
