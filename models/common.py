@@ -607,7 +607,7 @@ class RepVGGBlock(nn.Module):
 
 
 # Names that users' scripts import from here; their owners import this module, so they are fetched when asked for.
-_ELSEWHERE = {"DetectMultiBackend": "models.backends"}
+_ELSEWHERE = {"DetectMultiBackend": "models.backends", "AutoShape": "models.hub", "Detections": "models.hub"}
 
 
 def __getattr__(name: str) -> Any:

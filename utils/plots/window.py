@@ -11,9 +11,15 @@ import numpy as np
 from utils.logging import LOGGER
 
 
+def has_display() -> bool:
+    """Whether windows can be opened here; on Linux a display must be named."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or not sys.platform.startswith("linux")
+
+
 def check_imshow(warn: bool = False) -> bool:
     """Whether a picture can be shown: there is a display, and this OpenCV has windows; `warn` says why not."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         reason = "there is no display (DISPLAY is not set)"
     else:
         try:

@@ -1,0 +1,133 @@
+"""A detector that takes pictures as they come and answers with `Detections`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.hub.detections import Detections
+from models.hub.pictures import Picture, read_pictures
+from utils.devices import Profile
+from utils.errors import UserError
+from utils.ops.boxes import scale_boxes
+from utils.ops.letterbox import letterbox
+from utils.ops.nms import non_max_suppression
+from utils.sizes import make_divisible
+
+if TYPE_CHECKING:
+    from models.hub.pictures import ImageLike
+
+_MOST_AT_ONCE = 32  # pictures in one pass through the network
+
+
+class AutoShape(nn.Module):
+    """Letterbox, network and non-maximum suppression in one call, for a detector.
+
+    `model` is a `DetectionModel`, an `Ensemble` or a `DetectMultiBackend`; a segmenter is a `UserError`. The attributes
+    below may be set at any time; ``.to(device)`` and ``.half()`` (GPU) work as for any module. `verbose` is accepted
+    for callers of YOLOv5's class and changes nothing.
+    """
+
+    conf = 0.25  # a detection's confidence is above this
+    iou = 0.45  # of two boxes of a class that overlap by more, the better one stays
+    agnostic = False  # let boxes of different classes suppress each other
+    multi_label = False  # one detection for each class above `conf`, not only for the best
+    classes: Sequence[int] | None = None  # keep only these
+    max_det = 1000  # most detections a picture
+    amp = False  # automatic mixed precision (GPU)
+
+    def __init__(self, model: Any, verbose: bool = True) -> None:
+        super().__init__()
+        if model.task != "detect":
+            raise UserError(
+                f"this network is for the task '{model.task}', and torch.hub's pictures-in, boxes-out form is for "
+                "detectors: run segment/predict.py, or load it with autoshape=False"
+            )
+        self.model = model.eval()
+        self.names: dict[int, str] = model.names
+        self.stride = max(int(torch.as_tensor(model.stride).max()), 32)  # pixels; sides are multiples of it
+        self.pt: bool = getattr(model, "pt", True)
+        self._any_size = self.pt or bool(getattr(model, "dynamic", False))
+        self._channels: int = getattr(model, "yaml", {}).get("ch", 3)
+
+    @torch.no_grad()  # not inference_mode, whose tensors a user could not change in place
+    def forward(
+        self, ims: ImageLike | Sequence[ImageLike], size: int | Sequence[int] = 640, augment: bool = False
+    ) -> Any:
+        """Pictures (`models.hub.pictures.read_pictures`), one or a list of them of any sizes, to `Detections`.
+
+        `size` is the longer side, or (height, width), that pictures are fitted into, rounded up to multiples of the
+        stride. Each is padded as `detect.py` would pad it, so its boxes do not depend on what else is in the list.
+
+        A tensor (B, C, H, W), 0..1, is not touched: the answer is what the network gives in evaluation mode,
+        ``(decoded, raw)``.
+        """
+        if isinstance(ims, Tensor):
+            return self._network(ims, augment)
+        timers = Profile(), Profile(), Profile()
+        with timers[0]:
+            pictures = self._checked(read_pictures(ims))
+            inputs = [self._input(picture.pixels, _pair(size)) for picture in pictures]
+        rows = [torch.zeros(0, 6)] * len(pictures)
+        for group in _groups(inputs):
+            found = self._detect([inputs[i] for i in group], augment, timers)
+            for i, boxes in zip(group, found, strict=True):
+                scale_boxes(inputs[i].shape[1:], boxes, pictures[i].pixels.shape)
+                rows[i] = boxes
+        shape = len(inputs), self._channels, *np.max([x.shape[1:] for x in inputs] or [(0, 0)], 0).tolist()
+        return Detections([p.pixels for p in pictures], rows, [p.file for p in pictures], timers, self.names, shape)
+
+    def _detect(
+        self, inputs: Sequence[np.ndarray], augment: bool, timers: tuple[Profile, Profile, Profile]
+    ) -> list[Tensor]:
+        """Inputs of one shape to detections (n, 6) in their pixels."""
+        with timers[0]:
+            images = torch.from_numpy(np.stack(inputs)).to(self._where()[0]).float().div_(255)
+        with timers[1]:
+            output = self._network(images, augment)
+        with timers[2]:
+            found = non_max_suppression(
+                output, self.conf, self.iou, self.classes, self.agnostic, self.multi_label, max_det=self.max_det
+            )
+        return [rows.float() for rows in found]
+
+    def _network(self, images: Tensor, augment: bool) -> Any:
+        device, dtype = self._where()
+        with torch.autocast(device.type, enabled=self.amp and device.type != "cpu"):
+            return self.model(images.to(device, dtype), augment=augment)
+
+    def _where(self) -> tuple[torch.device, torch.dtype]:
+        """Where the network computes, in which precision; exported files have no parameters and say it themselves."""
+        for parameter in self.model.parameters():
+            return parameter.device, parameter.dtype
+        return getattr(self.model, "device", torch.device("cpu")), torch.float32
+
+    def _checked(self, pictures: list[Picture]) -> list[Picture]:
+        if self._channels != 3:
+            raise UserError(f"pictures have 3 channels, this network takes {self._channels}; give it a tensor")
+        return pictures
+
+    def _input(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """(H, W, 3) to (3, h, w), letterboxed; where the network takes any size, with the least border."""
+        shape = make_divisible(size[0], self.stride), make_divisible(size[1], self.stride)
+        boxed = letterbox(pixels, shape, auto=self._any_size, stride=self.stride).image
+        return np.ascontiguousarray(boxed.transpose(2, 0, 1))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise UserError(f"size is {size}; give pixels of the longer side, or (height, width)")
+    return sides[0], sides[1]
+
+
+def _groups(inputs: Sequence[np.ndarray]) -> list[list[int]]:
+    """Indices of inputs that go through the network together: of one shape, so many at the most."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, x in enumerate(inputs):
+        by_shape.setdefault(x.shape, []).append(i)
+    return [g[k : k + _MOST_AT_ONCE] for g in by_shape.values() for k in range(0, len(g), _MOST_AT_ONCE)]

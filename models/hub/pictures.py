@@ -1,0 +1,120 @@
+"""Whatever a user calls a picture, as (H, W, 3) uint8 RGB with a file name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from utils.data.sources.images import UnreadableImage, read_image
+from utils.downloads import download
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageLike = Union[str, Path, Image, np.ndarray, torch.Tensor]  # noqa: UP007 (evaluated nowhere)
+
+
+class Picture(NamedTuple):
+    """`pixels` (H, W, 3) uint8 RGB; `file` is the name, ending in ``.jpg``, that a drawing of it gets."""
+
+    pixels: np.ndarray
+    file: str
+
+
+def read_pictures(images: ImageLike | Sequence[ImageLike]) -> list[Picture]:
+    """One picture, or a list of them of any kinds and sizes; no two get the same file name.
+
+    A path or http(s) address; a PIL image; an array (H, W, 3), (H, W, 4), (H, W) or (3, H, W) of 0..255, RGB; a tensor
+    (3, H, W), 0..1 where it is floating point. Files and PIL images are turned upright as their EXIF data say. Raises
+    `UserError` for anything else, and for what cannot be read.
+    """
+    entries = list(images) if isinstance(images, (list, tuple)) else [images]
+    taken: set[str] = set()
+    return [Picture(_pixels(entry, i), _file(entry, i, taken)) for i, entry in enumerate(entries)]
+
+
+def _pixels(entry: Any, index: int) -> np.ndarray:
+    if isinstance(entry, (str, Path)):
+        return _read(str(entry))
+    if isinstance(entry, np.ndarray):
+        return _from_array(entry, f"image {index}")
+    if isinstance(entry, torch.Tensor):
+        scaled = entry.detach().float() * 255 if entry.is_floating_point() else entry
+        return _from_array(scaled.cpu().numpy(), f"image {index}")
+    if hasattr(entry, "convert"):  # PIL need not be imported to tell
+        from PIL import ImageOps
+
+        return np.array(ImageOps.exif_transpose(entry).convert("RGB"))
+    raise UserError(
+        f"image {index} is a {type(entry).__name__}; give a path, an address, a PIL image, an array (H, W, 3) RGB or a "
+        "tensor"
+    )
+
+
+def _read(name: str) -> np.ndarray:
+    if not is_address(name):
+        return _decode(Path(name).expanduser(), name)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return _decode(download(name, Path(folder) / "image", progress=False), name)
+        except UserError as error:
+            if error.__cause__ is None or isinstance(error.__cause__, UnreadableImage):
+                raise
+            reason = getattr(error.__cause__, "reason", None) or error.__cause__
+            raise UserError(f"cannot fetch {name} ({reason})") from error
+
+
+def _decode(path: Path, name: str) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(read_image(path)[..., ::-1])
+    except UnreadableImage as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def is_address(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
+def _from_array(array: np.ndarray, name: str) -> np.ndarray:
+    """`array` as (H, W, 3) uint8; numbers of other types are rounded, where they can be 0..255."""
+    shape = array.shape
+    if array.ndim == 3 and shape[0] < 5 <= min(shape[1:]):  # channels first
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        raise UserError(f"{name} is an array of shape {shape}; expected (height, width, 3), RGB")
+    if array.dtype != np.uint8:
+        array = _to_bytes(array, name)
+    if array.shape[2] == 1:
+        array = array.repeat(3, 2)
+    return np.ascontiguousarray(array[..., :3])
+
+
+def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 255):
+        raise UserError(f"{name} holds numbers from {low:g} to {high:g}; expected pixels of 0 to 255")
+    if array.dtype.kind == "f" and 0 < high <= 1:
+        raise UserError(f"{name} holds numbers from {low:g} to {high:g}; multiply by 255, pixels are 0 to 255")
+    return array.round().astype(np.uint8) if array.dtype.kind == "f" else array.astype(np.uint8)
+
+
+def _file(entry: Any, index: int, taken: set[str]) -> str:
+    """The name of the file or address it came from, else ``image0.jpg``, …; numbered where two are called alike."""
+    name = str(entry) if isinstance(entry, (str, Path)) else str(getattr(entry, "filename", ""))
+    stem = PurePosixPath(urlsplit(name).path).stem if is_address(name) else Path(name).stem
+    stem = stem or f"image{index}"
+    file, number = f"{stem}.jpg", 1
+    while file.lower() in taken:  # some file systems do not tell A from a
+        number += 1
+        file = f"{stem}-{number}.jpg"
+    taken.add(file.lower())
+    return file
