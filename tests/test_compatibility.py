@@ -35,7 +35,7 @@ NAMES = {
     "models.common": (
         "DetectMultiBackend Conv DWConv Bottleneck BottleneckCSP C3 C3x C3Ghost C3TR C3SPP SPP SPPF Focus GhostConv "
         "GhostBottleneck CrossConv Contract Expand Concat DWConvTranspose2d MobileNetV2_Block conv_bn_relu_maxpool "
-        "RepVGGBlock SEBlock CBAM Proto"
+        "RepVGGBlock SEBlock CBAM Proto AutoShape Detections"
     ),
     "models.experimental": "attempt_load",
     "models.yolo": "Model DetectionModel SegmentationModel Detect Segment parse_model",

@@ -63,12 +63,10 @@ def _read(name: str) -> np.ndarray:
         return _decode(Path(name).expanduser(), name)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return _decode(download(name, Path(folder) / "image", progress=False), name)
+            file = download(name, Path(folder) / "image", progress=False)
         except UserError as error:
-            if error.__cause__ is None or isinstance(error.__cause__, UnreadableImage):
-                raise
-            reason = getattr(error.__cause__, "reason", None) or error.__cause__
-            raise UserError(f"cannot fetch {name} ({reason})") from error
+            raise UserError(str(error).partition("; ")[0]) from error  # the rest is where to put it, here nowhere
+        return _decode(file, name)
 
 
 def _decode(path: Path, name: str) -> np.ndarray:

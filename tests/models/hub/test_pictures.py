@@ -1,0 +1,134 @@
+"""Inputs of every kind become the same pixels."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.hub.pictures import read_pictures
+from utils.errors import UserError
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.fixture
+def file(rgb: np.ndarray, tmp_path: Path) -> Path:
+    """The same pixels, as OpenCV writes them (it takes BGR)."""
+    cv2.imwrite(str(tmp_path / "photo.png"), rgb[..., ::-1])
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of an HTTP server on `tmp_path`."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def test_all_kinds_are_the_same_pixels(rgb: np.ndarray, file: Path, server: str) -> None:
+    chw = rgb.transpose(2, 0, 1)
+    kinds = {
+        "path": file,
+        "text": str(file),
+        "address": f"{server}/photo.png?size=large",
+        "PIL": Image.open(file),
+        "array": rgb,
+        "channels first": chw,
+        "with alpha": np.dstack([rgb, np.zeros_like(rgb[..., :1])]),
+        "OpenCV's, turned": cv2.imread(str(file))[..., ::-1],
+        "float array": rgb.astype(np.float32),
+        "wide integers": rgb.astype(np.int64),
+        "float tensor": torch.from_numpy(chw.copy()).float() / 255,
+        "byte tensor": torch.from_numpy(chw.copy()),
+    }
+    for name, picture in zip(kinds, read_pictures(list(kinds.values())), strict=True):
+        assert picture.pixels.dtype == np.uint8, name
+        assert picture.pixels.flags.c_contiguous, name
+        assert np.array_equal(picture.pixels, rgb), name
+    (alone,) = read_pictures(kinds["PIL"])
+    assert np.array_equal(alone.pixels, rgb)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (1, 20, 30)])
+def test_grey_is_three_equal_channels(rgb: np.ndarray, shape: tuple[int, ...]) -> None:
+    grey = rgb[..., 0]
+    (picture,) = read_pictures(grey.reshape(shape))
+    assert np.array_equal(picture.pixels, np.dstack([grey] * 3))
+
+
+def test_black_in_floats_is_black() -> None:
+    (picture,) = read_pictures(np.zeros((4, 6, 3)))
+    assert picture.pixels.shape == (4, 6, 3)
+    assert not picture.pixels.any()
+
+
+def test_files_and_pil_images_are_upright(rgb: np.ndarray, tmp_path: Path) -> None:
+    """EXIF orientation 6: the camera was turned, and the picture is to be turned a quarter clockwise."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
+    for picture in read_pictures([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")]):
+        assert np.array_equal(picture.pixels, np.rot90(rgb, -1))
+
+
+def test_file_names(rgb: np.ndarray, file: Path, server: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "Photo.jpg"
+    Image.fromarray(rgb).save(other)
+    given = [file, other, rgb, Image.open(file), Image.fromarray(rgb), f"{server}/photo.png?a=/b.jpg"]
+    names = [picture.file for picture in read_pictures(given)]
+    assert names == ["photo.jpg", "Photo-2.jpg", "image2.jpg", "photo-3.jpg", "image4.jpg", "photo-4.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: No such file or directory"),
+        (np.zeros((2, 20, 30, 3)), "image 0 is an array of shape (2, 20, 30, 3); expected (height, width, 3), RGB"),
+        (np.zeros((0, 30, 3)), "image 0 is an array of shape (0, 30, 3)"),
+        (np.full((8, 8, 3), 0.5), "image 0 holds numbers from 0.5 to 0.5; multiply by 255"),
+        (np.full((8, 8, 3), -1), "image 0 holds numbers from -1 to -1; expected pixels of 0 to 255"),
+        (np.full((8, 8, 3), np.nan), "image 0 holds numbers from nan to nan"),
+        ([np.zeros((8, 8, 3)), np.full((8, 8, 3), 999)], "image 1 holds numbers from 999 to 999"),
+        (3, "image 0 is a int; give a path"),
+    ],
+)
+def test_mistakes_are_one_line(given: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        read_pictures(given)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_addresses_that_give_no_picture(server: str, tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>")
+    with pytest.raises(UserError, match="page.jpg: not an image"):
+        read_pictures(f"{server}/page.jpg")
+    with pytest.raises(UserError, match=r"cannot fetch http://.*/gone.jpg \(HTTP 404 File not found\)$"):
+        read_pictures(f"{server}/gone.jpg")
+    with pytest.raises(UserError, match=r"cannot fetch http://127.0.0.1:1/a.jpg \(.*refused\)$"):
+        read_pictures("http://127.0.0.1:1/a.jpg")
