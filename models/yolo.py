@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from models.cells import Cells, is_recorded, make_cells
 from models.configs import find_cfg, load_cfg, override
 from models.ensemble import join_masked
-from models.inspection import inspect_network
+from models.inspection.command import inspect_network
+from models.inspection.profiling import RowTimer, Watcher
+from models.inspection.summary import layer_table, network_name, summary_line
 from models.parser import absolute_sources, output_shapes, parse_model, read_rows, row_of
-from models.profiling import RowTimer, Watcher
 from models.registry import BLOCKS, find_prototypes, head, register, segment_head
-from models.summary import layer_table, network_name, summary_line
 from models.tta import VIEWS, boxes_back, look, prototypes_back
 from utils.cli import run_command
 from utils.errors import UserError
@@ -340,7 +340,7 @@ def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """``python models/yolo.py``; see `models.inspection.parse_opt` for its flags."""
+    """``python models/yolo.py``; see `models.inspection.command.parse_opt` for its flags."""
     return inspect_network(model_of, args)
 
 

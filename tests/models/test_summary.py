@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from models.configs import known_cfgs
-from models.inspection import inspect_network
-from models.summary import layer_table, network_name, summary_line
+from models.inspection.command import inspect_network
+from models.inspection.summary import layer_table, network_name, summary_line
 from models.yolo import DetectionModel, main
 from utils.files import ROOT
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.configs import known_cfgs
-from models.profiling import profile_model
+from models.inspection.profiling import profile_model
 from utils.cli import CommandParser, image_size
 from utils.devices import select_device
 from utils.errors import UserError

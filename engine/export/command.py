@@ -1,0 +1,150 @@
+"""The export command: a checkpoint in; files for other runtimes, each checked, out."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from engine.export.formats import Format, find_formats, format_table
+from engine.export.job import Job
+from engine.export.network import card_of
+from engine.export.verify import verify
+from models.loading import load_model
+from models.weights import find_weights, newest_best
+from models.yolo import DetectionModel
+from utils.cli import image_size
+from utils.devices import select_device
+from utils.errors import UserError
+from utils.files import atomic_write
+from utils.logging import LOGGER
+from utils.sizes import make_divisible
+
+_LAYOUT_FLAGS = {"separate_heads": "separate", "raw_heads": "raw", "nms": "nms"}
+
+
+def run_export(options: argparse.Namespace) -> list[Path]:
+    """Do what the command line's `options` say; everything that can be checked is, before anything is written."""
+    if options.list:
+        LOGGER.info(format_table())
+        return []
+    formats = find_formats(options.include)
+    layout = _layout(options)
+    _check_numbers(options)
+    device = select_device(options.device)
+    weights = _weights(options.weights)
+    model = load_model(weights, device, trust=options.trust)
+    assert isinstance(model, DetectionModel)  # one file is no ensemble
+    card = card_of(model, imgsz=_size(options.imgsz, model, weights), **_chosen(options, layout))
+    network = copy.deepcopy(model).half() if options.half else model
+    job = Job(network, card, device, options.opset, options.simplify, options.dynamo)
+    writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
+    for writer in writers:
+        writer.check(job)
+    reference = model if options.verify else None
+    return [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
+
+
+def _write(form: Format, writer: Any, job: Job, weights: Path, reference: DetectionModel | None) -> Path:
+    """The file of one format, beside the checkpoint, with its card; checked before it gets its name."""
+    target = weights.with_name(form.file.format(weights.stem).rstrip("/"))
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
+        draft = Path(folder) / target.name
+        writer.write(job, draft)
+        try:
+            report = writer.inspect(job, draft)
+            if reference is not None:
+                report.append(_verified(writer, job, draft, reference))
+        except UserError as error:
+            failed = target.with_name(f"{target.stem}-failed{target.suffix}")
+            _put(draft, failed)
+            raise UserError(f"{target.name}: {error}; kept as {failed}") from error
+        _put(draft, target)
+    with atomic_write(f"{target}.json", "w") as file:
+        file.write(job.card.to_json() + "\n")
+    LOGGER.info(f"{form.name}: {target}, {', '.join([_megabytes(target), *report])}")
+    return target
+
+
+def _verified(writer: Any, job: Job, draft: Path, reference: DetectionModel) -> str:
+    reader = writer.Reader(draft, job.device)
+    if reader.card != job.card:
+        raise UserError("its metadata did not come back as they were written")
+    return f"largest differences from PyTorch: {verify(reader, job.card, reference)}"
+
+
+def _put(draft: Path, target: Path) -> None:
+    """Move a finished file or folder to its name, over what was there."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(draft, target)
+
+
+def _megabytes(path: Path) -> str:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"
+
+
+def _layout(options: argparse.Namespace) -> str:
+    wanted = [flag for flag in _LAYOUT_FLAGS if getattr(options, flag)]
+    if len(wanted) > 1:
+        flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in wanted)
+        raise UserError(f"{flags} are different layouts of the outputs; give one of them")
+    return _LAYOUT_FLAGS[wanted[0]] if wanted else "decoded"
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(options, name) <= 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
+    for name in ("topk_all", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}")
+    if options.int8:
+        raise UserError("--int8 cannot be written yet; leave it out")
+
+
+def _weights(given: str | Path | list[str] | None) -> Path:
+    if not given:
+        newest = newest_best()
+        LOGGER.info(f"--weights not given, so the newest training's: {newest}")
+        return newest
+    files = [given] if isinstance(given, (str, Path)) else list(given)
+    if len(files) > 1:
+        raise UserError(f"--weights names {len(files)} files, but an ensemble cannot be exported; give one of them")
+    found = find_weights(files[0])
+    if found.suffix not in (".pt", ".pth"):
+        raise UserError(f"{found}: expected a checkpoint (.pt), found {found.suffix or 'no suffix'}")
+    return found
+
+
+def _size(given: int | list[int], model: DetectionModel, weights: Path) -> list[int]:
+    """[height, width] of ``--imgsz``, which must be multiples of the stride: a file's size is not rounded silently."""
+    if (channels := model.yaml.get("ch", 3)) != 3:
+        raise UserError(f"{weights}: reads images of {channels} channels; only RGB networks can be exported")
+    size, stride = list(image_size(given)), int(model.stride.max())
+    if any(side % stride for side in size):
+        fit = " ".join(str(make_divisible(side, stride)) for side in size)
+        raise UserError(f"--imgsz {size[0]} {size[1]} is no multiple of the stride {stride}; give --imgsz {fit}")
+    return size
+
+
+def _chosen(options: argparse.Namespace, layout: str) -> dict[str, Any]:
+    """The fields of a `ModelCard` that the flags decide."""
+    values = {"batch": options.batch_size, "dynamic": options.dynamic, "half": options.half, "int8": options.int8}
+    if layout != "nms":
+        return {**values, "layout": layout}
+    return {
+        **values,
+        "layout": layout,
+        "max_det": options.topk_all,
+        "conf_thres": options.conf_thres,
+        "iou_thres": options.iou_thres,
+        "agnostic": options.agnostic_nms,
+    }

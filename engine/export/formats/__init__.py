@@ -1,0 +1,86 @@
+"""The kinds of file that `export.py` knows; each one that it writes has a module here. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from utils.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Format:
+    """`name`: for ``--include``. `file`: what is written, ``{}`` being the checkpoint's name. `packages`: what must be
+    installed to write and check it. `planned`: named, but not written yet."""
+
+    name: str
+    file: str
+    packages: tuple[str, ...] = ()
+    planned: bool = False
+
+    def missing(self) -> list[str]:
+        """The packages that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("torchscript", "{}.torchscript"),
+        Format("onnx", "{}.onnx", ("onnx", "onnxruntime")),
+        Format("openvino", "{}_openvino_model/", ("openvino",), planned=True),
+        Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn"), planned=True),
+        Format("coreml", "{}.mlpackage", ("coremltools",), planned=True),
+        Format("tflite", "{}.tflite", ("litert-torch",), planned=True),
+        Format("executorch", "{}.pte", ("executorch",), planned=True),
+    )
+}
+
+# what YOLOv5 also takes, and what to do instead
+_ELSEWHERE = {
+    "engine": "TensorRT builds an engine from our ONNX file, on the GPU that runs it",
+    "saved_model": "onnx2tf makes a TensorFlow model from our ONNX file",
+    "pb": "onnx2tf makes a TensorFlow model from our ONNX file",
+    "edgetpu": "onnx2tf and the Edge TPU compiler start from our ONNX file",
+    "tfjs": "a browser runs our ONNX file with onnxruntime-web",
+    "paddle": "X2Paddle starts from our ONNX file",
+}
+
+
+def find_formats(include: str | Sequence[str]) -> list[Format]:
+    """The formats that ``--include`` names, each once; commas part them too.
+
+    Raises `UserError` for one that is unknown, not written yet, or lacks a package.
+    """
+    words = [include] if isinstance(include, str) else list(include)
+    names = list(dict.fromkeys(name for word in words for name in word.replace(",", " ").lower().split()))
+    if not names:
+        raise UserError(f"--include names no format; there are {', '.join(FORMATS)}")
+    return [_find(name) for name in names]
+
+
+def _find(name: str) -> Format:
+    if name in _ELSEWHERE:
+        raise UserError(f"--include {name} is not written here: {_ELSEWHERE[name]}; docs/export.md says what to type")
+    if name not in FORMATS:
+        raise UserError(f"--include {name}: unknown format{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
+    found = FORMATS[name]
+    if found.planned:
+        ready = ", ".join(f.name for f in FORMATS.values() if not f.planned)
+        raise UserError(f"--include {name} cannot be written yet; there are {ready}")
+    if missing := found.missing():
+        raise UserError(f"--include {name} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    return found
+
+
+def format_table() -> str:
+    """The formats, one a line: argument, file, what to install, and whether this system can write it."""
+    rows = [("--include", "file", "pip install", "here")]
+    for f in FORMATS.values():
+        here = "planned" if f.planned else "no, install it" if f.missing() else "yes"
+        rows.append((f.name, f.file.format("best"), " ".join(f.packages) or "-", here))
+    widths = [max(len(row[i]) for row in rows) + 2 for i in range(4)]
+    return "\n".join(
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,171 @@
+"""ONNX: for ONNX Runtime, OpenCV, browsers, and as the start of many other toolchains."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.export.job import Job
+from engine.export.suppression import SelectInOnnx
+from models.cards import KEY, ModelCard
+from utils.errors import UserError
+
+OPSETS = {False: range(12, 21), True: range(17, 24)}  # of the legacy exporter, of --dynamo
+DEFAULT_OPSET = {False: 17, True: 18}
+
+
+def check(job: Job) -> None:
+    """Raises `UserError` for what this format cannot do."""
+    opsets, opset = OPSETS[job.dynamo], _opset(job)
+    if opset not in opsets:
+        hint = "with --dynamo" if job.dynamo else "without --dynamo"
+        raise UserError(f"--opset {opset}: {hint} it can be {opsets[0]} to {opsets[-1]}")
+    if job.dynamo and job.card.layout == "nms":
+        raise UserError("--dynamo cannot hold --nms; leave --dynamo out")
+    for wanted, package in ((job.dynamo, "onnxscript"), (job.simplify, "onnxslim")):
+        if wanted:
+            try:
+                __import__(package)
+            except ImportError as error:
+                flag = "--dynamo" if package == "onnxscript" else "--simplify"
+                raise UserError(f"{flag} needs {package}: pip install {package}") from error
+
+
+def write(job: Job, path: Path) -> None:
+    """Write `path`."""
+    import onnx
+
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # of the exporters about themselves; the file is checked against PyTorch
+        (_write_by_dynamo if job.dynamo else _write_by_trace)(job, path)
+    model = onnx.load(str(path))
+    if job.simplify:
+        import onnxslim
+
+        model = onnxslim.slim(model)
+    _name_sizes(model, job.card)
+    onnx.helper.set_model_props(model, _properties(job.card))
+    onnx.save(model, str(path))
+
+
+def inspect(job: Job, path: Path) -> list[str]:
+    """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.checker.check_model(model)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset != _opset(job):
+        raise UserError(f"--opset {_opset(job)} was asked for, but the exporter wrote {opset}; give --opset {opset}")
+    return [f"opset {opset}", f"{len(model.graph.node)} nodes"]
+
+
+def _opset(job: Job) -> int:
+    return DEFAULT_OPSET[job.dynamo] if job.opset is None else job.opset
+
+
+@torch.no_grad()
+def _write_by_trace(job: Job, path: Path) -> None:
+    sizes = _sizes(job.card).items()
+    axes = {name: {i: size for i, size in enumerate(own) if isinstance(size, str)} for name, own in sizes}
+    torch.onnx.export(
+        job.network(SelectInOnnx.apply),
+        (job.example(),),
+        str(path),
+        dynamo=False,
+        opset_version=_opset(job),
+        input_names=["images"],
+        output_names=list(job.card.outputs),
+        dynamic_axes=axes if job.card.dynamic else None,
+    )
+
+
+@torch.no_grad()
+def _write_by_dynamo(job: Job, path: Path) -> None:
+    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    example = job.example()
+    if job.card.dynamic and job.card.batch == 1:
+        example = example.repeat(2, 1, 1, 1)  # a size of 1 would be taken for a constant
+    torch.onnx.export(
+        job.network(),
+        (example,),
+        str(path),
+        dynamo=True,
+        opset_version=_opset(job),
+        input_names=["images"],
+        output_names=list(job.card.outputs),
+        dynamic_shapes=(sizes,) if job.card.dynamic else None,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _sizes(card: ModelCard) -> dict[str, list[int | str | None]]:
+    """Of the input and each output: a number where the size is fixed, a name where it varies; None: not said here."""
+    ends: dict[str, list[int | str | None]] = {
+        "images": [3, "height", "width"],
+        "detections": [card.max_det, 6 + card.nm],
+        "count": [],
+        "boxes": ["anchors", 4],
+        "scores": ["anchors", len(card.names)],
+        "coefficients": ["anchors", card.nm],
+        "output0": ["anchors", 5 + len(card.names) + card.nm],
+    }
+    for name in ("output1", "prototypes"):
+        ends[name] = [card.nm, "mask_height", "mask_width"]
+    for i, anchors in enumerate(card.anchors):
+        channels = len(anchors) * (5 + len(card.names) + card.nm)
+        ends[f"raw{i}"] = [channels, f"height{i}", f"width{i}"]
+    return {name: ["batch", *ends[name]] for name in ("images", *card.outputs)}
+
+
+def _name_sizes(model: Any, card: ModelCard) -> None:
+    """Say in the file how large its input and outputs are, where the exporter left odd names or nothing."""
+    sizes = _sizes(card)
+    for value in (*model.graph.input, *model.graph.output):
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes[value.name], strict=True):
+            if isinstance(size, int):
+                dim.dim_value = size
+            elif card.dynamic and size is not None:
+                dim.dim_param = size
+
+
+def _properties(card: ModelCard) -> dict[str, str]:
+    """The card, and beside it the two values that YOLOv5's own scripts look for."""
+    return {KEY: card.to_json(), "stride": str(max(card.strides)), "names": repr(card.names)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Without what the exporters print about their progress."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class Reader:
+    """A file that was just written, as its users will find it: in ONNX Runtime."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.card = ModelCard.from_json(self.session.get_modelmeta().custom_metadata_map.get(KEY, "null"), path.name)
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) to the outputs by name."""
+        kind = torch.float16 if self.card.half else torch.float32
+        answers = self.session.run(list(self.card.outputs), {"images": images.to(kind).cpu().numpy()})
+        return {name: torch.from_numpy(y) for name, y in zip(self.card.outputs, answers, strict=True)}

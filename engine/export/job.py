@@ -1,0 +1,33 @@
+"""What every format is given: a network, its card, and how the user wants it written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.export.network import ExportNetwork, Select
+from models.cards import ModelCard
+from models.yolo import DetectionModel
+
+
+@dataclass(frozen=True)
+class Job:
+    """One export of `model`, which is fused and in evaluation mode, of the weights' type that `card` says."""
+
+    model: DetectionModel
+    card: ModelCard
+    device: torch.device
+    opset: int | None = None
+    simplify: bool = False
+    dynamo: bool = False
+
+    def network(self, select: Select | None = None) -> ExportNetwork:
+        """The network to convert; `select` is the suppression that the format can hold."""
+        return ExportNetwork(self.model, self.card, select).to(self.device)
+
+    def example(self) -> Tensor:
+        """Images (B, 3, H, W) of the size and type that the network is made for."""
+        kind = torch.float16 if self.card.half else torch.float32
+        return torch.zeros(self.card.batch, 3, *self.card.imgsz, dtype=kind, device=self.device)

@@ -1,0 +1,59 @@
+"""The flags of `export.py`. Imports nothing heavy: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+from utils.cli import CommandParser
+
+
+def export_parser(description: str) -> CommandParser:
+    """The parser of the command."""
+    parser = CommandParser(description)
+    _add_what(parser)
+    _add_network(parser)
+    _add_layout(parser)
+    parser.refuse("--keras", "this project writes TFLite from PyTorch, without TensorFlow")
+    parser.refuse("--workspace", "TensorRT builds its engines itself, from our ONNX file; see docs/export.md")
+    parser.refuse("--verbose", "TensorRT builds its engines itself, from our ONNX file; see docs/export.md")
+    parser.refuse("--topk-per-class", "only --topk-all, the most detections an image, counts")
+    parser.refuse("--optimize", "PyTorch Mobile, which it was for, is no longer developed; see docs/export.md")
+    return parser
+
+
+def _add_what(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("--weights", nargs="+", default=None, help="checkpoint (default: newest best.pt)")
+    add("--include", nargs="+", default=["torchscript"], help="formats; --list tells which there are")
+    add("--list", action="store_true", help="print the table of formats, and export nothing")
+    add("--data", default=None, help="data set YAML whose pictures calibrate --int8")
+    add("--device", default="cpu", help="cuda device such as 0, or cpu")
+    add("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
+    verify = parser.add_mutually_exclusive_group()
+    add = verify.add_argument
+    add("--verify", action="store_true", default=True, help="run each file on two pictures and compare with PyTorch")
+    add("--no-verify", dest="verify", action="store_false", help="leave that out")
+
+
+def _add_network(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add(
+        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="pixels: one size, or height width"
+    )  # fmt: skip
+    add("--batch-size", "--batch", type=int, default=1, help="images that go through the network together")
+    add("--dynamic", action="store_true", help="let batch, height and width vary")
+    add("--half", action="store_true", help="half precision (fp16) weights and input")
+    add("--int8", action="store_true", help="quantised weights")
+    add("--inplace", action="store_true", help="accepted for scripts written for YOLOv5; changes nothing")
+    add("--opset", type=int, default=None, help="ONNX: version of the operator set (17; with --dynamo 18)")
+    add("--simplify", action="store_true", help="ONNX: fewer nodes, by onnxslim")
+    add("--dynamo", action="store_true", help="ONNX: PyTorch's newer exporter")
+
+
+def _add_layout(parser: CommandParser) -> None:
+    add = parser.add_argument
+    add("--separate-heads", action="store_true", help="boxes and scores as two outputs")
+    add("--raw-heads", action="store_true", help="the head's maps as outputs, not decoded")
+    add("--nms", action="store_true", help="non-maximum suppression in the file")
+    add("--agnostic-nms", action="store_true", help="with --nms: boxes of different classes suppress each other")
+    add("--topk-all", type=int, default=100, help="with --nms: most detections an image")
+    add("--iou-thres", type=float, default=0.45, help="with --nms: overlap above which the lesser box goes")
+    add("--conf-thres", type=float, default=0.25, help="with --nms: least confidence of a detection")

@@ -1,0 +1,173 @@
+"""Proof that a file computes what the model does: both see the same photographs, and their answers are compared.
+
+The reference is the model itself with its own decoding and `utils.ops.nms`, not the network that was converted, so that
+an error of `engine.export.network` shows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.cards import ModelCard
+from models.yolo import DetectionModel
+from utils.data.sources.images import read_image
+from utils.errors import UserError
+from utils.files import ROOT
+from utils.ops.letterbox import letterbox
+from utils.ops.nms import non_max_suppression
+
+Run = Callable[[Tensor], dict[str, Tensor]]
+PICTURES = "astronaut.jpg", "cat.jpg"  # below data/images
+_SURE = 0.1  # half precision: boxes are compared where there may be something; elsewhere they wander by pixels
+
+
+@dataclass
+class Difference:
+    """The largest ones from the reference: `boxes` in pixels of the input; `values` of confidences, coefficients,
+    prototypes and head maps, the latter three by the largest of their kind where that is above 1."""
+
+    boxes: float = 0.0
+    values: float = 0.0
+
+    def see(self, boxes: float = 0.0, values: float = 0.0) -> None:
+        """Take in further differences; what is no number counts as infinite."""
+        self.boxes = max(self.boxes, boxes if boxes == boxes else float("inf"))
+        self.values = max(self.values, values if values == values else float("inf"))
+
+    def __str__(self) -> str:
+        return f"boxes {self.boxes:.1e} px, values {self.values:.1e}"
+
+
+def limits_of(card: ModelCard) -> Difference:
+    """The most that is taken for rounding."""
+    return Difference(4.0, 0.05) if card.half else Difference(1e-2, 1e-4)
+
+
+def verify(run: Run, card: ModelCard, model: DetectionModel) -> Difference:
+    """Compare the file behind `run` with `model`, in float32 and on any device, on two photographs.
+
+    Where `card` is dynamic, in batches of one to three and in two sizes. Raises `UserError` for outputs of another
+    shape than promised and for differences above `limits_of`.
+    """
+    largest, limits = Difference(), limits_of(card)
+    device = model.stride.device
+    for images in _batches(card):
+        got = {name: y.detach().cpu() for name, y in run(images.to(device)).items()}
+        want = {name: y.cpu() for name, y in expected(model, images.to(device), card).items()}
+        for name, value in want.items():
+            if tuple(got[name].shape) != tuple(value.shape):
+                raise UserError(f"{name} is {tuple(got[name].shape)} for images {tuple(images.shape)}, "
+                                f"and should be {tuple(value.shape)}")  # fmt: skip
+        if card.layout == "nms":
+            _compare_detections(got, want, card, largest, limits)
+        if "boxes" in want and card.half:
+            sure = want["scores"].amax(2) > _SURE
+            got["boxes"], want["boxes"] = got["boxes"][sure], want["boxes"][sure]
+        for name in want.keys() - {"detections", "count"}:
+            _compare(name, got[name].float(), want[name].float(), card, largest)
+    if largest.boxes > limits.boxes or largest.values > limits.values:
+        raise UserError(f"it differs from PyTorch by {largest} (limits {limits})")
+    return largest
+
+
+def pictures(size: tuple[int, int]) -> Tensor:
+    """The two photographs as images (2, 3, H, W) float RGB 0..1, letterboxed to `size`."""
+    images = [letterbox(read_image(ROOT / "data" / "images" / name), size, auto=False).image for name in PICTURES]
+    return torch.from_numpy(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
+
+
+def _batches(card: ModelCard) -> Iterator[Tensor]:
+    height, width = card.imgsz
+    two = pictures((height, width))
+    if card.dynamic:
+        yield from (two[:1], two[[1, 0, 1]], pictures((height, width + max(card.strides))))
+    else:
+        batches = -(-2 // card.batch)
+        yield from two[torch.arange(batches * card.batch) % 2].split(card.batch)
+
+
+@torch.no_grad()
+def expected(model: DetectionModel, images: Tensor, card: ModelCard) -> dict[str, Tensor]:
+    """The outputs that a file of this `card` gives for `images` (B, 3, H, W), by name, computed by `model`."""
+    decoded, *prototypes, raw = model(images)
+    nc = len(card.names)
+    objectness = decoded[..., 4:5]
+    outputs: list[Tensor]
+    if card.layout == "decoded":
+        outputs = [decoded]
+    elif card.layout == "raw":  # (B, na, ny, nx, no) → (B, na·no, ny, nx)
+        outputs = [y.permute(0, 1, 4, 2, 3).flatten(1, 2) for y in raw]
+    elif card.layout == "separate":
+        outputs = [decoded[..., :4], decoded[..., 5 : 5 + nc] * objectness]
+        outputs += [decoded[..., 5 + nc :] * objectness] if card.nm else []
+    else:
+        assert card.conf_thres is not None  # layout "nms" has all of these
+        assert card.iou_thres is not None
+        assert card.max_det is not None
+        found = non_max_suppression(
+            decoded, card.conf_thres, card.iou_thres, agnostic=bool(card.agnostic), max_det=card.max_det, nm=card.nm
+        )
+        rows = torch.zeros(len(found), card.max_det, 6 + card.nm)
+        for i, detections in enumerate(found):
+            rows[i, : len(detections)] = detections
+        outputs = [rows, torch.tensor([len(detections) for detections in found])]
+    return dict(zip(card.outputs, [*outputs, *prototypes], strict=True))
+
+
+def _compare(name: str, got: Tensor, want: Tensor, card: ModelCard, largest: Difference) -> None:
+    if name == "boxes":
+        largest.see(boxes=_most(got, want))
+    elif name == "output0":
+        known = 5 + len(card.names)
+        compared = want[..., 4] > (_SURE if card.half else -1)
+        boxes = _most(got[..., :4][compared], want[..., :4][compared])
+        largest.see(boxes, _most(got[..., 4:known], want[..., 4:known]))
+        largest.see(values=_most_scaled(got[..., known:], want[..., known:]))
+    else:
+        largest.see(values=_most_scaled(got, want))
+
+
+def _compare_detections(
+    got: dict[str, Tensor], want: dict[str, Tensor], card: ModelCard, largest: Difference, limits: Difference
+) -> None:
+    """Every detection must have its partner in the other answer, but for those at the edge of being reported."""
+    for i, (count, truth) in enumerate(zip(got["count"].tolist(), want["count"].tolist(), strict=True)):
+        mine, theirs = got["detections"][i], want["detections"][i]
+        if mine[count:].any():
+            raise UserError("there is something behind the last detection")
+        full = card.max_det in (count, truth)
+        edge = min(float(mine[count - 1, 4]), float(theirs[truth - 1, 4])) if full else float(card.conf_thres or 0)
+        for rows, others in ((mine[:count], theirs[:truth]), (theirs[:truth], mine[:count])):
+            _match(rows[rows[:, 4] > edge + limits.values], others, card, largest, limits)
+
+
+def _match(rows: Tensor, others: Tensor, card: ModelCard, largest: Difference, limits: Difference) -> None:
+    """`rows` (n, 6 + nm) each to the nearest of `others` of its class. Half precision may lose one in ten."""
+    if not len(rows):
+        return
+    if not len(others):
+        raise UserError(f"{len(rows)} detections have no counterpart in PyTorch's or the file's answer")
+    distance = (rows[:, None, :4] - others[None, :, :4]).abs().amax(2)
+    distance = distance.masked_fill(rows[:, None, 5] != others[None, :, 5], float("inf"))
+    distance += (rows[:, None, 4] - others[None, :, 4]).abs()  # of two at one place, the one as confident
+    partner = distance.argmin(1)
+    found = distance.gather(1, partner[:, None])[:, 0] <= limits.boxes + limits.values
+    lost = int((~found).sum())
+    if lost > len(rows) * (0.1 if card.half else 0):
+        raise UserError(f"{lost} of {len(rows)} detections have no counterpart in PyTorch's or the file's answer")
+    rows, others = rows[found], others[partner[found]]
+    largest.see(_most(rows[:, :4], others[:, :4]), _most(rows[:, 4], others[:, 4]))
+    largest.see(values=_most_scaled(rows[:, 6:], others[:, 6:]))
+
+
+def _most(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max()) if a.numel() else 0.0
+
+
+def _most_scaled(a: Tensor, b: Tensor) -> float:
+    return _most(a, b) / max(1.0, float(b.abs().max())) if a.numel() else 0.0
