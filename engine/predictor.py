@@ -189,7 +189,7 @@ def _batches(source: Source, backend: Any, options: PredictOptions) -> Iterator[
     waiting: dict[tuple[int, ...], list[_Prepared]] = {}  # oldest shape first
 
     def prepared(frame: Frame) -> _Prepared:
-        return _Prepared(frame, network_input(frame.image, options.imgsz, int(backend.stride), auto=backend.pt))
+        return _Prepared(frame, network_input(frame.image, options.imgsz, int(backend.stride), auto=backend.any_size))
 
     previous: Frame | None = None
     for group in source:

@@ -20,9 +20,9 @@ class ModelCard:
 
     task: "detect" or "segment". names: class id → name. strides: (nl) pixels a cell. anchors: (nl, na, 2) width, height
     in pixels of the input. imgsz: [height, width] of the input, the usual ones if `dynamic`; batch likewise. half:
-    float16 input. int8: quantised weights. layout: one of `LAYOUTS`. activation: all there are, the most frequent
-    first, such as "ReLU6+SiLU". nm: prototypes of a segmenter. input: order and range of the channels. max_det,
-    conf_thres, iou_thres and agnostic are set for layout "nms" only.
+    half-precision weights. int8: quantised weights. layout: one of `LAYOUTS`. activation: all there are, the most
+    frequent first, such as "ReLU6+SiLU". nm: prototypes of a segmenter. input: order and range of the channels.
+    max_det, conf_thres, iou_thres and agnostic are set for layout "nms" only.
     """
 
     task: str

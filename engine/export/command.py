@@ -15,13 +15,13 @@ from engine.export.formats import Format, find_formats, format_table
 from engine.export.job import Job
 from engine.export.network import card_of
 from engine.export.verify import verify
+from models.backends.multi import runtime_for
 from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
 from utils.cli import image_size
 from utils.devices import select_device
 from utils.errors import UserError
-from utils.files import atomic_write
 from utils.logging import LOGGER
 from utils.sizes import make_divisible
 
@@ -56,26 +56,30 @@ def _write(form: Format, writer: Any, job: Job, weights: Path, reference: Detect
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
         writer.write(job, draft)
+        card = Path(f"{draft}.json")  # where the kind of file holds no metadata, its runtime looks here
+        card.write_text(job.card.to_json() + "\n", encoding="utf-8")
         try:
             report = writer.inspect(job, draft)
             if reference is not None:
-                report.append(_verified(writer, job, draft, reference))
+                report.append(_verified(job, draft, reference))
         except UserError as error:
             failed = target.with_name(f"{target.stem}-failed{target.suffix}")
             _put(draft, failed)
             raise UserError(f"{target.name}: {error}; kept as {failed}") from error
         _put(draft, target)
-    with atomic_write(f"{target}.json", "w") as file:
-        file.write(job.card.to_json() + "\n")
+        _put(card, Path(f"{target}.json"))
     LOGGER.info(f"{form.name}: {target}, {', '.join([_megabytes(target), *report])}")
     return target
 
 
-def _verified(writer: Any, job: Job, draft: Path, reference: DetectionModel) -> str:
-    reader = writer.Reader(draft, job.device)
-    if reader.card != job.card:
+def _verified(job: Job, draft: Path, reference: DetectionModel) -> str:
+    """What `verify` found; the file is read as its users will read it."""
+    kind = runtime_for(draft)
+    assert kind is not None  # every format that is written has a runtime
+    runtime = kind(draft, job.device)
+    if runtime.card != job.card:
         raise UserError("its metadata did not come back as they were written")
-    return f"largest differences from PyTorch: {verify(reader, job.card, reference)}"
+    return f"largest differences from PyTorch: {verify(runtime, job.card, reference)}"
 
 
 def _put(draft: Path, target: Path) -> None:

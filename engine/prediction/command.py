@@ -35,6 +35,7 @@ def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     font = _font(options.font)
     backend = _backend(options, task)
     imgsz = _network_size(options.imgsz, backend.stride)
+    backend.check(imgsz, options.augment, options.visualize)
     _quieten_decoders(source.live)
 
     wanted = {name: getattr(options, name, False) for name in _OUTPUT}  # detection has no --save-mask
@@ -120,7 +121,8 @@ def _weights(options: argparse.Namespace, task: DetectionTask) -> list[str]:
     found = [str(find_weights(w)) for w in weights]
     if options.update:
         for path in found:
-            strip_optimizer(path)
+            if Path(path).suffix == ".pt":  # exported files hold no training state
+                strip_optimizer(path)
     return found
 
 

@@ -75,6 +75,10 @@ class Evaluation:
         model.to(memory_format=torch.channels_last)  # a third less time on a CPU, tensor cores fed right on a GPU
         if model.task != task.name:
             raise wrong_task(options.weights[0], model.task, "val")
+        if options.task != "study":  # which tries sizes of its own
+            height, width = image_size(options.imgsz)
+            size = make_divisible(height, model.stride), make_divisible(width, model.stride)
+            model.check(size, options.augment)
         split = options.task if options.task in ("train", "test") else "val"
         spec = load_dataset(options.data, need=(split,))
         if not options.single_cls:
@@ -121,7 +125,7 @@ class Evaluation:
         options = self.options
         stride = self.model.stride
         size = fit_size(imgsz, stride)
-        rect = self.model.pt and options.task != "speed"
+        rect = self.model.any_size and options.task != "speed"
         loader = create_loader(
             self.index, size, min(options.batch_size, len(self.index)), stride=stride, rect=rect,
             pad=0.5 if rect else 0.0, workers=options.workers, single_cls=options.single_cls, nc=len(self.names),

@@ -16,7 +16,7 @@ class Spotter:
 
     names = NAMES
     stride = 32
-    pt = True
+    pt = any_size = True
     fp16 = False
     device = torch.device("cpu")
     task = "detect"

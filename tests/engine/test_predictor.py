@@ -66,7 +66,7 @@ def test_rectangular_input_is_the_least_multiple_of_the_stride(tmp_path: Path) -
     backend = Spotter()
     run(tmp_path / "a.png", tmp_path / "out", backend)
     assert backend.shapes == [(1, 3, 256, 320)]  # 240 rows of content, and 256 is the next multiple of 32
-    backend.pt = False  # a runtime of fixed size gets the full square
+    backend.any_size = False  # a runtime of fixed size gets the full square
     run(tmp_path / "a.png", tmp_path / "out", backend)
     assert backend.shapes[-1] == (1, 3, 320, 320)
 

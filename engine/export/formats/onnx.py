@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from engine.export.job import Job
 from engine.export.suppression import SelectInOnnx
@@ -151,21 +150,3 @@ def _quiet() -> Any:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-class Reader:
-    """A file that was just written, as its users will find it: in ONNX Runtime."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.card = ModelCard.from_json(self.session.get_modelmeta().custom_metadata_map.get(KEY, "null"), path.name)
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) to the outputs by name."""
-        kind = torch.float16 if self.card.half else torch.float32
-        answers = self.session.run(list(self.card.outputs), {"images": images.to(kind).cpu().numpy()})
-        return {name: torch.from_numpy(y) for name, y in zip(self.card.outputs, answers, strict=True)}

@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from engine.export.job import Job
 from engine.export.suppression import select_by_loop
@@ -44,23 +43,3 @@ def _for_yolov5(card: ModelCard) -> str:
     return json.dumps(
         {"shape": [card.batch, 3, *card.imgsz], "stride": max(card.strides), "names": list(card.names.values())}
     )
-
-
-class Reader:
-    """A file that was just written, as its users will find it."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        extra = {f"{KEY}.json": ""}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.network = torch.jit.load(str(path), map_location=device, _extra_files=extra)
-        self.card = ModelCard.from_json(extra[f"{KEY}.json"], path.name)
-        self.device = device
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) to the outputs by name."""
-        images = images.to(self.device)
-        answers = self.network(images.half() if self.card.half else images)
-        answers = answers if isinstance(answers, (tuple, list)) else (answers,)
-        return dict(zip(self.card.outputs, answers, strict=True))

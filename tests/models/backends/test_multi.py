@@ -56,8 +56,11 @@ def test_half_precision_on_a_gpu(make_weights: Make) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("best.onnx", r"best\.onnx: files of kind \.onnx cannot be run yet; give the checkpoint"),
-        ("best.yaml", r"best\.yaml: expected a checkpoint \(\.pt\), found \.yaml"),
+        ("best.engine", r"best\.engine: files of kind \.engine cannot be run here; give an \.onnx"),
+        (
+            "best.yaml",
+            r"best\.yaml: expected a checkpoint \(\.pt\) or an exported file \(\.torchscript, .*\), found \.yaml$",
+        ),
         ("best", "best: expected a checkpoint"),
     ],
 )

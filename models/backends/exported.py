@@ -1,0 +1,67 @@
+"""Exported files behind the interface that checkpoints have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.backends.layouts import lift
+from models.backends.runtime import Runtime
+from utils.errors import UserError
+from utils.logging import LOGGER
+
+
+class ExportedBackend:
+    """One exported file: checks what is put in, cuts batches to what it takes, and lifts what comes out.
+
+    `model` is the `Runtime`; `fp16` whether it computes in half precision, which is declined with a warning where it
+    was asked for and cannot be had.
+    """
+
+    def __init__(self, kind: type[Runtime], path: Path, device: torch.device, fp16: bool = False) -> None:
+        self.path = path
+        self.model = kind(path, device, fp16)
+        self.card = card = self.model.card
+        self.fp16 = self.model.fp16
+        if fp16 and not self.fp16:
+            LOGGER.warning(f"{path} computes in float32; for half precision export the checkpoint with --half")
+        self.names, self.task, self.dynamic = card.names, card.task, card.dynamic
+        self.stride = max(*card.strides, 32)
+        if card.layout == "nms":
+            LOGGER.info(
+                f"{path} suppresses by itself: confidence above {card.conf_thres}, IoU {card.iou_thres}, at most "
+                f"{card.max_det} detections an image; thresholds that allow more find nothing more"
+            )
+
+    def check(self, size: Sequence[int], augment: bool = False, visualize: Any = False) -> None:
+        """Raise `UserError` where images of `size` (height, width) cannot go in, or a wish cannot be fulfilled."""
+        for flag, wanted in (("--augment", augment), ("--visualize", visualize)):
+            if wanted:
+                raise UserError(f"{self.path}: {flag} needs the checkpoint (.pt), not a file exported from it")
+        fixed = tuple(self.card.imgsz)
+        if not self.dynamic and tuple(size) != fixed:
+            given, own = (" ".join(map(str, dict.fromkeys(s) if s[0] == s[1] else s)) for s in (tuple(size), fixed))
+            raise UserError(
+                f"{self.path} takes images of {fixed[0]}×{fixed[1]} only, not {size[0]}×{size[1]}: give --imgsz {own}, "
+                f"or export the checkpoint again with --imgsz {given} or --dynamic"
+            )
+
+    def __call__(self, im: Tensor, augment: bool = False, visualize: Any = False) -> tuple[Any, ...]:
+        """Images (B, 3, H, W), RGB 0..1, to ``(decoded, None)`` or ``(decoded, prototypes, None)``; see `lift`."""
+        self.check(im.shape[2:], augment, visualize)
+        images = im.float()
+        if self.dynamic:
+            return lift(self.model(images), self.card)
+        answers = [self._fixed(piece) for piece in images.split(self.card.batch)]
+        return lift({name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}, self.card)
+
+    def _fixed(self, images: Tensor) -> dict[str, Tensor]:
+        """What the file makes of at most `card.batch` images; black ones fill the batch up and are left out again."""
+        count = len(images)
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.card.batch - count))
+        return {name: value[:count] for name, value in self.model(filled).items()}

@@ -1,0 +1,88 @@
+"""ONNX files, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.backends.runtime import Runtime, library, read_card, unreadable
+from models.cards import KEY
+from utils.errors import UserError
+from utils.logging import LOGGER
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+class OnnxRuntime(Runtime):
+    """On the GPU where one is asked for and ONNX Runtime can use it, else on the CPU with as many threads as torch."""
+
+    def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
+        super().__init__(path, device, fp16)
+        ort = library("onnxruntime", path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # its warnings are about nodes, which tell a user nothing
+        providers: list[Any] = [_CPU]
+        if device.type == "cuda" and _CUDA in ort.get_available_providers():
+            providers = [(_CUDA, {"device_id": device.index or 0}), _CPU]
+        try:
+            self.session = ort.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its exceptions have no class of their own in common
+            raise unreadable(path, "ONNX", error) from error
+        if device.type == "cuda" and _CUDA not in self.session.get_providers():
+            LOGGER.warning(f"ONNX Runtime cannot use the GPU, so {path} runs on the CPU; pip install onnxruntime-gpu")
+        self.card = read_card(path, self.session.get_modelmeta().custom_metadata_map.get(KEY))
+        self.fp16 = self.card.half
+        found = [output.name for output in self.session.get_outputs()]
+        if missing := set(self.card.outputs) - set(found):
+            raise UserError(f"{path} lacks the outputs {', '.join(sorted(missing))} of layout '{self.card.layout}'")
+        entry = self.session.get_inputs()[0]
+        self.input, self.dtype = entry.name, np.float16 if entry.type == "tensor(float16)" else np.float32
+
+    def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        return self.session.run(list(self.card.outputs), {self.input: images})
+
+
+class OpenCvDnn(Runtime):
+    """The same files, run by OpenCV's own inference engine, in float32."""
+
+    def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
+        super().__init__(path, device, fp16)
+        import cv2
+
+        self.card = read_card(path, _embedded(path))
+        if self.card.half or self.card.int8:
+            raise UserError(f"{path}: --dnn takes float32 files; leave --dnn out, or export without --half and --int8")
+        if self.card.layout == "nms":
+            raise UserError(
+                f"{path}: --dnn cannot run suppression inside the file; leave --dnn out, or export without --nms"
+            )
+        try:
+            self.net = cv2.dnn.readNetFromONNX(str(path))
+        except cv2.error as error:
+            raise unreadable(path, "ONNX", f"OpenCV: {error.err or error}") from error
+        if device.type == "cuda":
+            self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
+            self.net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+
+    def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        self.net.setInput(images)
+        names = self.net.getUnconnectedOutLayersNames()
+        answers = dict(zip(names, self.net.forward(names), strict=True))
+        return [answers[name] for name in self.card.outputs]
+
+
+def _embedded(path: Path) -> str | None:
+    """The card inside, which OpenCV does not show; None where it lies in a file beside, or the file is not read."""
+    if Path(f"{path}.json").is_file():
+        return None
+    onnx = library("onnx", path)
+    try:
+        properties = onnx.load(str(path), load_external_data=False).metadata_props
+    except Exception as error:  # protobuf's, which is no dependency of ours
+        raise unreadable(path, "ONNX", error) from error
+    return next((p.value for p in properties if p.key == KEY), None)

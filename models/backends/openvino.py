@@ -1,0 +1,47 @@
+"""OpenVINO folders (.xml and .bin), run by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.backends.runtime import Runtime, library, read_card, unreadable
+from models.cards import KEY
+from utils.errors import UserError
+
+
+class OpenVino(Runtime):
+    """On the CPU, with as many threads as torch; `path` is the folder or the .xml in it."""
+
+    def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
+        super().__init__(path, device, fp16)
+        core = library("openvino", path).Core()
+        folder = path if path.is_dir() else path.parent
+        xml = only_file(folder, "*.xml") if path.is_dir() else path
+        try:
+            network = core.read_model(str(xml))
+            info = network.get_rt_info([KEY]).astype(str) if network.has_rt_info([KEY]) else None
+            self.card = read_card(xml, info, beside=[folder])
+            exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bfloat16 unasked
+            if fp16 and "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                exact, self.fp16 = {"INFERENCE_PRECISION_HINT": "f16"}, True
+            threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+            self.network = core.compile_model(network, "CPU", exact | threads)
+        except RuntimeError as error:
+            raise unreadable(xml, "OpenVINO", error) from error
+        self.fp16 |= self.card.half
+
+    def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        answer = self.network([images])
+        return [answer[i] for i in range(len(self.network.outputs))]
+
+
+def only_file(folder: Path, pattern: str) -> Path:
+    """The one file of `folder` that fits `pattern`; a `UserError` where there are none or several."""
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UserError(f"{folder}: expected one {pattern} in this folder, found {len(found)}")
+    return found[0]

@@ -1,0 +1,73 @@
+"""What the runtimes of exported files have in common."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.cards import KEY, ModelCard
+from utils.errors import UserError
+
+
+class Runtime:
+    """An exported file that a library runs.
+
+    `card` is what the file says about itself; `fp16` whether it computes in half precision, which was asked for or not.
+    A subclass reads the file in its constructor and answers `run`. Raises `UserError` for a file that cannot be read.
+    """
+
+    card: ModelCard
+    dtype: type[np.generic] = np.float32  # of the images that `run` is given
+
+    def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
+        self.path, self.device, self.fp16 = path, device, False
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W), RGB 0..1, of the card's size and batch, to the outputs that `card.outputs` names."""
+        values = self.run(np.ascontiguousarray(images.cpu().numpy(), self.dtype))
+        named = zip(self.card.outputs, values, strict=True)
+        return {name: torch.from_numpy(np.array(value)).to(images.device) for name, value in named}
+
+    def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        """The outputs for `images`, in the order of `card.outputs`."""
+        raise NotImplementedError
+
+
+def library(name: str, path: Path, package: str = "") -> Any:
+    """The module `name`, or a `UserError` that says which `package` to install to run `path`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = package or name.split(".")[0]
+        raise UserError(f"{path} needs {package}, which cannot be imported ({error}): pip install {package}") from error
+
+
+def read_card(path: Path, embedded: str | bytes | None = None, beside: Sequence[Path] = ()) -> ModelCard:
+    """The card of `path`: `embedded` in it, else in the JSON file beside it, or beside one of `beside`."""
+    if embedded:
+        return ModelCard.from_json(embedded, path)
+    places = [Path(f"{place}.json") for place in (path, *beside)]
+    for place in places:
+        if place.is_file():
+            return ModelCard.from_json(place.read_bytes(), place)
+    raise UserError(
+        f"{path} does not say how it was exported (classes, anchors, layout): it has no metadata '{KEY}', and "
+        f"there is no {' or '.join(map(str, places))}; make it with python export.py from the checkpoint"
+    )
+
+
+def unreadable(path: Path, kind: str, error: object) -> UserError:
+    """What to say of a file that its library refuses, with the first line of what that said."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(f"{path} is no {kind} file, or a broken one: {reason[:200]}; export the checkpoint again")
+
+
+def in_order(names: Sequence[str]) -> list[int]:
+    """Positions of `names` sorted by the number they end in: out0, out1, …, out10."""
+    return sorted(range(len(names)), key=lambda i: int("".join(c for c in names[i][-3:] if c.isdigit()) or 0))
