@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from engine.export.calibration import CalibrationImages
 from engine.export.formats import Format, find_formats, format_table
 from engine.export.job import Job
 from engine.export.network import card_of
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
+from models.cards import ModelCard
 from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
@@ -42,7 +44,7 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     assert isinstance(model, DetectionModel)  # one file is no ensemble
     card = card_of(model, imgsz=_size(options.imgsz, model, weights), **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
-    job = Job(network, card, device, options.opset, options.simplify, options.dynamo)
+    job = Job(network, card, device, options.opset, options.simplify, options.dynamo, _calibration(options, card))
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
     for writer in writers:
         writer.check(job)
@@ -110,8 +112,15 @@ def _check_numbers(options: argparse.Namespace) -> None:
     for name in ("topk_all", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}")
-    if options.int8:
-        raise UserError("--int8 cannot be written yet; leave it out")
+    if options.int8 and not options.data:
+        raise UserError("--int8 needs pictures to choose its scales by; give --data with your data set's YAML")
+    if options.int8 and options.half:
+        raise UserError("--int8 and --half are different precisions; give one of them")
+
+
+def _calibration(options: argparse.Namespace, card: ModelCard) -> CalibrationImages | None:
+    height, width = card.imgsz
+    return CalibrationImages.of(options.data, (height, width)) if options.int8 else None
 
 
 def _weights(given: str | Path | list[str] | None) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.export.calibration import CalibrationImages
 from engine.export.network import ExportNetwork, Select
 from models.cards import ModelCard
 from models.yolo import DetectionModel
@@ -22,6 +23,7 @@ class Job:
     opset: int | None = None
     simplify: bool = False
     dynamo: bool = False
+    calibration: CalibrationImages | None = None  # with --int8
 
     def network(self, select: Select | None = None) -> ExportNetwork:
         """The network to convert; `select` is the suppression that the format can hold."""

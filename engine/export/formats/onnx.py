@@ -22,6 +22,8 @@ DEFAULT_OPSET = {False: 17, True: 18}
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
+    if job.card.int8:
+        raise UserError("--int8 cannot be written as ONNX yet; leave it out")
     opsets, opset = OPSETS[job.dynamo], _opset(job)
     if opset not in opsets:
         hint = "with --dynamo" if job.dynamo else "without --dynamo"

@@ -16,6 +16,8 @@ from utils.errors import UserError
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
+    if job.card.int8:
+        raise UserError("--int8: TorchScript holds no 8-bit weights; use --include onnx or openvino")
     if job.card.half and job.device.type == "cpu":
         raise UserError(
             "--half: TorchScript of half precision is made and run on a GPU; give --device 0, or leave --half out"
