@@ -26,6 +26,8 @@ def accuracy(
     *,
     batch_size: int = 32,
     workers: int = 8,
+    dnn: bool = False,
+    fp16: bool = False,
     trust: bool = False,
 ) -> ValidationResult:
     """Score `weights` on the validation split of the data set YAML `data`, as `val.py` does, boxes or boxes and masks.
@@ -33,7 +35,7 @@ def accuracy(
     Every image is letterboxed to the whole of `imgsz` (height, width), also where the network would take less, so that
     a checkpoint and the files made of it see the same. Raises `UserError` for what does not fit together.
     """
-    model = DetectMultiBackend(weights, device, trust=trust)
+    model = DetectMultiBackend(weights, device, dnn=dnn, fp16=fp16, trust=trust)
     model.to(memory_format=torch.channels_last)  # as `Evaluation.prepare` does
     model.check(imgsz)
     task = _TASKS[model.task]()
