@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ class OpenVino(Runtime):
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
-        core = library("openvino", path).Core()
+        core = openvino(path).Core()
         folder = path if path.is_dir() else path.parent
         xml = only_file(folder, "*.xml") if path.is_dir() else path
         try:
@@ -37,6 +39,12 @@ class OpenVino(Runtime):
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         answer = self.network([images])
         return [answer[i] for i in range(len(self.network.outputs))]
+
+
+def openvino(path: Path) -> Any:
+    """The module, to read or write `path`: without the companion package by which it tells its makers of its use."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, as if not there
+    return library("openvino", path)
 
 
 def only_file(folder: Path, pattern: str) -> Path:

@@ -29,7 +29,7 @@ FORMATS = {
     for f in (
         Format("torchscript", "{}.torchscript"),
         Format("onnx", "{}.onnx", ("onnx", "onnxruntime")),
-        Format("openvino", "{}_openvino_model/", ("openvino",), planned=True),
+        Format("openvino", "{}_openvino_model/", ("openvino", "onnx")),
         Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn"), planned=True),
         Format("coreml", "{}.mlpackage", ("coremltools",), planned=True),
         Format("tflite", "{}.tflite", ("litert-torch",), planned=True),

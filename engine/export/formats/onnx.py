@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from engine.export.job import Job
+from engine.export.quiet import quiet
 from engine.export.suppression import SelectInOnnx
 from models.cards import KEY, ModelCard
 from utils.errors import UserError
@@ -43,8 +40,7 @@ def write(job: Job, path: Path) -> None:
     """Write `path`."""
     import onnx
 
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # of the exporters about themselves; the file is checked against PyTorch
+    with quiet():
         (_write_by_dynamo if job.dynamo else _write_by_trace)(job, path)
     model = onnx.load(str(path))
     if job.simplify:
@@ -141,14 +137,3 @@ def _name_sizes(model: Any, card: ModelCard) -> None:
 def _properties(card: ModelCard) -> dict[str, str]:
     """The card, and beside it the two values that YOLOv5's own scripts look for."""
     return {KEY: card.to_json(), "stride": str(max(card.strides)), "names": repr(card.names)}
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Without what the exporters print about their progress."""
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

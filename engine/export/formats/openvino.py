@@ -1,0 +1,95 @@
+"""OpenVINO: a folder of .xml and .bin, for Intel's processors; converted from our ONNX file."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.export.formats import onnx
+from engine.export.job import Job
+from engine.export.quiet import quiet
+from models.backends.openvino import only_file, openvino
+from models.cards import KEY
+from utils.errors import UserError
+
+_CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData")
+_QUANTISED = "FakeQuantize"
+
+
+def check(job: Job) -> None:
+    """Raises `UserError` for what this format cannot do: what ONNX cannot."""
+    onnx.check(_in_float(job))
+    if job.card.int8:
+        try:
+            __import__("nncf")
+        except ImportError as error:
+            raise UserError("--int8 needs nncf: pip install nncf") from error
+
+
+def write(job: Job, path: Path) -> None:
+    """Write the folder `path`: with ``--half`` the weights, and they only, in half precision; with ``--int8``
+    convolutions in 8 bits a channel."""
+    ov = openvino(path)
+    plain = _in_float(job)
+    if job.card.half:
+        plain = replace(plain, model=copy.deepcopy(job.model).float())  # of rounded weights, as they will be kept
+    path.mkdir()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        source = Path(folder) / "network.onnx"
+        onnx.write(plain, source)
+        network = ov.Core().read_model(str(source))
+        if job.card.int8:
+            network = _quantised(network, job)
+        network.set_rt_info(job.card.to_json(), [KEY])
+        name = path.name.removesuffix("_openvino_model")
+        ov.save_model(network, str(path / f"{name}.xml"), compress_to_fp16=job.card.half)
+
+
+def inspect(job: Job, path: Path) -> list[str]:
+    """What the report tells of the folder. Raises `UserError` for one that is not as asked for."""
+    operations = openvino(path).Core().read_model(str(only_file(path, "*.xml"))).get_ops()
+    kinds = [operation.get_type_name() for operation in operations]
+    words = [f"{sum(kind != 'Constant' for kind in kinds)} operations"]
+    if job.card.int8:
+        if _QUANTISED not in kinds:
+            raise UserError("--int8 was asked for, but nothing in it is quantised")
+        words.append(f"scales from {len(job.calibration or ())} pictures")
+    return words
+
+
+def _in_float(job: Job) -> Job:
+    """`job` with the card of the ONNX file that is converted; precisions are chosen after that."""
+    return replace(job, card=replace(job.card, half=False, int8=False))
+
+
+def _quantised(network: Any, job: Job) -> Any:
+    """`network` with 8-bit convolutions; what stands behind the last of them stays in float."""
+    assert job.calibration is not None  # with --int8 there are pictures
+    with quiet():
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)  # it has handlers of its own
+        return nncf.quantize(
+            network,
+            nncf.Dataset(job.calibration, lambda image: image.expand(job.card.batch, -1, -1, -1).numpy()),
+            preset=nncf.QuantizationPreset.MIXED,  # SiLU's answers are not symmetric
+            subset_size=len(job.calibration),
+            ignored_scope=nncf.IgnoredScope(names=_decoding(network), validate=False),
+        )
+
+
+def _decoding(network: Any) -> list[str]:
+    """Names of the operations between the last convolutions and the outputs of `network`."""
+    found: set[str] = set()
+    waiting = list(network.get_results())
+    while waiting:
+        operation = waiting.pop()
+        name = operation.get_friendly_name()
+        if name not in found and operation.get_type_name() not in _CONVOLUTIONS:
+            found.add(name)
+            waiting += [value.get_node() for value in operation.input_values()]
+    return sorted(found)
