@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,3 +34,8 @@ class Job:
         """Images (B, 3, H, W) of the size and type that the network is made for."""
         kind = torch.float16 if self.card.half else torch.float32
         return torch.zeros(self.card.batch, 3, *self.card.imgsz, dtype=kind, device=self.device)
+
+    def in_float(self) -> Job:
+        """The same in float32 and on the CPU, for toolchains that choose the precision themselves; of a copy."""
+        card = replace(self.card, half=False, int8=False)
+        return replace(self, model=copy.deepcopy(self.model).float().cpu(), card=card, device=torch.device("cpu"))

@@ -30,7 +30,7 @@ FORMATS = {
         Format("torchscript", "{}.torchscript"),
         Format("onnx", "{}.onnx", ("onnx", "onnxruntime")),
         Format("openvino", "{}_openvino_model/", ("openvino", "onnx")),
-        Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn"), planned=True),
+        Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn")),
         Format("coreml", "{}.mlpackage", ("coremltools",), planned=True),
         Format("tflite", "{}.tflite", ("litert-torch",), planned=True),
         Format("executorch", "{}.pte", ("executorch",), planned=True),

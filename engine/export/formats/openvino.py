@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ _QUANTISED = "FakeQuantize"
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do: what ONNX cannot."""
-    onnx.check(_in_float(job))
+    onnx.check(job.in_float())
     if job.card.int8:
         try:
             __import__("nncf")
@@ -34,13 +32,10 @@ def write(job: Job, path: Path) -> None:
     """Write the folder `path`: with ``--half`` the weights, and they only, in half precision; with ``--int8``
     convolutions in 8 bits a channel."""
     ov = openvino(path)
-    plain = _in_float(job)
-    if job.card.half:
-        plain = replace(plain, model=copy.deepcopy(job.model).float())  # of rounded weights, as they will be kept
     path.mkdir()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder) / "network.onnx"
-        onnx.write(plain, source)
+        onnx.write(job.in_float(), source)
         network = ov.Core().read_model(str(source))
         if job.card.int8:
             network = _quantised(network, job)
@@ -59,11 +54,6 @@ def inspect(job: Job, path: Path) -> list[str]:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
         words.append(f"scales from {len(job.calibration or ())} pictures")
     return words
-
-
-def _in_float(job: Job) -> Job:
-    """`job` with the card of the ONNX file that is converted; precisions are chosen after that."""
-    return replace(job, card=replace(job.card, half=False, int8=False))
 
 
 def _quantised(network: Any, job: Job) -> Any:

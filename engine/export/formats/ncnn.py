@@ -1,0 +1,66 @@
+"""ncnn: a folder of .param and .bin, for phones and boards; converted by pnnx from a traced network."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from engine.export.job import Job
+from engine.export.quiet import quiet
+from models.backends.openvino import only_file
+from utils.errors import UserError
+
+_REFUSED = {
+    "int8": "--int8: ncnn quantises with tools of its own, which take an ncnn folder; leave --int8 out",
+    "dynamic": "--dynamic: the decoding of an ncnn file is made for one size; leave --dynamic out",
+}
+
+
+def check(job: Job) -> None:
+    """Raises `UserError` for what this format cannot do."""
+    for name, reason in _REFUSED.items():
+        if getattr(job.card, name):
+            raise UserError(reason)
+    if job.card.layout == "nms":
+        raise UserError("--nms: ncnn has no suppression; leave --nms out, what runs the file has to suppress")
+    if job.card.batch != 1:
+        raise UserError(f"--batch-size {job.card.batch}: ncnn takes one image at a time; leave --batch-size out")
+
+
+@torch.no_grad()
+def write(job: Job, path: Path) -> None:
+    """Write the folder `path`; with ``--half`` the weights in half precision."""
+    import pnnx
+
+    plain = job.in_float()
+    example = plain.example()
+    name = path.name.removesuffix("_ncnn_model")
+    path.mkdir()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # pnnx leaves eight files where it runs
+        with quiet():
+            traced = torch.jit.trace(plain.network(), (example,), strict=False, check_trace=False)
+            torch.jit.save(traced, f"{folder}/network.pt")
+        shape = ",".join(map(str, example.shape))
+        done = subprocess.run(  # noqa: S603 -- pnnx's own program, and numbers
+            [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(job.card.half)}"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        for suffix in ("param", "bin"):
+            made = Path(folder) / f"network.ncnn.{suffix}"
+            if not made.is_file():
+                said = done.stderr.strip().splitlines()
+                raise UserError(f"pnnx made no .{suffix} (exit code {done.returncode}): {said[-1] if said else ''}")
+            made.replace(path / f"{name}.{suffix}")
+
+
+def inspect(job: Job, path: Path) -> list[str]:
+    """What the report tells of the folder."""
+    lines = only_file(path, "*.param").read_text(encoding="ascii").splitlines()
+    return [f"{lines[1].split()[0]} layers"]
