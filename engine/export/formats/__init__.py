@@ -33,7 +33,7 @@ FORMATS = {
         Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn")),
         Format("coreml", "{}.mlpackage", ("coremltools",), planned=True),
         Format("tflite", "{}.tflite", ("litert-torch",), planned=True),
-        Format("executorch", "{}.pte", ("executorch",), planned=True),
+        Format("executorch", "{}.pte", ("executorch", "torchao")),
     )
 }
 

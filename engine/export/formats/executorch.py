@@ -1,0 +1,57 @@
+"""ExecuTorch: a program (.pte) for PyTorch's runtime on phones and boards, computed by XNNPACK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.export.formats.mobile import calibration_batches, check_mobile, quiet
+from engine.export.job import Job
+from utils.errors import UserError
+
+
+def check(job: Job) -> None:
+    """Raises `UserError` for what this format cannot do."""
+    check_mobile(job, "ExecuTorch")
+
+
+def write(job: Job, path: Path) -> None:
+    """Write `path`."""
+    with quiet(), torch.no_grad():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        network: nn.Module = _quantised(job) if job.card.int8 else job.network()
+        exported = torch.export.export(network, (job.example(),))
+        program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+        path.write_bytes(program.buffer)
+
+
+def _quantised(job: Job) -> nn.Module:
+    """The network with rounding in it as 8-bit numbers do it: scales per channel of the weights, and per map as the
+    calibration pictures need them."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    watched = prepare_pt2e(torch.export.export(job.network(), (job.example(),)).module(), quantizer)
+    for images in calibration_batches(job):
+        watched(images)
+    return convert_pt2e(watched)
+
+
+def inspect(job: Job, path: Path) -> list[str]:
+    """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
+    from executorch.runtime import Runtime
+
+    about: Any = Runtime.get().load_program(path).metadata("forward")
+    size, want = tuple(about.input_tensor_meta(0).sizes()), tuple(job.example().shape)
+    if size != want:
+        raise UserError(f"its input is {size}, and should be {want}")
+    return ["8-bit numbers" if job.card.int8 else "float32"]

@@ -1,0 +1,49 @@
+"""What the two formats for phones and boards, TensorFlow Lite and ExecuTorch, have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from engine.export.job import Job
+from utils.errors import UserError
+
+
+def check_mobile(job: Job, kind: str) -> None:
+    """Raises `UserError` for what files of `kind` cannot do."""
+    card = job.card
+    refusals = {
+        f"--nms: {kind} files hold no suppression; leave it out, or use --include onnx": card.layout == "nms",
+        f"--dynamic: {kind} files are of one size; give --imgsz and --batch-size instead": card.dynamic,
+        f"--half: {kind} files are written in float32; leave it out, or give --int8 with --raw-heads": card.half,
+        # one scale for pixels and probabilities together leaves nothing of the latter
+        f"--int8: in {kind} files boxes must be decoded outside; add --raw-heads": card.int8 and card.layout != "raw",
+        f"--device: {kind} files are made on the CPU; leave it out": job.device.type != "cpu",
+    }
+    for reason, applies in refusals.items():
+        if applies:
+            raise UserError(reason)
+
+
+def calibration_batches(job: Job) -> Iterator[Tensor]:
+    """The calibration pictures one by one, each as a whole batch of itself, since the size of batches is fixed."""
+    assert job.calibration is not None  # with --int8
+    for image in job.calibration:
+        yield image.expand_as(job.example())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the converters print about themselves; the file is checked against PyTorch."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
