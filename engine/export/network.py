@@ -49,11 +49,13 @@ class ExportNetwork(nn.Module):
         self.card, self.select = card, select
         self.nl, self.na, self.no = head.nl, head.na, head.no
         self.strides, self.known = card.strides, 5 + head.nc
+        self.cells: list[int] = []  # a level; as numbers, because what is read off tensors is traced as operations
         for i, (stride, anchors) in enumerate(zip(card.strides, head.anchors, strict=True)):
             size = (anchors * stride).float()  # (na, 2) pixels
             self.register_buffer(f"anchor{i}", size.view(1, self.na, 2, 1))
             ny, nx = (side // stride for side in card.imgsz)
             self.register_buffer(f"centre{i}", _centres(ny, nx, size))
+            self.cells.append(ny * nx)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -85,22 +87,22 @@ class ExportNetwork(nn.Module):
             y = y.reshape(y.shape[0], self.na, self.no, -1)
         else:
             centre = getattr(self, f"centre{level}")
-            y = y.reshape(-1, self.na, self.no, centre.shape[3])
+            y = y.reshape(-1, self.na, self.no, self.cells[level])
         p = y[:, :, : self.known].sigmoid()  # (B, na, 5 + nc, ny·nx)
         xy = (p[:, :, :2] * 2 + centre) * self.strides[level]
         wh = p[:, :, 2:4] * 2
         parts = [torch.cat((xy, wh * wh * anchor), 2), p[:, :, 4:]]
         if self.no > self.known:
             parts.append(y[:, :, self.known :])
-        return tuple(self._rows(part) for part in parts)
+        widths = (4, self.known - 4, self.no - self.known)
+        return tuple(self._rows(part, level, c) for part, c in zip(parts, widths, strict=False))
 
-    def _rows(self, part: Tensor) -> Tensor:
+    def _rows(self, part: Tensor, level: int, c: int) -> Tensor:
         """(B, na, c, ny·nx) → (B, na·ny·nx, c)."""
-        c, cells = part.shape[2:]
         part = part.permute(0, 1, 3, 2)
         if self.card.dynamic:
             return part.reshape(part.shape[0], -1, c)
-        return part.reshape(-1, self.na * cells, c)
+        return part.reshape(-1, self.na * self.cells[level], c)
 
     def _suppressed(
         self, boxes: Tensor, objectness: Tensor, classes: Tensor, coefficients: list[Tensor]
