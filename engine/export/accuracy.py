@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,10 +13,14 @@ from engine.task import DetectionTask
 from engine.validation.evaluation import check_classes
 from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
+from models.cards import ModelCard
 from utils.data.index import build_index
 from utils.data.loader import create_loader
 from utils.data.spec import load_dataset
+from utils.errors import UserError
+from utils.logging import LOGGER
 
+MOST_LOST = 0.03  # mAP50 that 8 bits may cost without a warning
 _TASKS = {task.name: task for task in (DetectionTask, SegmentationTask)}
 
 
@@ -29,11 +35,13 @@ def accuracy(
     dnn: bool = False,
     fp16: bool = False,
     trust: bool = False,
+    **nms: Any,
 ) -> ValidationResult:
     """Score `weights` on the validation split of the data set YAML `data`, as `val.py` does, boxes or boxes and masks.
 
     Every image is letterboxed to the whole of `imgsz` (height, width), also where the network would take less, so that
-    a checkpoint and the files made of it see the same. Raises `UserError` for what does not fit together.
+    a checkpoint and the files made of it see the same. `nms` replaces `conf_thres`, `iou_thres` and `max_det` of
+    `engine.validator.validate`. Raises `UserError` for what does not fit together.
     """
     model = DetectMultiBackend(weights, device, dnn=dnn, fp16=fp16, trust=trust)
     model.to(memory_format=torch.channels_last)  # as `Evaluation.prepare` does
@@ -46,4 +54,46 @@ def accuracy(
         index, imgsz, min(batch_size, len(index)), stride=model.stride, workers=workers, nc=spec.nc,
         polygons=task.polygons,
     )  # fmt: skip
-    return validate(model, loader, task, names=spec.names, device=device)
+    return validate(model, loader, task, names=spec.names, device=device, **nms)
+
+
+def report_loss(
+    checkpoint: Path, files: Sequence[Path], data: str, card: ModelCard, device: torch.device, *, trust: bool = False
+) -> None:
+    """Log how good `checkpoint` and the 8-bit `files` made of it are on `data`, and warn of those that lost much.
+
+    A file of layout "nms" is compared with the checkpoint at its own thresholds. Where `data` cannot tell, having no
+    labels for example, that is said instead: it may be good enough to calibrate by.
+    """
+    size = card.imgsz[0], card.imgsz[1]
+    nms = {"conf_thres": card.conf_thres, "iou_thres": card.iou_thres, "max_det": card.max_det}
+    results = {}
+    try:
+        for path in (checkpoint, *files):
+            LOGGER.info(f"Accuracy of {path}")
+            results[path.name] = accuracy(path, data, size, device, trust=trust, **nms if card.layout == "nms" else {})
+    except UserError as error:
+        LOGGER.warning(f"the accuracy in 8 bits was not measured: {error}")
+        return
+    LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{accuracy_table(results, _TASKS[card.task]())}")
+    for path in files:
+        lost = most_lost(results[checkpoint.name], results[path.name])
+        if lost > MOST_LOST:
+            LOGGER.warning(
+                f"{path.name} lost {lost:.3f} mAP50; calibrate it with more pictures, or pictures more like those it "
+                f"will see (--data), give --raw-heads, or try another format"
+            )
+
+
+def accuracy_table(results: Mapping[str, ValidationResult], task: DetectionTask) -> str:
+    """A line for each of `results`: P, R, mAP50 and mAP50-95 of each of the metric groups of `task`."""
+    heads = [f"{metric}{group}" for group in task.metric_groups for metric in ("P", "R", "mAP50", "mAP50-95")]
+    width = max(map(len, results))
+    lines = [" " * width + "".join(f"{head:>13}" for head in heads)]
+    lines += [f"{name:{width}}" + "".join(f"{v:>13.3f}" for v in result.means) for name, result in results.items()]
+    return "\n".join(lines)
+
+
+def most_lost(before: ValidationResult, after: ValidationResult) -> float:
+    """How much mAP50 went, of boxes or of masks."""
+    return max(b.map50 - a.map50 for b, a in zip(before.groups, after.groups, strict=True))

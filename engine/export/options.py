@@ -24,13 +24,13 @@ def _add_what(parser: CommandParser) -> None:
     add("--weights", nargs="+", default=None, help="checkpoint (default: newest best.pt)")
     add("--include", nargs="+", default=["torchscript"], help="formats; --list tells which there are")
     add("--list", action="store_true", help="print the table of formats, and export nothing")
-    add("--data", default=None, help="data set YAML whose pictures calibrate --int8")
+    add("--data", default=None, help="data set YAML: its pictures calibrate --int8, and tell what that costs")
     add("--device", default="cpu", help="cuda device such as 0, or cpu")
     add("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
     verify = parser.add_mutually_exclusive_group()
     add = verify.add_argument
     add("--verify", action="store_true", default=True, help="run each file on two pictures and compare with PyTorch")
-    add("--no-verify", dest="verify", action="store_false", help="leave that out")
+    add("--no-verify", dest="verify", action="store_false", help="leave that out, and the accuracy of --int8 too")
 
 
 def _add_network(parser: CommandParser) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from engine.export.formats.onnx_int8 import LEAST_OPSET, quantise, quantised_share
 from engine.export.job import Job
 from engine.export.quiet import quiet
 from engine.export.suppression import SelectInOnnx
@@ -19,12 +20,12 @@ DEFAULT_OPSET = {False: 17, True: 18}
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
-    if job.card.int8:
-        raise UserError("--int8 cannot be written as ONNX yet; leave it out")
     opsets, opset = OPSETS[job.dynamo], _opset(job)
     if opset not in opsets:
         hint = "with --dynamo" if job.dynamo else "without --dynamo"
         raise UserError(f"--opset {opset}: {hint} it can be {opsets[0]} to {opsets[-1]}")
+    if job.card.int8 and opset < LEAST_OPSET:
+        raise UserError(f"--opset {opset}: --int8 needs {LEAST_OPSET} or more")
     if job.dynamo and job.card.layout == "nms":
         raise UserError("--dynamo cannot hold --nms; leave --dynamo out")
     for wanted, package in ((job.dynamo, "onnxscript"), (job.simplify, "onnxslim")):
@@ -47,6 +48,9 @@ def write(job: Job, path: Path) -> None:
         import onnxslim
 
         model = onnxslim.slim(model)
+    if job.card.int8:
+        quantise(model, job, path)
+        model = onnx.load(str(path))
     _name_sizes(model, job.card)
     onnx.helper.set_model_props(model, _properties(job.card))
     onnx.save(model, str(path))
@@ -61,7 +65,13 @@ def inspect(job: Job, path: Path) -> list[str]:
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset != _opset(job):
         raise UserError(f"--opset {_opset(job)} was asked for, but the exporter wrote {opset}; give --opset {opset}")
-    return [f"opset {opset}", f"{len(model.graph.node)} nodes"]
+    words = [f"opset {opset}", f"{len(model.graph.node)} nodes"]
+    if job.card.int8:
+        done, convolutions = quantised_share(model.graph)
+        if not done:
+            raise UserError("--int8 was asked for, but nothing in it is quantised")
+        words.append(f"{done} of {convolutions} convolutions in 8 bits, by {len(job.calibration or ())} pictures")
+    return words
 
 
 def _opset(job: Job) -> int:

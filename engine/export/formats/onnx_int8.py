@@ -1,0 +1,81 @@
+"""8-bit ONNX: static quantisation by ONNX Runtime, of all that lies before the head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.export.job import Job
+from engine.export.quiet import quiet
+from utils.errors import UserError
+
+LEAST_OPSET = 13  # the first with a scale for each channel
+
+
+class _Reader:
+    """The calibration pictures as ONNX Runtime asks for them: one batch after another, then None."""
+
+    def __init__(self, job: Job) -> None:
+        assert job.calibration is not None  # with --int8
+        self._images, self._batch = iter(job.calibration), job.card.batch
+
+    def get_next(self) -> dict[str, Any] | None:
+        image = next(self._images, None)
+        return None if image is None else {"images": image.repeat(self._batch, 1, 1, 1).numpy()}
+
+
+def quantise(model: Any, job: Job, path: Path) -> None:
+    """Write the float32 ONNX `model` with activations and weights of 8 bits, the latter with a scale a channel.
+
+    The head's convolutions and what lies behind them stay in float32: a tensor has one scale, and logits, or boxes and
+    confidences, of one tensor need different ones. They are little of the work.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    maps = [name for name in job.card.outputs if name not in ("output1", "prototypes")]
+    head, behind = head_nodes(model.graph, maps)
+    if len(head) != len(job.card.strides):
+        raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {len(job.card.strides)}")
+    with quiet():
+        quantize_static(
+            onnx.shape_inference.infer_shapes(model),
+            str(path),
+            _Reader(job),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,  # weights of 7 bits: with 8, sums overflow on processors with AVX2 but no VNNI
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[*head, *behind],
+        )
+
+
+def head_nodes(graph: Any, outputs: list[str]) -> tuple[list[str], list[str]]:
+    """Names of the last convolutions before the `outputs` of an ONNX graph, and of the nodes behind them.
+
+    Nodes without a name get one.
+    """
+    source = {}
+    for i, node in enumerate(graph.node):
+        node.name = node.name or f"node{i}"
+        source.update(dict.fromkeys(node.output, node))
+    head, behind = set(), set()
+    ahead = list(outputs)
+    while ahead:
+        node = source.get(ahead.pop())
+        if node is None or node.name in behind:  # an input, a constant, or seen before
+            continue
+        if node.op_type == "Conv":
+            head.add(node.name)
+        else:
+            behind.add(node.name)
+            ahead.extend(node.input)
+    return sorted(head), sorted(behind)
+
+
+def quantised_share(graph: Any) -> tuple[int, int]:
+    """How many of the convolutions in an ONNX graph have 8-bit weights, and how many there are."""
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    return sum(node.input[1] in dequantised for node in convolutions), len(convolutions)
