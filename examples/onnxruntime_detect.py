@@ -21,11 +21,12 @@ def load(path):
     """The session of an .onnx file and what export.py wrote about it: names, layout, imgsz, …"""
     try:
         session = ort.InferenceSession(path, providers=ort.get_available_providers())
+        card = json.loads(session.get_modelmeta().custom_metadata_map.get("yolov5", "{}"))
+        layout = card.get("layout")
     except Exception as error:  # ONNX Runtime has a class of its own for each of many reasons
         sys.exit(f"{path}: {str(error).splitlines()[0]}")
-    card = json.loads(session.get_modelmeta().custom_metadata_map.get("yolov5", "{}"))
-    if card.get("layout") not in ("decoded", "separate", "nms"):
-        sys.exit(f"{path}: layout {card.get('layout')}; this script reads files of export.py without --raw-heads")
+    if layout not in ("decoded", "separate", "nms"):
+        sys.exit(f"{path}: {'export it without --raw-heads' if layout else 'not a file of this project'}")
     return session, card
 
 
@@ -70,9 +71,8 @@ def mask_in_box(logits, box, ratio, pad, size):
 
 def detect(session, card, image, conf=0.25, iou=0.45):
     """[(class, confidence, box (4,) xyxy, its mask or None)] in pixels of `image`, the most confident first."""
-    wanted = session.get_inputs()[0]
-    usual = (1, 3, *card["imgsz"])  # where the file leaves a size open
-    batch, _, *size = (n if isinstance(n, int) else m for n, m in zip(wanted.shape, usual, strict=True))
+    wanted, size = session.get_inputs()[0], card["imgsz"]
+    batch = 1 if card["dynamic"] else card["batch"]  # a file of a fixed batch wants that many
     blob, ratio, pad = letterbox(image, size)
     blob = blob.repeat(batch, 0).astype("float16" if "float16" in wanted.type else "float32")
     names = [output.name for output in session.get_outputs()]
@@ -99,7 +99,7 @@ def main(model, pictures, conf, iou, out):
     session, card = load(model)
     out.mkdir(parents=True, exist_ok=True)
     for path in pictures:
-        image = cv2.imread(path)
+        image = cv2.imread(path) if Path(path).is_file() else None  # OpenCV complains at length
         if image is None:
             sys.exit(f"{path}: not a picture that OpenCV reads")
         for cls, confidence, box, mask in detect(session, card, image, conf, iou):

@@ -18,14 +18,21 @@ import numpy as np
 
 def load(path):
     """The network of an .onnx file and what export.py wrote about it: names, layout, imgsz, …"""
+    beside = Path(f"{path}.json")
+    for file in (Path(path), beside):
+        if not file.is_file():
+            sys.exit(f"{file}: no such file; export.py writes {Path(path).name} and {beside.name} together")
     try:
-        card = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-        net = cv2.dnn.readNetFromONNX(path)
-    except (OSError, ValueError, cv2.error) as error:
-        sys.exit(f"{path}: {str(error).splitlines()[0]}")
-    if card.get("layout") != "decoded" or card.get("dynamic") or card.get("half"):
+        card = json.loads(beside.read_text(encoding="utf-8"))
+        plain = card["layout"] == "decoded" and not card["dynamic"] and not card["half"]
+    except (ValueError, TypeError, KeyError):
+        sys.exit(f"{beside}: not written by this project's export.py")
+    if not plain:
         sys.exit(f"{path}: export it without --nms, --separate-heads, --raw-heads, --dynamic and --half")
-    return net, card
+    try:
+        return cv2.dnn.readNetFromONNX(path), card
+    except cv2.error as error:
+        sys.exit(f"{path}: {error.err}")
 
 
 def detect(net, card, image, conf=0.25, iou=0.45):
@@ -56,7 +63,7 @@ def main(model, pictures, conf, iou, out):
     net, card = load(model)
     out.mkdir(parents=True, exist_ok=True)
     for path in pictures:
-        image = cv2.imread(path)
+        image = cv2.imread(path) if Path(path).is_file() else None  # OpenCV complains at length
         if image is None:
             sys.exit(f"{path}: not a picture that OpenCV reads")
         for cls, confidence, box in detect(net, card, image, conf, iou):

@@ -17,32 +17,32 @@ function complain(text) {
   $("error").textContent = text;
 }
 
-/** Run `action`; what goes wrong is one line on the page. */
+/** Run `action`; what goes wrong is one line on the page, whose status stays as it was. Busy meanwhile. */
+let running = 0;
 async function attempt(what, action) {
+  const before = $("status").textContent;
   complain("");
+  document.body.ariaBusy = Boolean(++running);
   try {
     await action();
   } catch (error) {
+    say(before);
     complain(`${what}: ${String(error?.message ?? error).split("\n")[0]}`);
   }
-}
-
-function enable() {
-  for (const id of ["photo", "camera"]) $(id).disabled = !detector;
+  document.body.ariaBusy = Boolean(--running);
 }
 
 async function useModel(name, bytes) {
   say(`Preparing ${name} …`);
-  try {
-    detector = await Detector.load(bytes);
-  } catch (error) {
-    say(detector ? "Ready: the model before is still there" : "No model: choose an .onnx file made by export.py");
-    throw error;
-  }
-  const { names, imgsz, task } = detector.card;
-  enable();
-  say(`Ready: ${name} (${task}, ${Object.keys(names).length} classes, ${imgsz[1]}×${imgsz[0]})`);
-  if (picture) await showPhoto();
+  detector = await Detector.load(bytes);
+  const { names, imgsz, task, conf_thres: least = 0 } = detector.card;
+  for (const id of ["photo", "camera"]) $(id).disabled = false;
+  $("conf").min = Math.max(least, 0.05); // with NMS in the file, it gives nothing below its own threshold
+  showConfidence();
+  const classes = Object.keys(names).length;
+  $("about").textContent = `${name}: ${task}, ${classes} class${classes === 1 ? "" : "es"}, ${imgsz[1]}×${imgsz[0]}`;
+  if (picture && !video.srcObject) await showPhoto();
+  else say("Ready: choose a photo, or use the camera");
 }
 
 /** The bytes at `url`, telling how far it is; null where there is nothing. */
@@ -63,46 +63,54 @@ async function download(url) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-function drawMask({ width, height, inside, frame }, cls, [x1, y1, x2, y2]) {
-  const layer = Object.assign(document.createElement("canvas"), { width, height });
-  const brush = layer.getContext("2d");
+function drawMask({ left, top, width, height, inside }, cls) {
+  if (!inside.length) return; // a box between two pixels
+  const brush = new OffscreenCanvas(width, height).getContext("2d");
   const pixels = brush.createImageData(width, height);
   inside.forEach((value, i) => (pixels.data[4 * i + 3] = 255 * value));
   brush.putImageData(pixels, 0, 0);
   brush.globalCompositeOperation = "source-in";
   brush.fillStyle = colour(cls);
   brush.fillRect(0, 0, width, height);
-  pen.save();
-  pen.beginPath();
-  pen.rect(x1, y1, x2 - x1, y2 - y1);
-  pen.clip();
   pen.globalAlpha = 0.45;
-  pen.drawImage(layer, ...frame);
-  pen.restore();
+  pen.drawImage(brush.canvas, left, top);
+  pen.globalAlpha = 1;
 }
 
-function draw(found) {
-  const size = Math.max(canvas.width, canvas.height) / 640; // lines and letters as large as the picture asks for
-  for (const { mask, cls, box } of found) if (mask) drawMask(mask, cls, box);
-  for (const { name, cls, score, box: [x1, y1, x2, y2] } of found) {
+/** Show `sheet` (a canvas) with what was found in it; a small one larger, so that its letters can be read. */
+function draw(sheet, found) {
+  const longest = Math.max(sheet.width, sheet.height);
+  const zoom = Math.max(1, Math.floor(960 / longest));
+  const size = longest / 640; // lines and letters as large as the picture asks for
+  Object.assign(canvas, { hidden: false, width: sheet.width * zoom, height: sheet.height * zoom });
+  pen.scale(zoom, zoom);
+  pen.drawImage(sheet, 0, 0);
+  const upwards = [...found].reverse(); // the surest on top
+  for (const { mask, cls } of upwards) if (mask) drawMask(mask, cls);
+  for (const { name, cls, score, box: [x1, y1, x2, y2] } of upwards) {
     pen.strokeStyle = pen.fillStyle = colour(cls);
     pen.lineWidth = 2.5 * size;
     pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
     pen.font = `${14 * size}px system-ui, sans-serif`;
     const text = `${name} ${score.toFixed(2)}`;
+    const width = pen.measureText(text).width + 10 * size;
+    const left = Math.max(Math.min(x1 - 1.25 * size, sheet.width - width), 0);
     const top = Math.max(y1 - 20 * size, 0);
-    pen.fillRect(x1 - 1.25 * size, top, pen.measureText(text).width + 10 * size, 20 * size);
+    pen.fillRect(left, top, width, 20 * size);
     pen.fillStyle = "white";
-    pen.fillText(text, x1 + 4 * size, top + 15 * size);
+    pen.fillText(text, left + 5 * size, top + 15 * size);
   }
 }
 
 function list(found) {
   $("rows").closest("table").hidden = !found.length;
+  $("area").hidden = !found[0]?.mask;
   $("rows").replaceChildren(
-    ...found.map(({ name, cls, score, box }) => {
+    ...found.map(({ name, cls, score, box, mask }) => {
       const row = document.createElement("tr");
-      for (const text of [name, score.toFixed(3), box.map((v) => v.toFixed(1)).join(", ")])
+      const cells = [name, score.toFixed(3), box.map((v) => v.toFixed(1)).join(", ")];
+      if (mask) cells.push(mask.inside.reduce((sum, value) => sum + value, 0));
+      for (const text of cells)
         row.append(Object.assign(document.createElement("td"), { textContent: text }));
       row.style.setProperty("--colour", colour(cls));
       return row;
@@ -116,11 +124,10 @@ async function show(source, width, height) {
   const sheet = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   sheet.drawImage(source, 0, 0);
   const found = await detector.detect(sheet.getImageData(0, 0, width, height), { conf: Number($("conf").value) });
-  Object.assign(canvas, { width, height });
-  pen.drawImage(sheet.canvas, 0, 0);
-  draw(found);
+  draw(sheet.canvas, found);
   list(found);
-  say(`${found.length} object${found.length === 1 ? "" : "s"} in ${Math.round(performance.now() - start)} ms`);
+  const count = `${found.length || "No"} object${found.length === 1 ? "" : "s"}`;
+  say(`${count} with a confidence above ${confidence()}, in ${Math.round(performance.now() - start)} ms`);
 }
 
 /** One picture at a time; what is asked for meanwhile (a moved slider) comes after it. */
@@ -183,13 +190,14 @@ $("model").addEventListener("change", ({ target }) => {
   target.value = "";
   if (file) attempt(file.name, async () => useModel(file.name, new Uint8Array(await file.arrayBuffer())));
 });
+const confidence = () => Number($("conf").value).toFixed(2);
+const showConfidence = () => ($("conf-value").textContent = confidence());
 $("conf").addEventListener("input", () => {
-  $("conf-value").textContent = Number($("conf").value).toFixed(2);
+  showConfidence();
   if (picture && detector && !video.srcObject) attempt("The photo", showPhoto);
 });
 
 attempt("model.onnx", async () => {
   const bytes = await download("model.onnx");
   if (bytes) await useModel("model.onnx", bytes);
-  else say("No model yet: choose an .onnx file made by export.py");
 });

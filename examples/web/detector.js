@@ -35,30 +35,48 @@ export function readCard(bytes) {
     const { 1: key, 2: value } = Object.fromEntries([...fields(entry)].map(([k, v]) => [k, text.decode(v)]));
     if (key === "yolov5") return JSON.parse(value);
   }
-  throw new Error("not a file of this project's export.py");
+  throw new Error("not made by this project's export.py");
 }
 
-/** RGB 0..1 planes (3 × height × width) of `image` (ImageData) fitted into that size, bilinear, and where it lies there. */
+const limited = (value, least, most) => Math.min(Math.max(value, least), most);
+
+/** Linear interpolation along one axis: for each of `count` places, two neighbours among `cells` and the second's share. */
+function taps(count, cells, place) {
+  return Array.from({ length: count }, (_, i) => {
+    const at = limited(place(i), 0, cells - 1);
+    return [Math.floor(at), Math.min(Math.floor(at) + 1, cells - 1), at - Math.floor(at)];
+  });
+}
+
+/** What `taps` gives for a picture of `cells` pixels resized to `count`, shares in 2048ths, as OpenCV's resize has them. */
+const resizing = (count, cells) =>
+  taps(count, cells, (i) => ((i + 0.5) * cells) / count - 0.5).map(([low, high, share]) => [
+    low,
+    high,
+    Math.round((1 - share) * 2048),
+    Math.round(share * 2048),
+  ]);
+
+/**
+ * RGB 0..1 planes (3 × height × width) of `image` (ImageData) fitted into that size, and where it lies there. Resized as
+ * OpenCV's bilinear one does, to the bit: a grey level can move an unsure box by pixels.
+ */
 export function letterbox(image, width, height) {
   const ratio = Math.min(width / image.width, height / image.height);
   const [w, h] = [Math.round(image.width * ratio), Math.round(image.height * ratio)];
   const [left, top] = [Math.round((width - w) / 2 - 0.1), Math.round((height - h) / 2 - 0.1)];
   const data = new Float32Array(3 * width * height).fill(114 / 255);
-  const taps = (count, from) =>
-    Array.from({ length: count }, (_, i) => {
-      const at = Math.min(Math.max(((i + 0.5) * from) / count - 0.5, 0), from - 1);
-      return [Math.floor(at), Math.min(Math.floor(at) + 1, from - 1), at - Math.floor(at)];
-    });
-  const columns = taps(w, image.width);
-  taps(h, image.height).forEach(([y0, y1, fy], y) => {
+  const columns = resizing(w, image.width);
+  resizing(h, image.height).forEach(([y0, y1, upper, lower], y) => {
     const [row0, row1] = [y0 * image.width, y1 * image.width];
     for (let x = 0; x < w; x++) {
-      const [x0, x1, fx] = columns[x];
+      const [x0, x1, former, latter] = columns[x];
       for (let c = 0; c < 3; c++) {
         const value = (row, column) => image.data[(row + column) * 4 + c];
-        const above = value(row0, x0) * (1 - fx) + value(row0, x1) * fx;
-        const below = value(row1, x0) * (1 - fx) + value(row1, x1) * fx;
-        data[(c * height + top + y) * width + left + x] = Math.round(above * (1 - fy) + below * fy) / 255;
+        const above = value(row0, x0) * former + value(row0, x1) * latter;
+        const below = value(row1, x0) * former + value(row1, x1) * latter;
+        const sum = ((upper * (above >> 4)) >> 16) + ((lower * (below >> 4)) >> 16);
+        data[(c * height + top + y) * width + left + x] = ((sum + 2) >> 2) / 255;
       }
     }
   });
@@ -108,21 +126,39 @@ function suppress(found, iou) {
   return kept;
 }
 
-/** The mask over the whole network input, at the prototypes' resolution: { width, height, inside (0 or 1 a cell) }. */
-function maskOf(coefficients, prototypes) {
-  const [, channels, height, width] = prototypes.dims;
-  const logits = new Float32Array(height * width);
+/**
+ * The picture's pixels inside a mask: { left, top, width, height, inside (0 or 1 a pixel) }. `box` is in the picture,
+ * which lies at `pad` with `ratio` in a network input of `size` [width, height]; `prototypes` cover that input.
+ */
+function maskIn([x1, y1, x2, y2], coefficients, prototypes, ratio, pad, size) {
+  const [, channels, ...cells] = prototypes.dims; // rows, columns
+  const logits = new Float32Array(cells[0] * cells[1]);
   for (let c = 0; c < channels; c++)
     for (let i = 0; i < logits.length; i++) logits[i] += coefficients[c] * prototypes.data[c * logits.length + i];
-  return { width, height, inside: Uint8Array.from(logits, (value) => Number(value > 0)) };
+  const along = (from, to, axis, count) => {
+    const [first, last] = [Math.ceil(from - 0.5), Math.ceil(to - 0.5)]; // a pixel belongs to a box if its centre does
+    const place = (i) => (((first + i + 0.5) * ratio + pad[axis]) * count) / size[axis] - 0.5;
+    return [first, taps(last - first, count, place)];
+  };
+  const [[left, columns], [top, rows]] = [along(x1, x2, 0, cells[1]), along(y1, y2, 1, cells[0])];
+  const inside = new Uint8Array(rows.length * columns.length);
+  rows.forEach(([y0, y1, fy], y) => {
+    const [row0, row1] = [y0 * cells[1], y1 * cells[1]];
+    columns.forEach(([x0, x1, fx], x) => {
+      const above = logits[row0 + x0] * (1 - fx) + logits[row0 + x1] * fx;
+      const below = logits[row1 + x0] * (1 - fx) + logits[row1 + x1] * fx;
+      inside[y * columns.length + x] = Number(above * (1 - fy) + below * fy > 0);
+    });
+  });
+  return { left, top, width: columns.length, height: rows.length, inside };
 }
 
 export class Detector {
   /** Of the bytes (Uint8Array) of an .onnx file. Throws an Error of one line for a file that it cannot run. */
   static async load(bytes) {
     const card = readCard(bytes);
-    if (card.layout === "raw") throw new Error("raw heads: export it without --raw-heads");
-    if (card.half) throw new Error("half precision: export it without --half");
+    if (card.half) throw new Error("has half precision; export it without --half");
+    if (!["decoded", "separate", "nms"].includes(card.layout)) throw new Error(`has ${card.layout} heads; export it without --raw-heads`);
     const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     return new Detector(session, card);
   }
@@ -141,18 +177,11 @@ export class Detector {
     const outputs = await this.session.run({ [this.session.inputNames[0]]: tensor });
     const found = candidates(outputs, this.card, conf);
     const prototypes = outputs.prototypes ?? outputs.output1;
-    const [right, bottom] = [image.width, image.height];
-    return (this.card.layout === "nms" ? found : suppress(found, iou)).map(({ box, score, cls, coefficients }) => {
-      const at = (value, axis, most) => Math.min(Math.max((value - pad[axis]) / ratio, 0), most);
-      const [x1, y1, x2, y2] = box;
-      return {
-        name: this.card.names[cls],
-        cls,
-        score,
-        box: [at(x1, 0, right), at(y1, 1, bottom), at(x2, 0, right), at(y2, 1, bottom)],
-        // `frame`: where the network input, which the mask covers, lies in the picture's pixels
-        mask: prototypes && { ...maskOf(coefficients, prototypes), frame: [-pad[0] / ratio, -pad[1] / ratio, width / ratio, height / ratio] },
-      };
+    const picture = [image.width, image.height];
+    return (this.card.layout === "nms" ? found : suppress(found, iou)).map(({ box: inInput, score, cls, coefficients }) => {
+      const box = inInput.map((value, i) => limited((value - pad[i % 2]) / ratio, 0, picture[i % 2]));
+      const mask = prototypes && maskIn(box, coefficients, prototypes, ratio, pad, [width, height]);
+      return { name: this.card.names[cls], cls, score, box, mask };
     });
   }
 }
