@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from engine.export.accuracy import report_loss
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import Format, find_formats, format_table
 from engine.export.job import Job
@@ -49,7 +50,11 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     for writer in writers:
         writer.check(job)
     reference = model if options.verify else None
-    return [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
+    files = [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
+    if options.int8 and options.verify:
+        running = [file for f, file in zip(formats, files, strict=True) if f.runs_here()]
+        report_loss(weights, running, options.data, card, device, trust=options.trust)
+    return files
 
 
 def _write(form: Format, writer: Any, job: Job, weights: Path, reference: DetectionModel | None) -> Path:
@@ -63,7 +68,7 @@ def _write(form: Format, writer: Any, job: Job, weights: Path, reference: Detect
         try:
             report = writer.inspect(job, draft)
             if reference is not None:
-                report.append(_verified(job, draft, reference))
+                report.append(_verified(job, draft, reference) if form.runs_here() else "not run: that takes macOS")
         except UserError as error:
             failed = target.with_name(f"{target.stem}-failed{target.suffix}")
             _put(draft, failed)
@@ -81,7 +86,8 @@ def _verified(job: Job, draft: Path, reference: DetectionModel) -> str:
     runtime = kind(draft, job.device)
     if runtime.card != job.card:
         raise UserError("its metadata did not come back as they were written")
-    return f"largest differences from PyTorch: {verify(runtime, job.card, reference)}"
+    difference = verify(runtime, job.card, reference)
+    return "runs" if job.card.int8 else f"largest differences from PyTorch: {difference}"
 
 
 def _put(draft: Path, target: Path) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No printed progress, no log entries and no warnings of other people's code."""
+    """No bars of progress, no log entries and no warnings of other people's code."""
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        unseen = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen):
             warnings.simplefilter("ignore")
             yield
     finally:

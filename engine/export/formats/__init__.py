@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,17 @@ from utils.errors import UserError, nearest
 @dataclass(frozen=True)
 class Format:
     """`name`: for ``--include``. `file`: what is written, ``{}`` being the checkpoint's name. `packages`: what must be
-    installed to write and check it. `planned`: named, but not written yet."""
+    installed to write and check it. `planned`: named, but not written yet. `macos`: nothing else runs the file."""
 
     name: str
     file: str
     packages: tuple[str, ...] = ()
     planned: bool = False
+    macos: bool = False
+
+    def runs_here(self) -> bool:
+        """Whether this system can run the file."""
+        return not self.macos or platform.system() == "Darwin"
 
     def missing(self) -> list[str]:
         """The packages that are not installed."""
@@ -31,8 +37,8 @@ FORMATS = {
         Format("onnx", "{}.onnx", ("onnx", "onnxruntime")),
         Format("openvino", "{}_openvino_model/", ("openvino", "onnx")),
         Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn")),
-        Format("coreml", "{}.mlpackage", ("coremltools",), planned=True),
-        Format("tflite", "{}.tflite", ("litert-torch",), planned=True),
+        Format("coreml", "{}.mlpackage", ("coremltools",), macos=True),
+        Format("tflite", "{}.tflite", ("litert-torch", "ai-edge-litert")),
         Format("executorch", "{}.pte", ("executorch", "torchao")),
     )
 }
@@ -79,6 +85,8 @@ def format_table() -> str:
     rows = [("--include", "file", "pip install", "here")]
     for f in FORMATS.values():
         here = "planned" if f.planned else "no, install it" if f.missing() else "yes"
+        if here == "yes" and not f.runs_here():
+            here = "is written, but only macOS runs it"
         rows.append((f.name, f.file.format("best"), " ".join(f.packages) or "-", here))
     widths = [max(len(row[i]) for row in rows) + 2 for i in range(4)]
     return "\n".join(

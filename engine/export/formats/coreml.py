@@ -1,0 +1,118 @@
+"""Core ML: an .mlpackage for macOS and iOS.
+
+Its input is an image of 8 bits a channel and not a tensor, because that is what Apple's Vision framework and a camera
+hand over; the package scales it to 0..1 itself. Nothing is lost: every picture that is fed to a network starts as bytes.
+Only macOS can run the file. Elsewhere it is written, and checked as far as its description goes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.export.job import Job
+from engine.export.quiet import quiet
+from models.cards import KEY
+from utils.errors import UserError
+
+_QUANTISED = "constexpr_affine_dequantize"
+
+
+def check(job: Job) -> None:
+    """Raises `UserError` for what this format cannot do."""
+    card = job.card
+    if card.dynamic:
+        raise UserError("--dynamic: Core ML takes images of one size; leave --dynamic out, and give --imgsz")
+    if card.layout == "nms":
+        raise UserError("--nms: not in a Core ML package; leave --nms out, what runs the file has to suppress")
+    if card.batch != 1:
+        raise UserError(f"--batch-size {card.batch}: Core ML takes one image at a time; leave --batch-size out")
+
+
+@torch.no_grad()
+def write(job: Job, path: Path) -> None:
+    """Write the package `path`: with ``--half`` all but the decoding is computed in half precision; with ``--int8``
+    the weights of convolutions, and they only, are kept in 8 bits a channel."""
+    with quiet():
+        import coremltools as ct
+
+        plain = job.in_float()
+        traced = torch.jit.trace(plain.network(), (plain.example(),), strict=False, check_trace=False)
+        image = ct.ImageType("images", tuple(plain.example().shape), scale=1 / 255, color_layout=ct.colorlayout.RGB)
+        package = ct.convert(
+            traced,
+            inputs=[image],
+            outputs=[ct.TensorType(name) for name in job.card.outputs],
+            convert_to="mlprogram",
+            compute_precision=_halved(ct) if job.card.half else ct.precision.FLOAT32,
+            minimum_deployment_target=ct.target.iOS16 if job.card.int8 else ct.target.iOS15,
+            skip_model_load=True,
+        )
+        if job.card.int8:
+            package = _quantised(package)
+        package.short_description = f"{job.card.task}, layout {job.card.layout}"
+        package.user_defined_metadata[KEY] = job.card.to_json()
+        package.save(str(path))
+
+
+def inspect(job: Job, path: Path) -> list[str]:
+    """What the report tells of the package. Raises `UserError` for one that is not as asked for."""
+    with quiet():
+        import coremltools as ct
+
+        spec = ct.utils.load_spec(str(path))
+    height, width = job.card.imgsz
+    image = spec.description.input[0].type.imageType
+    if (image.height, image.width) != (height, width):
+        raise UserError(f"its input is an image of {image.height}×{image.width}, not {height}×{width}")
+    found = {output.name: tuple(output.type.multiArrayType.shape) for output in spec.description.output}
+    if found != (wanted := _shapes(job)):
+        raise UserError(f"its outputs are {found}, and should be {wanted}")
+    if spec.description.metadata.userDefined[KEY] != job.card.to_json():
+        raise UserError("its metadata did not come back as they were written")
+    kinds = [operation.type for operation in _operations(spec)]
+    if job.card.int8 and _QUANTISED not in kinds:
+        raise UserError("--int8 was asked for, but nothing in it is quantised")
+    return [f"{sum(kind != 'const' for kind in kinds)} operations"]
+
+
+@torch.no_grad()
+def _shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    """Of each output, by the network itself."""
+    plain = job.in_float()
+    answer = plain.network()(plain.example())
+    values = [answer] if isinstance(answer, torch.Tensor) else answer
+    return {name: tuple(value.shape) for name, value in zip(job.card.outputs, values, strict=True)}
+
+
+def _halved(ct: Any) -> Any:
+    """Half precision for operations that a convolution comes behind: eleven bits are few for pixels."""
+    chosen: set[str] = set()
+
+    def is_chosen(operation: Any) -> bool:
+        if not chosen:
+            for one in reversed(operation.enclosing_block.operations):
+                behind = (other.name for value in one.outputs for other in value.child_ops)
+                if one.op_type == "conv" or not chosen.isdisjoint(behind):
+                    chosen.add(one.name)
+        return operation.name in chosen
+
+    return ct.transform.FP16ComputePrecision(op_selector=is_chosen)
+
+
+def _quantised(package: Any) -> Any:
+    """`package` with 8-bit weights of the convolutions; its other constants are cells and anchors in pixels."""
+    from coremltools.optimize import coreml as optimize
+
+    convolutions = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
+    return optimize.linear_quantize_weights(
+        package, config=optimize.OptimizationConfig(op_type_configs={"conv": convolutions})
+    )
+
+
+def _operations(spec: Any) -> Any:
+    """Those of the one function of a package."""
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    return block.operations
