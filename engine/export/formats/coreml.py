@@ -1,7 +1,7 @@
 """Core ML: an .mlpackage for macOS and iOS.
 
 Its input is an image of 8 bits a channel and not a tensor, because that is what Apple's Vision framework and a camera
-hand over; the package scales it to 0..1 itself. Nothing is lost: every picture that is fed to a network starts as bytes.
+hand over; the package scales it to 0..1 itself. Nothing is lost: every picture fed to a network starts as bytes.
 Only macOS can run the file. Elsewhere it is written, and checked as far as its description goes.
 """
 
