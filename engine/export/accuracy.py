@@ -66,7 +66,7 @@ def report_loss(
     labels for example, that is said instead: it may be good enough to calibrate by.
     """
     size = card.imgsz[0], card.imgsz[1]
-    nms = {"conf_thres": card.conf_thres, "iou_thres": card.iou_thres, "max_det": card.max_det}
+    nms: dict[str, Any] = {"conf_thres": card.conf_thres, "iou_thres": card.iou_thres, "max_det": card.max_det}
     results = {}
     try:
         for path in (checkpoint, *files):
