@@ -1,0 +1,161 @@
+"""8-bit ONNX files of tiny networks: what is quantised, what is not, and that they answer like the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+import export
+from engine.export.calibration import CalibrationImages
+from engine.export.formats import onnx as writer
+from engine.export.formats.onnx_int8 import head_nodes, quantised_share
+from engine.export.job import Job
+from engine.export.network import card_of
+from engine.export.verify import expected, pictures, verify
+from models.backends import DetectMultiBackend
+from models.backends.onnx import OnnxRuntime
+from models.loading import load_model
+from utils.errors import UserError
+from utils.files import ROOT
+
+Make = Callable[..., Path]
+SIZE = (64, 96)
+CPU = torch.device("cpu")
+PHOTOGRAPHS = tuple(str(ROOT / "data" / "images" / name) for name in ("astronaut.jpg", "cat.jpg"))
+NMS = {"max_det": 20, "conf_thres": 0.1, "iou_thres": 0.5, "agnostic": False}
+
+
+def job_for(weights: Path, layout: str, *, opset: int | None = None, **values: Any) -> Job:
+    model: Any = load_model(weights)
+    flags = {flag: values.pop(flag, False) for flag in ("simplify", "dynamo")}
+    fields: dict[str, Any] = {"imgsz": list(SIZE), "batch": 1, "dynamic": False, "half": False, "int8": True}
+    fields |= NMS if layout == "nms" else {}
+    card = card_of(model, layout=layout, **(fields | values))
+    return Job(model, card, CPU, opset, calibration=CalibrationImages(PHOTOGRAPHS, SIZE), **flags)
+
+
+CASES = [
+    ("Detect", "decoded", {}),
+    ("Detect", "decoded", {"dynamic": True}),
+    pytest.param("Detect", "decoded", {"dynamo": True}, marks=pytest.mark.slow),
+    ("Detect", "raw", {"batch": 2, "opset": 13}),
+    ("Segment", "separate", {"simplify": True}),
+    ("Segment", "raw", {}),
+    ("Segment", "nms", {"dynamic": True, "simplify": True}),
+]
+
+
+@pytest.mark.parametrize(("head", "layout", "values"), CASES)
+def test_a_file(head: str, layout: str, values: dict[str, Any], make_weights: Make, tmp_path: Path) -> None:
+    job = job_for(make_weights(head=head), layout, **values)
+    path = tmp_path / "best.onnx"
+    writer.check(job)
+    writer.write(job, path)
+    graph = onnx.load(str(path)).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    words = writer.inspect(job, path)[-1]
+    assert words == f"{len(convolutions) - 2} of {len(convolutions)} convolutions in 8 bits, by 2 pictures"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "best.pt"]
+    runtime = OnnxRuntime(path, CPU)
+    assert runtime.card == job.card
+    verify(runtime, job.card, job.model)
+    if layout != "nms":
+        images = pictures(SIZE)[: job.card.batch]
+        got, want = runtime(images), expected(job.model, images, job.card)
+        for name, value in want.items():
+            assert float((got[name] - value).abs().mean()) < 0.05 * float(value.max() - value.min())
+
+
+def test_weights_have_a_scale_for_each_channel_and_the_head_has_none(make_weights: Make, tmp_path: Path) -> None:
+    job = job_for(make_weights(), "decoded")
+    writer.write(job, tmp_path / "best.onnx")
+    graph = onnx.load(str(tmp_path / "best.onnx")).graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    source = {name: node for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+
+    eight, scale, zero = (values[name] for name in source[convolutions[0].input[1]].input)
+    weight = job.model.model[0].conv.weight.numpy()
+    assert (eight.dtype, scale.shape) == (np.int8, (len(weight),))
+    assert not zero.any()
+    assert np.abs(eight).max() <= 64  # seven bits
+    steps = scale.reshape(-1, 1, 1, 1)
+    assert np.abs(eight * steps - weight).max() <= scale.max() * 0.501
+    np.testing.assert_allclose(scale, np.abs(weight).max((1, 2, 3)) / 64, rtol=0.02)
+
+    own = [conv.weight.numpy() for conv in job.model.head.m]
+    kept = [values[node.input[1]] for node in convolutions if node.input[1] in values]
+    assert len(kept) == len(own)
+    for got, want in zip(kept, own, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+    behind = {name for node in convolutions if node.input[1] in values for name in node.output}
+    for node in graph.node:  # they are in order
+        if behind & set(node.input):
+            assert node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Conv")
+            behind |= set(node.output)
+    assert "output0" in behind
+
+
+def test_the_head_is_found_from_the_outputs() -> None:
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["images", "w"], ["a"], name="backbone"),
+        make("Conv", ["a", "w"], ["map0"], name="head0"),
+        make("Conv", ["a", "w"], ["map1"], name="head1"),
+        make("Conv", ["a", "w"], ["prototypes"], name="masks"),
+        make("Sigmoid", ["map0"], ["p"]),
+        make("Reshape", ["map1", "shape"], ["q"], name="reshape"),
+        make("Concat", ["p", "q", "p"], ["output0"], name="all"),
+    ]
+    graph = helper.make_graph(nodes, "g", [], [])
+    assert head_nodes(graph, ["output0"]) == (["head0", "head1"], ["all", "node4", "reshape"])
+    assert head_nodes(graph, ["map0", "map1"]) == (["head0", "head1"], [])  # the raw layout
+    assert quantised_share(graph) == (0, 4)
+
+
+def test_refusals(make_weights: Make, tmp_path: Path) -> None:
+    job = job_for(make_weights(), "decoded", opset=12)
+    with pytest.raises(UserError, match=r"--opset 12: --int8 needs 13 or more"):
+        writer.check(job)
+    job = replace(job, opset=None)
+    plain = replace(job, card=replace(job.card, int8=False))
+    writer.write(plain, tmp_path / "best.onnx")
+    with pytest.raises(UserError, match="nothing in it is quantised"):
+        writer.inspect(job, tmp_path / "best.onnx")
+    writer.write(job, tmp_path / "best.onnx")
+    with pytest.raises(UserError, match="--dnn takes float32 files"):
+        DetectMultiBackend(tmp_path / "best.onnx", dnn=True)
+
+
+def test_the_command_measures_what_eight_bits_cost(
+    make_weights: Make, tiny_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = make_weights(names=("light", "dark"))
+    monkeypatch.chdir(weights.parent)
+    flags = {"include": ["onnx"], "weights": str(weights), "int8": True, "data": str(tiny_data), "imgsz": 64}
+    assert export.run(**flags) == [weights.with_suffix(".onnx")]
+    said = capsys.readouterr().out
+    assert "convolutions in 8 bits, by 12 pictures, runs" in said
+    assert [line.split()[0] for line in said.splitlines()[-3:]] == ["P", "best.pt", "best.onnx"]
+    assert sorted(p.name for p in weights.parent.iterdir()) == ["best.onnx", "best.onnx.json", "best.pt"]
+
+    before = weights.with_suffix(".onnx").read_bytes()
+    broken = weights.parent / "broken.png"
+    broken.write_bytes(b"no picture")
+    monkeypatch.setattr(
+        CalibrationImages, "of", lambda data, size: CalibrationImages((*PHOTOGRAPHS, str(broken)), size)
+    )
+    with pytest.raises(UserError, match=r"broken\.png"):
+        export.run(**flags)
+    broken.unlink()
+    assert sorted(p.name for p in weights.parent.iterdir()) == ["best.onnx", "best.onnx.json", "best.pt"]
+    assert weights.with_suffix(".onnx").read_bytes() == before
