@@ -127,9 +127,9 @@ def example(script: str) -> Any:
     return module
 
 
-def output_of(*command: object) -> str:
+def output_of(*command: object, **environment: str) -> str:
     """What a command that must succeed prints."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ def drawn_masks(detections: list[Any], size: tuple[int, int]) -> np.ndarray:
     return instances
 
 
-@pytest.mark.parametrize("flags", [*FILES, ("--batch-size", "2")], ids=" ".join)
+@pytest.mark.parametrize("flags", FILES, ids=" ".join)
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_onnxruntime_example_gives_our_boxes_and_masks(
     task: str, flags: tuple[str, ...], exported: Exported, expected: Callable[[str], Expected], photo: Path
@@ -178,14 +178,15 @@ def test_onnxruntime_example_gives_our_boxes_and_masks(
         assert_same_masks(drawn_masks(detections, image.shape[:2]), want.instances)
 
 
-def test_onnxruntime_example_takes_half_precision(
-    exported: Exported, expected: Callable[[str], Expected], photo: Path
+@pytest.mark.parametrize(("flags", "pixels"), [(("--batch-size", "2"), 1), (("--half",), 4)], ids=["batch", "half"])
+def test_onnxruntime_example_takes_fixed_batches_and_half_precision(
+    flags: tuple[str, ...], pixels: int, exported: Exported, expected: Callable[[str], Expected], photo: Path
 ) -> None:
     script = example("onnxruntime_detect")
-    session, card = script.load(str(exported("detect", "--half")))
+    session, card = script.load(str(exported("detect", *flags)))
     detections, want = script.detect(session, card, cv2.imread(str(photo))), expected("detect").found
     assert [card["names"][str(cls)] for cls, *_ in detections] == [one.name for one in want]
-    np.testing.assert_allclose([box for _, _, box, _ in detections], [one.box for one in want], atol=4)  # a px there
+    np.testing.assert_allclose([box for _, _, box, _ in detections], [one.box for one in want], atol=pixels)
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
@@ -294,6 +295,9 @@ def test_the_web_page_comes_without_addresses_of_other_hosts() -> None:
         assert "https://" not in text, path
 
 
+in_browser = pytest.mark.slow  # one browser runs nine files; see examples/README.md
+
+
 class Shown(NamedTuple):
     """What the page showed: `steps` by what was chosen, and the folder of what it drew, ``drawn-N.png``."""
 
@@ -323,23 +327,14 @@ def shown(exported: Exported, photo: Path, mistakes: Path, tmp_path_factory: pyt
     (pages / "clip.mjpeg").write_bytes(frame * 3)
     wrong = [mistakes / name for name in ("foreign.onnx", "cut.onnx", "text.onnx", "raw.onnx", "text.png")]
     models = [exported(task, *flags) for task in ("segment", "detect") for flags in FILES]
-    words = [
-        WEB / "check.mjs",
-        exported("detect"),
-        photo,
-        *wrong,
-        *models,
-        "--camera",
-        pages / "clip.mjpeg",
-        "--pages",
-        pages,
-    ]
-    answer = json.loads(output_of(node, *words))
+    files = [exported("detect"), photo, *wrong, *models, "--camera", pages / "clip.mjpeg", "--pages", pages]
+    answer = json.loads(output_of(node, WEB / "check.mjs", *files, CHROMIUM=browser))
     first, *steps = answer["steps"]
     steps = {"start": first, **{step["what"]: step for step in steps}}
     return Shown(steps, answer["problems"], answer["hosts"], pages)
 
 
+@in_browser
 def test_the_web_page_gives_our_boxes(
     shown: Shown, exported: Exported, photo: Path, expected: Callable[[str], Expected]
 ) -> None:
@@ -355,6 +350,7 @@ def test_the_web_page_gives_our_boxes(
         assert_same(shown.found(exported("detect", *flags).name), expected("detect").found)
 
 
+@in_browser
 @pytest.mark.parametrize("flags", FILES, ids=" ".join)
 def test_the_web_page_draws_our_masks(
     flags: tuple[str, ...], shown: Shown, exported: Exported, photo: Path, expected: Callable[[str], Expected]
@@ -373,6 +369,7 @@ def test_the_web_page_draws_our_masks(
     assert (tinted & inside & seen).sum() > 0.98 * ((tinted | inside) & seen).sum()
 
 
+@in_browser
 @pytest.mark.parametrize(
     ("file", "says"),
     [
@@ -389,6 +386,7 @@ def test_the_web_page_says_what_is_wrong_and_stays_as_it_was(file: str, says: st
     assert [step[key] for key in ("status", "about", "found")] == [before[key] for key in ("status", "about", "found")]
 
 
+@in_browser
 def test_the_web_page_looks_through_the_camera(shown: Shown, expected: Callable[[str], Expected]) -> None:
     found = shown.found("camera")
     assert {one.name for one in found} == {one.name for one in expected("detect").found}
