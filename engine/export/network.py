@@ -50,8 +50,8 @@ class ExportNetwork(nn.Module):
         self.nl, self.na, self.no = head.nl, head.na, head.no
         self.strides, self.known = card.strides, 5 + head.nc
         self.cells: list[int] = []  # a level; as numbers, because what is read off tensors is traced as operations
-        for i, (stride, anchors) in enumerate(zip(card.strides, head.anchors, strict=True)):
-            size = (anchors * stride).float()  # (na, 2) pixels
+        for i, (stride, anchors) in enumerate(zip(card.strides, card.anchors, strict=True)):
+            size = torch.tensor(anchors)  # (na, 2) pixels; the model's own may be in half precision
             self.register_buffer(f"anchor{i}", size.view(1, self.na, 2, 1))
             ny, nx = (side // stride for side in card.imgsz)
             self.register_buffer(f"centre{i}", _centres(ny, nx, size))

@@ -16,7 +16,7 @@ def select_by_loop(boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float
     """For TorchScript, which keeps loops: no package but torch is needed to run the file."""
     found = [torch.zeros([0, 3], dtype=torch.long, device=boxes.device)]
     for image in range(boxes.shape[0]):
-        cls, box = (scores[image] > conf_thres).nonzero().unbind(1)
+        box, cls = (scores[image].t() > conf_thres).nonzero().unbind(1)
         order = torch.sort(scores[image][cls, box], stable=True, dim=0, descending=True)[1]
         cls, box = cls[order], box[order]
         kept = 0
@@ -33,11 +33,11 @@ def select_by_loop(boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float
 
 
 class SelectInOnnx(torch.autograd.Function):
-    """The same as one ONNX node."""
+    """The same as one ONNX node. Without a graph to put it in nothing is selected: tracing the loop would take long."""
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float, conf_thres: float) -> Tensor:
-        return select_by_loop(boxes, scores, max_det, iou_thres, conf_thres)
+        return torch.zeros(1, 3, dtype=torch.long, device=boxes.device)
 
     @staticmethod
     def symbolic(g: Any, boxes: Any, scores: Any, max_det: int, iou_thres: float, conf_thres: float) -> Any:
@@ -51,15 +51,19 @@ class SelectInOnnx(torch.autograd.Function):
 def best_rows(rows: Tensor, selected: Tensor, max_det: int) -> tuple[Tensor, Tensor]:
     """The `selected` (n, 3) of rows (B, N, 6 + nm), whose column 4 is the confidence, by falling confidence.
 
-    Returns detections (B, max_det, 6 + nm), padded with rows of zeros, and their number (B,) int64. Without a loop, and
-    without an operation whose result depends on which boxes were selected.
+    Returns detections (B, max_det, 6 + nm), padded with rows of zeros, and their number (B,) int64; equally confident
+    ones in the order of `rows`. Without a loop, and without an operation whose result's size depends on what was
+    selected.
     """
     batch, n = rows.shape[0], rows.shape[1]
     conf = rows[..., 4].reshape(-1)
     flat = selected[:, 0] * n + selected[:, 2]
     kept = torch.zeros_like(conf).scatter(0, flat, conf[flat]).reshape(batch, n)
     kept = torch.nn.functional.pad(kept, (0, max_det))  # small images may have fewer rows than are asked for
-    conf, index = kept.topk(max_det, 1)
+    if torch.onnx.is_in_onnx_export():  # ONNX's TopK leaves equal values in their order, PyTorch's does not
+        conf, index = kept.topk(max_det, 1)
+    else:
+        conf, index = (y[:, :max_det] for y in kept.sort(dim=1, descending=True, stable=True))
     index = index.clamp(max=n - 1).unsqueeze(2).expand(-1, -1, rows.shape[2])
     found = conf > 0
     return rows.gather(1, index) * found.unsqueeze(2), found.sum(1)
