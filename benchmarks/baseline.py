@@ -1,14 +1,29 @@
-"""The straightforward losses, as yardsticks: level by level, dense targets, filtering, plain autograd."""
+"""The straightforward way, as a yardstick: losses level by level with dense targets, two resamplings of every picture of
+a mosaic, and loops over images, classes and thresholds. Tests say that all of it computes what ours does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from utils.ops.iou import bbox_iou
+from utils.data.augment.camera import draw_camera
+from utils.data.augment.color import draw_color_gains
+from utils.data.augment.mosaic import draw_centre
+from utils.data.batch import Batch, Sample, collate
+from utils.data.dataset import DetectionDataset
+from utils.data.instances import Instances
+from utils.data.sampling import Ticket
+from utils.ops.boxes import xywh2xyxy
+from utils.ops.iou import bbox_iou, box_iou
+
+# Losses ---------------------------------------------------------------------------------------------------------------
 
 _CELLS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))  # own, left, above, right, below
 
@@ -90,3 +105,172 @@ def _matched(
         found.append((which[near], anchor[near], cell[:, 0].clamp(0, shape[3] - 1), cell[:, 1].clamp(0, shape[2] - 1)))
     which, anchor, column, row = (torch.cat(parts) for parts in zip(*found, strict=True))
     return scaled[which], anchor, column, row
+
+
+# Weights --------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """``average = decay · average + (1 - decay) · model``, tensor by tensor of the state."""
+    current = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.dtype.is_floating_point:
+            value *= decay
+            value += (1 - decay) * current[name].detach()
+
+
+# Validation -----------------------------------------------------------------------------------------------------------
+
+
+def plain_suppression(
+    decoded: torch.Tensor,
+    conf_thres: float,
+    iou_thres: float,
+    multi_label: bool = False,
+    max_det: int = 300,
+    max_nms: int = 30000,
+) -> list[torch.Tensor]:
+    """Of `decoded` (B, N, 5 + nc) per image (n, 6) xyxy, confidence, class, by torchvision's NMS over all candidates."""
+    from torchvision.ops import nms
+
+    found = []
+    for rows in decoded:
+        rows = rows[rows[:, 4] > conf_thres]
+        scores = rows[:, 5:] * rows[:, 4:5]
+        if not multi_label:  # the best label of each box
+            scores = torch.where(torch.arange(scores.shape[1]) == scores.argmax(1, keepdim=True), scores, 0.0)
+        box, label = (scores > conf_thres).nonzero(as_tuple=True)
+        candidates = torch.cat((xywh2xyxy(rows[:, :4])[box], scores[box, label, None], label[:, None].float()), 1)
+        candidates = candidates[candidates[:, 4].argsort(descending=True, stable=True)[:max_nms]]
+        apart = candidates[:, :4] + candidates[:, 5:] * 7680  # boxes of different classes do not meet
+        found.append(candidates[nms(apart, candidates[:, 4], iou_thres)[:max_det]])
+    return found
+
+
+def plain_match(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tensor:
+    """What `match_detections` gives: threshold by threshold, detection by detection."""
+    correct = torch.zeros((len(detections), len(iou_thresholds)), dtype=torch.bool)
+    if len(detections) == 0 or len(labels) == 0:
+        return correct
+    detections, labels = torch.as_tensor(detections), torch.as_tensor(labels)
+    iou = box_iou(labels[:, 1:5], detections[:, :4])
+    iou = torch.where(labels[:, :1] == detections[None, :, 5], iou, -1.0)
+    for t, threshold in enumerate(iou_thresholds):
+        taken: set[int] = set()
+        overlaps, nearest = iou.max(0)
+        for d, (overlap, label) in enumerate(zip(overlaps.tolist(), nearest.tolist(), strict=True)):
+            if overlap >= float(threshold) and label not in taken:
+                taken.add(label)
+                correct[d, t] = True
+    return correct
+
+
+def plain_average_precision(correct: np.ndarray, conf: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> Any:
+    """(k, T) average precision of the k classes that occur in `labels` (m,): class by class, threshold by threshold."""
+    result = []
+    for label in np.unique(labels):
+        own = correct[classes == label][np.argsort(-conf[classes == label], kind="stable")]
+        result.append([_area(own[:, t], int((labels == label).sum())) for t in range(correct.shape[1])])
+    return np.array(result).reshape(-1, correct.shape[1])
+
+
+def _area(right: np.ndarray, objects: int) -> float:
+    """Below the precision-recall curve of detections by falling confidence, by trapezoids between 101 points."""
+    if not len(right):
+        return 0.0
+    recall, precision, hits = [0.0], [1.0], 0
+    for count, hit in enumerate(right.tolist(), 1):
+        hits += hit
+        recall.append(hits / objects)
+        precision.append(hits / count)
+    recall.append(1.0)
+    precision.append(0.0)
+    for i in range(len(precision) - 2, -1, -1):
+        precision[i] = max(precision[i], precision[i + 1])
+    points = np.interp(np.linspace(0, 1, 101), recall, precision)
+    return float((points[1:] + points[:-1]).sum() / 200)
+
+
+# Mosaic ---------------------------------------------------------------------------------------------------------------
+
+
+class PlainDataset(DetectionDataset):
+    """Mosaics the straightforward way: four pictures decoded and resized, pasted on a canvas of twice the side, the whole
+    canvas warped down, colours changed, samples stacked. The random choices are those of `DetectionDataset`.
+
+    ``cache="ram"`` keeps the resized pictures. Samples that are no mosaics are made as ours are.
+    """
+
+    def __init__(self, *args: Any, cache: str = "", **options: Any) -> None:
+        super().__init__(*args, pool_bytes=0, **options)
+        self.kept = [self.resized(i) for i in range(len(self))] if cache == "ram" and self.mosaic else None
+
+    @property
+    def near_images(self) -> int:
+        return len(self)  # partners from the whole data set
+
+    def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
+        return collate([self.sample(ticket) for ticket in tickets])
+
+    def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
+        rng = self._rng(ticket.key)
+        if not self.mosaic or self.hyp["mosaic"] < 1:
+            return super().sample(ticket, out)
+        camera, gains = draw_camera(self.hyp, rng), draw_color_gains(self.hyp, rng)
+        rng.random()  # ours asks whether to make a mosaic
+        size, centre = self.imgsz, draw_centre(self.imgsz, rng)
+        members = [(ticket.image, *ticket.partners[:3])[i] for i in rng.permutation(4)]
+        canvas, classes, boxes = self.pasted(members, centre)
+        matrix = camera.matrix(canvas.shape[:2], size, centre)
+        half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])  # OpenCV counts from centres of pixels
+        warp = np.linalg.inv(half) @ matrix @ half
+        grey = {"borderValue": (114, 114, 114)}
+        if matrix[2, 0] == matrix[2, 1] == 0:
+            image = cv2.warpAffine(canvas, warp[:2], size[::-1], **grey)
+        else:
+            image = cv2.warpPerspective(canvas, warp, size[::-1], **grey)
+        kept, moved = self.moved(boxes, matrix, camera.scale)
+        image = np.ascontiguousarray(plain_color(image, gains)[:, :, ::-1].transpose(2, 0, 1))
+        return Sample(image, Instances(classes[kept], moved[kept]), self.index.path(ticket.image), None)
+
+    def resized(self, i: int) -> np.ndarray:
+        """Image i at the size that fits the network's input."""
+        height, width = self._files.fitted[i].tolist()
+        return cv2.resize(cv2.imread(self.index.path(i)), (width, height))
+
+    def pasted(self, members: Sequence[int], centre: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The canvas with four pictures around `centre` (x, y), and classes (n,) and boxes (n, 4) xyxy on it."""
+        height, width = 2 * self.imgsz[0], 2 * self.imgsz[1]
+        canvas, classes, boxes = np.full((height, width, 3), 114, np.uint8), [], []
+        for place, i in enumerate(members):
+            picture = self.resized(i) if self.kept is None else self.kept[i]
+            h, w = picture.shape[:2]
+            x, y = centre[0] - (0 if place % 2 else w), centre[1] - (0 if place // 2 else h)
+            left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+            canvas[top:bottom, left:right] = picture[top - y : bottom - y, left - x : right - x]
+            rows = self.index.label_slice(i)
+            classes.append(self.index.classes[rows])
+            boxes.append(self._xyxyn[rows] * (w, h, w, h) + (x, y, x, y))
+        return canvas, np.concatenate(classes), np.concatenate(boxes).clip(0, (width, height, width, height))
+
+    def moved(self, boxes: np.ndarray, matrix: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """`boxes` through `matrix`, cut by the picture, and which of them are still worth learning."""
+        corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+        points = np.concatenate((corners, np.ones((len(corners), 1))), 1) @ matrix.T
+        points = (points[:, :2] / points[:, 2:]).reshape(-1, 4, 2)
+        moved = np.concatenate((points.min(1), points.max(1)), 1).clip(0, (*self.imgsz[::-1], *self.imgsz[::-1]))
+        before, after = (boxes[:, 2:] - boxes[:, :2]) * scale, moved[:, 2:] - moved[:, :2]
+        share = after.prod(1) / (before.prod(1) + 1e-16)
+        thin = np.maximum(after[:, 0] / (after[:, 1] + 1e-16), after[:, 1] / (after[:, 0] + 1e-16))
+        return (after > 2).all(1) & (share > 0.1) & (thin < 100), moved.astype(np.float32)
+
+
+def plain_color(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
+    """A BGR `image` with hue, saturation and value multiplied by `gains`, one channel after another."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
+    levels = np.arange(256)
+    hue = cv2.LUT(hue, (levels * gains[0] % 180).astype(np.uint8))
+    saturation = cv2.LUT(saturation, (levels * gains[1]).clip(0, 255).astype(np.uint8))
+    value = cv2.LUT(value, (levels * gains[2]).clip(0, 255).astype(np.uint8))
+    return cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)

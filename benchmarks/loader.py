@@ -1,37 +1,39 @@
-"""How fast training and validation samples are made, beside a plain loop of `cv2.imread` over the same files.
+"""How fast training and validation samples are made, beside the straightforward way and a plain loop of `cv2.imread`.
 
     python benchmarks/loader.py [--data coco128.yaml | folder] [--imgsz 640] [--hyp hyp.scratch-low.yaml]
 
-Every measure takes turns with the plain loop, so that a busy machine is busy for both; rates are the best of the turns,
-by wall clock and by processor time (the latter hardly feels other processes). One process, OpenCV with one thread; the
-last rows are whole loaders with worker processes. Prints a table and writes ``benchmarks/results/loader.json``.
+All stages take turns, so that a busy machine is busy for all. One process, OpenCV with one thread; the last rows are
+whole loaders with worker processes. Rates are medians of the turns, ratios medians of the ratios in each turn; "cpu" is
+by processor time, which hardly feels other processes.
 
 "One decode a sample" gives the pool of recent pictures less memory than the data set needs, as for a large data set.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import itertools
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-REACH = {"mosaic, one decode a sample": 130 / 345, "mosaic, RAM cache": 330 / 345}  # of the plain loop's rate
+from benchmarks.measuring import Times, benchmark_parser, conditions, figure, in_turns, ratio, report, sample, table
+
+PLAIN_LOOP = "cv2.imread"
+BESIDE = {  # stage: the straightforward one
+    "mosaic, one decode a sample": "mosaic, straightforward",
+    "mosaic, RAM cache": "mosaic, RAM cache, straightforward",
+}
 POOL_SHARE = 0.25  # of the data set, in the rows with one decode a sample
 
 
-def stages(index: Any, outlined: Any, imgsz: int, hyp: dict[str, float], batch: int) -> dict[str, Callable[[int], int]]:
-    """Functions that do one epoch's work of a stage and return the number of images; epoch number as argument.
+def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int, plainly: bool) -> dict[str, Callable[[], object]]:
+    """Functions that do one epoch's work of a stage, all images of `index`, which has polygons.
 
-    `outlined` is `index` with polygons, for the rows with masks.
+    `plainly`: with the straightforward stages. A stage that is not to be had is left out.
     """
     import cv2
 
@@ -40,30 +42,33 @@ def stages(index: Any, outlined: Any, imgsz: int, hyp: dict[str, float], batch: 
     from utils.data.masks import MaskFormat
     from utils.data.sampling import BatchPlan
 
-    paths = index.paths
+    boxes = without_polygons(index)
     stored = int(ImageFiles(index, (imgsz, imgsz), training=True).stored.prod(1).sum()) * 3
 
-    def plain(_: int) -> int:
-        return sum(cv2.imread(path) is not None for path in paths)
+    def plain_loop() -> None:
+        for path in index.paths:
+            assert cv2.imread(path) is not None
 
-    def decode(_: int, files: Any = None) -> int:
+    def decode() -> None:
         files = ImageFiles(index, (imgsz, imgsz), training=True)
-        return sum(len(files.read(i)) > 0 for i in range(len(index)))
+        for i in range(len(index)):
+            files.read(i)
 
-    def epochs_of(**options: Any) -> Callable[[int], int]:
-        source = outlined if "masks" in options else index
-        dataset = DetectionDataset(source, imgsz, hyp=hyp, batch_size=batch, **options)
+    def epochs_of(kind: Any = DetectionDataset, **options: Any) -> Callable[[], None]:
+        dataset = kind(index if "masks" in options else boxes, imgsz, hyp=hyp, batch_size=batch, **options)
         near = dataset.near_images if dataset.mosaic else None
         plan = BatchPlan(dataset.epoch_indices, batch, shuffle=dataset.augment, partners=near)
+        numbers = itertools.count()
 
-        def epoch(number: int) -> int:
-            plan.epoch = number
-            return sum(len(dataset.batch(tickets)) for tickets in plan)
+        def epoch() -> None:
+            plan.epoch = next(numbers)
+            for tickets in plan:
+                dataset.batch(tickets)
 
         return epoch
 
-    return {
-        "cv2.imread": plain,
+    found = {
+        PLAIN_LOOP: plain_loop,
         "decode for training": decode,
         "letterbox (validation)": epochs_of(rect=True, pad=0.5),
         "mosaic, one decode a sample": epochs_of(augment=True, pool_bytes=int(POOL_SHARE * stored)),
@@ -72,84 +77,76 @@ def stages(index: Any, outlined: Any, imgsz: int, hyp: dict[str, float], batch: 
         "the same with index maps": epochs_of(augment=True, cache="ram", masks=MaskFormat()),
         "the same with a mask an object": epochs_of(augment=True, cache="ram", masks=MaskFormat(overlap=False)),
     }
+    if plainly:
+        from benchmarks.baseline import PlainDataset
+
+        found[BESIDE["mosaic, one decode a sample"]] = epochs_of(PlainDataset, augment=True)
+        found[BESIDE["mosaic, RAM cache"]] = epochs_of(PlainDataset, augment=True, cache="ram")
+    return found
 
 
-def in_turns(work: dict[str, Callable[[int], int]], turns: int) -> dict[str, dict[str, float]]:
-    """Best images a second of each, by wall clock and by processor time; the first turn only warms up."""
-    best: dict[str, dict[str, float]] = {name: {"wall": 0.0, "cpu": 0.0} for name in work}
-    for turn in range(turns + 1):
-        for name, function in work.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            count = function(turn)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            if turn:
-                best[name]["wall"] = max(best[name]["wall"], count / wall)
-                best[name]["cpu"] = max(best[name]["cpu"], count / cpu)
-    return best
+def without_polygons(index: Any) -> Any:
+    """`index` with its boxes alone."""
+    from dataclasses import replace
+
+    return replace(index, polygons=None, polygon_offsets=None)
 
 
 def loaders(
-    index: Any, imgsz: int, hyp: dict[str, float], batch: int, workers: Sequence[int], turns: int
-) -> dict[str, float]:
-    """Best images a second of whole training loaders, by wall clock."""
+    index: Any, imgsz: int, hyp: dict[str, float], batch: int, workers: Sequence[int]
+) -> dict[str, Callable[[], object]]:
+    """One epoch of whole training loaders, boxes alone and with polygons drawn as index maps."""
     from utils.data.loader import create_loader
+    from utils.data.masks import MaskFormat
 
-    result = {}
+    found: dict[str, Callable[[], object]] = {}
     for count in workers:
-        for cache in ("", "ram"):
+        for words, more in (
+            ("no cache", {}),
+            ("RAM cache", {"cache": "ram"}),
+            ("RAM cache, index maps", {"cache": "ram", "masks": MaskFormat()}),
+        ):
             loader = create_loader(
-                index, imgsz, batch, augment=True, hyp=hyp, shuffle=True, workers=count, cache=cache
+                index if "masks" in more else without_polygons(index), imgsz, batch, augment=True, hyp=hyp,
+                shuffle=True, workers=count, **more,
             )  # fmt: skip
-            rates = []
-            for _ in range(turns + 1):
-                start = time.perf_counter()
-                images = sum(len(batch) for batch in loader)
-                rates.append(images / (time.perf_counter() - start))
-            result[f"loader, {loader.num_workers} workers, {cache.upper() or 'no'} cache"] = max(rates[1:])
-    return result
+            found[f"loader, {loader.num_workers} workers, {words}"] = lambda loader=loader: sum(map(len, loader))  # type: ignore[misc]
+    return found
 
 
-def conditions(index: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The machine and the software."""
-    import cv2
-    import numpy as np
-    import torch
-
-    return {
-        "images": len(index),
-        "imgsz": options.imgsz,
-        "hyp": options.hyp,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "load": [round(x, 1) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "opencv_threads": cv2.getNumThreads(),
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def find_index(data: str, polygons: bool = False) -> Any:
+def find_index(data: str) -> Any:
     """The training images of a data set's YAML, or those of a folder (without labels there are no boxes to move)."""
     from utils.data.index import build_index
     from utils.data.spec import load_dataset
 
     if Path(data).is_dir():
-        return build_index([data], None, polygons=polygons, require_labels=False)
+        return build_index([data], None, polygons=True, require_labels=False)
     spec = load_dataset(data)
-    return build_index(spec.splits["train"], spec.nc, polygons=polygons)
+    return build_index(spec.splits["train"], spec.nc, polygons=True)
+
+
+def rows_of(times: dict[str, Times], images: int) -> dict[str, dict[str, float]]:
+    """Images/s of each stage by both clocks, its rate as a share of the plain loop's, and of the straightforward one's."""
+    loop, rows = times[PLAIN_LOOP], {}
+    for name, own in times.items():
+        rows[name] = {
+            "images_s": images / median(own.wall),
+            "of_loop": ratio(loop.wall, own.wall),
+            "cpu_images_s": images / median(own.cpu),
+            "cpu_of_loop": ratio(loop.cpu, own.cpu),
+        }
+        if BESIDE.get(name) in times:
+            rows[name]["ratio"] = ratio(times[BESIDE[name]].wall, own.wall)
+    return rows
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="shapes.yaml", help="YAML of a data set, or a folder of images")
-    parser.add_argument("--imgsz", type=int, default=640)
+    parser = benchmark_parser(__doc__, "loader", imgsz=640, batch=16, turns=5)
+    parser.add_argument("--data", default=sample("data/coco128-seg.yaml", "shapes-seg.yaml"), help="YAML or folder")
     parser.add_argument("--hyp", default="hyp.scratch-low.yaml")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of the whole loaders")
+    parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
 
     import cv2
@@ -160,24 +157,22 @@ def main() -> None:
     configure_logging()
     cv2.setNumThreads(1)
     index, hyp = find_index(options.data), load_hyp(options.hyp)
-    told = conditions(index, options)
-    print(", ".join(f"{name} {value}" for name, value in told.items()))
-    outlined = find_index(options.data, polygons=True)
-    rates = in_turns(stages(index, outlined, options.imgsz, hyp, options.batch), options.turns)
-    whole = loaders(index, options.imgsz, hyp, options.batch, options.workers, options.turns)
+    work = stages(index, options.imgsz, hyp, options.batch, not options.ours)
+    work |= loaders(index, options.imgsz, hyp, options.batch, options.workers)
+    rows = rows_of(in_turns(work, options.turns), len(index))
 
-    plain = rates["cv2.imread"]
-    print(f"\n{'images/s, and of the plain loop':34} {'wall':>7} {'':6} {'cpu':>7} {'':6} {'to reach':>8}")
-    for name, rate in rates.items():
-        columns = (f"{rate[clock]:7.0f} {rate[clock] / plain[clock]:5.2f}×" for clock in ("wall", "cpu"))
-        print(f"{name:34} {' '.join(columns)} {f'{REACH[name]:7.2f}×' if name in REACH else ''}")
-    for name, wall in whole.items():
-        print(f"{name:34} {wall:7.0f} {wall / plain['wall']:5.2f}×")
-
-    folder = Path(__file__).resolve().parent / "results"
-    folder.mkdir(exist_ok=True)
-    content = {"conditions": told, "stages": rates, "loaders": whole, "to_reach": REACH}
-    (folder / "loader.json").write_text(json.dumps(content, indent=2) + "\n")
+    told = conditions(
+        images=len(index), data=Path(options.data).stem, imgsz=options.imgsz, hyp=options.hyp, turns=options.turns,
+        opencv_threads=cv2.getNumThreads(),
+    )  # fmt: skip
+    heads = ["stage", "images/s", "of imread", "cpu images/s", "of imread", "× straightforward"]
+    cells = []
+    for name, row in rows.items():
+        inside = "loader," not in name  # a loader's work is done by other processes
+        cpu = [row["cpu_images_s"], row["cpu_of_loop"]] if inside else [None, None]
+        cells.append([name, f"{row['images_s']:.0f}", figure(row["of_loop"], 2, "×"), figure(cpu[0], 0),
+                      figure(cpu[1], 2, "×"), figure(row.get("ratio"), 2, "×")])  # fmt: skip
+    report(options.output, told, rows, table(heads, cells))
 
 
 if __name__ == "__main__":

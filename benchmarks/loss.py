@@ -2,20 +2,19 @@
 
     python benchmarks/loss.py [--batch 16] [--imgsz 640] [--nc 80] [--targets 192] [--threads 2] [--device cpu]
 
-Prints the quickest and the median of each and their ratio. The reference took 106 ms on two quiet CPU cores.
+Prints the median of each, and the median ratio of the turns. (The reference took 106 ms on two quiet CPU cores.)
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import benchmark_parser, conditions, figure, in_turns, ratio, report, table
 
 ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
 STRIDES = (8, 16, 32)
@@ -38,28 +37,15 @@ def scene(batch: int, imgsz: int, nc: int, targets: int, device: str = "cpu", se
     return head, predictions, torch.cat((image, classes, boxes), 1).to(device)
 
 
-def in_turns(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each step, `repeats` times, the steps taking turns so that a noisy machine is noisy for all."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat >= 2:  # the first two warm allocator and caches up
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return times
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag, value in (("batch", 16), ("imgsz", 640), ("nc", 80), ("targets", 192), ("threads", 2), ("repeats", 20)):
-        parser.add_argument(f"--{flag}", type=int, default=value)
+    """Measure, print, write."""
+    parser = benchmark_parser(__doc__, "loss", batch=16, imgsz=640, nc=80, targets=192, threads=2, repeats=20)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
 
     import torch
 
-    from benchmarks.baseline import plain_loss
     from utils.losses.detection import DetectionLoss
 
     torch.set_num_threads(options.threads)
@@ -73,17 +59,19 @@ def main() -> None:
         if targets.is_cuda:
             torch.cuda.synchronize()
 
-    times = in_turns(
-        {
-            "straightforward": lambda: step(lambda: plain_loss(predictions, targets, head, HYP)),
-            "DetectionLoss": lambda: step(lambda: criterion(predictions, targets)[0]),
-        },
-        options.repeats,
-    )
-    print(f"{'':16} {'min ms':>8} {'median ms':>10} {'ratio of min':>13}")
-    for name, values in times.items():
-        ratio = min(times["straightforward"]) / min(values)
-        print(f"{name:16} {min(values):8.1f} {statistics.median(values):10.1f} {ratio:12.2f}×")
+    work = {"DetectionLoss": lambda: step(lambda: criterion(predictions, targets)[0])}
+    if not options.ours:
+        from benchmarks.baseline import plain_loss
+
+        work["straightforward"] = lambda: step(lambda: plain_loss(predictions, targets, head, HYP))
+    times = in_turns(work, options.repeats, warm=2)
+    rows = {name: {"ms": own.ms} for name, own in times.items()}
+    if not options.ours:
+        rows["DetectionLoss"]["ratio"] = ratio(times["straightforward"].wall, times["DetectionLoss"].wall)
+    names = ("batch", "imgsz", "nc", "targets", "device", "threads", "repeats")
+    cells = [[name, f"{row['ms']:.1f}", figure(row.get("ratio"), 2, "×")] for name, row in rows.items()]
+    told = conditions(**{name: getattr(options, name) for name in names})
+    report(options.output, told, rows, table(["forward and backward", "ms", "× straightforward"], cells))
 
 
 if __name__ == "__main__":

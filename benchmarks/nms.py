@@ -1,14 +1,14 @@
-"""Non-maximum suppression: ours beside torchvision's compiled one, on crowded made-up predictions.
+"""Non-maximum suppression: ours beside the straightforward way with torchvision's compiled kernel.
 
-    python benchmarks/nms.py [--images 4] [--threads 2] [--repeats 5]
+    python benchmarks/nms.py [--weights yolov5n.pt] [--data coco128.yaml] [--images 16] [--threads 2] [--repeats 7]
 
-Prints milliseconds an image (the quickest of the turns) for detection (confidence 0.25) and for validation (0.001,
-several labels a box), whether both keep the same boxes, and what importing torchvision costs once more than torch.
+On what a network predicts for validation pictures, letterboxed to squares; or on crowded made-up predictions (--made-up).
+Milliseconds an image for validation (confidence 0.001, several labels a box) and for detection (0.25, the best label),
+whether both keep the same boxes, and what importing torchvision costs once more than torch.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import benchmark_parser, conditions, figure, in_turns, ratio, report, sample, table
+
 CASES: dict[str, dict[str, Any]] = {
-    "detection": {"conf_thres": 0.25, "iou_thres": 0.45, "max_det": 1000},
     "validation": {"conf_thres": 0.001, "iou_thres": 0.6, "multi_label": True, "max_det": 300},
+    "detection": {"conf_thres": 0.25, "iou_thres": 0.45, "max_det": 1000},
 }
 
 
@@ -38,6 +40,25 @@ def crowd(objects: int = 60, copies: int = 60, candidates: int = 25200, nc: int 
     return rows
 
 
+def predicted(weights: str, data: str, imgsz: int, images: int) -> Any:
+    """(images, N, 5 + nc): what `weights` predict for the first validation pictures of `data`."""
+    import torch
+
+    from models.backends import DetectMultiBackend
+    from utils.data.loader import create_loader
+    from utils.data.spec import load_dataset
+
+    spec = load_dataset(data)
+    loader = create_loader(spec.splits["val"], imgsz, min(images, 8), workers=0, nc=spec.nc)
+    model, found = DetectMultiBackend(weights, device=torch.device("cpu")), []
+    with torch.inference_mode():
+        for batch in loader:
+            found.append(model(batch.images.float() / 255)[0])
+            if sum(map(len, found)) >= images:
+                break
+    return torch.cat(found)[:images]
+
+
 def seconds_to_import(modules: str) -> float:
     """Of `modules` in a fresh interpreter, the quicker of two times."""
     code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
@@ -45,40 +66,64 @@ def seconds_to_import(modules: str) -> float:
     return min(float(run.stdout) for run in runs)
 
 
+def measure(decoded: Any, repeats: int, plainly: bool) -> dict[str, dict[str, Any]]:
+    """For each of `CASES` milliseconds an image; with the straightforward way the ratio, and whether boxes agree."""
+    import torch
+
+    from benchmarks.baseline import plain_suppression
+    from utils.ops.nms import non_max_suppression
+
+    rows = {}
+    for title, case in CASES.items():
+        kept: dict[str, Any] = {}
+
+        def ours(kept: dict[str, Any] = kept, case: dict[str, Any] = case) -> None:
+            kept["ours"] = non_max_suppression(decoded, **case)
+
+        def plain(kept: dict[str, Any] = kept, case: dict[str, Any] = case) -> None:
+            kept["plain"] = plain_suppression(decoded, **case)
+
+        times = in_turns({"ours": ours, **({"plain": plain} if plainly else {})}, repeats)
+        rows[title] = {"ms": times["ours"].ms / len(decoded)}
+        if plainly:
+            rows[title] |= {
+                "plain_ms": times["plain"].ms / len(decoded),
+                "ratio": ratio(times["plain"].wall, times["ours"].wall),
+                "same": all(torch.allclose(a, b, atol=1e-4) if a.shape == b.shape else False
+                            for a, b in zip(kept["ours"], kept["plain"], strict=True)),
+            }  # fmt: skip
+    return rows
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag, value in (("images", 4), ("threads", 2), ("repeats", 5)):
-        parser.add_argument(f"--{flag}", type=int, default=value)
+    """Measure, print, write."""
+    parser = benchmark_parser(__doc__, "nms", images=16, imgsz=640, threads=2, repeats=7)
+    parser.add_argument("--weights", default=sample("weights/yolov5n.pt", "yolov5n.pt"))
+    parser.add_argument("--data", default=sample("data/coco128.yaml", "coco128.yaml"))
+    parser.add_argument("--made-up", action="store_true", help="crowded made-up predictions, no weights needed")
+    parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
 
     import torch
-    import torchvision
-
-    from benchmarks.loss import in_turns
-    from utils.ops import nms as ours
-
-    def compiled(boxes: Any, scores: Any, iou_thres: float, groups: Any = None, max_keep: int | None = None) -> Any:
-        apart = boxes if groups is None else boxes + groups[:, None] * 7680
-        return torchvision.ops.nms(apart, scores, iou_thres)[:max_keep]
 
     torch.set_num_threads(options.threads)
-    batch = torch.stack([crowd(seed=seed) for seed in range(options.images)])
-    own, kept = ours.nms, {}
-
-    def step(name: str, rule: Any, case: dict[str, Any]) -> None:
-        ours.nms = rule
-        kept[name] = ours.non_max_suppression(batch, **case)
-
-    print(f"{'':12} {'ours ms':>9} {'torchvision ms':>15} {'ratio':>7}  same boxes")
-    for title, case in CASES.items():
-        times = in_turns(
-            {name: lambda n=name, r=rule, c=case: step(n, r, c) for name, rule in (("a", own), ("b", compiled))},  # type: ignore[misc]
-            options.repeats,
-        )
-        a, b = (min(times[name]) / options.images for name in "ab")
-        same = all(torch.equal(x, y) for x, y in zip(kept["a"], kept["b"], strict=True))
-        print(f"{title:12} {a:9.1f} {b:15.1f} {b / a:6.2f}×  {same}")
-    print(f"importing torchvision: {seconds_to_import('torch, torchvision') - seconds_to_import('torch'):.2f} s")
+    if options.made_up:
+        decoded = torch.stack([crowd(seed=seed) for seed in range(options.images)])
+    else:
+        decoded = predicted(options.weights, options.data, options.imgsz, options.images)
+    rows = measure(decoded, options.repeats, not options.ours)
+    told = conditions(
+        predictions="made up" if options.made_up else f"of {Path(options.weights).name} for {Path(options.data).stem}",
+        images=len(decoded), imgsz=options.imgsz, threads=options.threads, repeats=options.repeats,
+    )  # fmt: skip
+    cells = [[title, f"{row['ms']:.2f}", figure(row.get("plain_ms"), 2), figure(row.get("ratio"), 2, "×"),
+              {True: "yes", False: "no"}.get(row.get("same"), "–")] for title, row in rows.items()]  # fmt: skip
+    text = table(["an image", "ours ms", "straightforward ms", "ratio", "same boxes"], cells)
+    if not options.ours:
+        more = seconds_to_import("torch, torchvision") - seconds_to_import("torch")
+        text += f"\n\nimporting torchvision takes {more:.2f} s more than importing torch"
+        rows["import torchvision"] = {"seconds": more}
+    report(options.output, told, rows, text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""The straightforward way computes what ours does, each beside the other on the same random input.
+
+The losses are compared in tests/utils/losses/.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.baseline import (
+    PlainDataset,
+    plain_average,
+    plain_average_precision,
+    plain_color,
+    plain_match,
+    plain_suppression,
+)
+from benchmarks.nms import CASES, crowd
+from utils.data.augment.color import change_color
+from utils.data.dataset import DetectionDataset
+from utils.data.index import ImageIndex, build_index
+from utils.data.sampling import BatchPlan
+from utils.hyp import load_hyp
+from utils.metrics.average_precision import ap_per_class
+from utils.metrics.matching import match_detections
+from utils.ops.nms import non_max_suppression
+from utils.training.ema import ModelEMA
+
+THRESHOLDS = torch.linspace(0.5, 0.95, 10)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> ImageIndex:
+    """Eight smooth pictures of other sizes than the network's, three objects each."""
+    folder = tmp_path_factory.mktemp("smooth")
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        size = (96, 200 + 8 * i) if i % 2 else (160 + 8 * i, 96)
+        colours = rng.integers(0, 255, (3, 3, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), cv2.resize(colours, size, interpolation=cv2.INTER_CUBIC))
+        boxes = np.concatenate((rng.uniform(0.3, 0.7, (3, 2)), rng.uniform(0.1, 0.6, (3, 2))), 1)
+        rows = [f"{c} {' '.join(f'{x:.6f}' for x in box)}\n" for c, box in enumerate(boxes)]
+        (folder / "labels" / f"{i}.txt").write_text("".join(rows))
+    return build_index([folder / "images"], 3, cache=False)
+
+
+@pytest.mark.parametrize("cache", ["", "ram"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_mosaics(index: ImageIndex, cache: str, turned: bool) -> None:
+    """Same tickets, same choices: boxes agree to a hundredth of a pixel, pixels but for a second resampling and edges."""
+    hyp = load_hyp({"mosaic": 1.0, "degrees": 20.0, "shear": 5.0} if turned else {"mosaic": 1.0})
+    ours = DetectionDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
+    plain = PlainDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
+    for tickets in BatchPlan(ours.epoch_indices, 4, shuffle=True, partners=8):
+        a, b = ours.batch(tickets), plain.batch(tickets)
+        assert a.images.shape == b.images.shape
+        assert len(a.targets) > 4
+        np.testing.assert_array_equal(a.targets[:, :2], b.targets[:, :2])
+        np.testing.assert_allclose(a.targets[:, 2:] * 128, b.targets[:, 2:] * 128, atol=0.01)
+        difference = (a.images.float() - b.images.float()).abs()
+        assert float(difference.mean()) < 2
+        assert float((difference > 12).float().mean()) < 0.03  # the seams between pictures
+
+
+def test_the_straightforward_way_is_not_ours(index: ImageIndex) -> None:
+    """The comparison above could fail: another random choice gives another picture."""
+    hyp = load_hyp({"mosaic": 1.0})
+    ours = DetectionDataset(index, 128, augment=True, hyp=hyp, seed=3)
+    plain = PlainDataset(index, 128, augment=True, hyp=hyp, seed=4)
+    tickets = next(iter(BatchPlan(ours.epoch_indices, 4, shuffle=True, partners=8)))
+    assert float((ours.batch(tickets).images.float() - plain.batch(tickets).images.float()).abs().mean()) > 10
+
+
+def test_colours() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    difference = np.abs(plain_color(image, (1.01, 0.6, 1.3)).astype(int) - change_color(image, (1.01, 0.6, 1.3)))
+    assert difference.mean() < 1.5
+
+
+def test_average() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    ema = ModelEMA(model)
+    plain = copy.deepcopy(ema.ema)
+    for value in model.state_dict().values():
+        value += 1
+    ema.update(model)
+    plain_average(plain, model, ema.decay_at(1))
+    for a, b in zip(ema.ema.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_suppression(case: str) -> None:
+    decoded = torch.stack([crowd(20, 20, candidates=1500, nc=8, seed=seed) for seed in range(2)])
+    ours = non_max_suppression(decoded, **CASES[case])
+    plain = plain_suppression(decoded, **CASES[case])
+    assert min(len(found) for found in ours) > 15
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Twelve objects of two classes, and detections: each object several times, a little beside it, and some noise."""
+    corner = rng.uniform(0, 200, (12, 2))
+    labels = np.concatenate((rng.integers(0, 2, (12, 1)), corner, corner + rng.uniform(20, 60, (12, 2))), 1)
+    of = rng.integers(0, 12, 60)
+    boxes = labels[of, 1:] + rng.normal(0, 3, (60, 4))
+    conf = np.sort(rng.random(60))[::-1, None]
+    classes = np.where(rng.random((60, 1)) < 0.9, labels[of, :1], 1 - labels[of, :1])
+    return np.concatenate((boxes, conf, classes), 1).astype(np.float32), labels.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching(seed: int) -> None:
+    detections, labels = scene(np.random.default_rng(seed))
+    ours = match_detections(detections, labels, THRESHOLDS)
+    assert 5 < int(ours[:, 0].sum()) <= 12
+    assert torch.equal(ours, plain_match(detections, labels, THRESHOLDS))
+    assert plain_match(detections[:0], labels, THRESHOLDS).shape == (0, 10)
+    assert not plain_match(detections, labels[:0], THRESHOLDS).any()
+
+
+def test_average_precision() -> None:
+    """Over scenes, with a class that is never detected and one that is in no label."""
+    rows, known = [], [np.full(3, 7.0)]
+    for seed in range(4):
+        detections, labels = scene(np.random.default_rng(seed))
+        rows.append((match_detections(detections, labels, THRESHOLDS).numpy(), detections[:, 4], detections[:, 5]))
+        known.append(labels[:, 0])
+    correct, conf, classes = (np.concatenate(column) for column in zip(*rows, strict=True))
+    classes[::20] = 5
+    ours = ap_per_class(correct, conf, classes, np.concatenate(known)).ap
+    plain = plain_average_precision(correct, conf, classes, np.concatenate(known))
+    assert ours.shape == plain.shape == (3, 10)
+    assert float(ours[0, 0]) > 0.5
+    np.testing.assert_allclose(ours, plain, atol=1e-9)
