@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.export.formats.mobile import calibration_batches, check_mobile, quiet
+from engine.export.formats.mobile import calibration_batches, check_mobile
 from engine.export.job import Job
+from engine.export.quiet import quiet
 from utils.errors import UserError
 
 

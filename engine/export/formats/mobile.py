@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -35,15 +31,3 @@ def calibration_batches(job: Job) -> Iterator[Tensor]:
     assert job.calibration is not None  # with --int8
     for image in job.calibration:
         yield image.expand_as(job.example())
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without what the converters print about themselves; the file is checked against PyTorch."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -1,0 +1,101 @@
+"""TensorFlow Lite files of tiny networks, against the networks themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import export
+from engine.export.calibration import CalibrationImages
+from engine.export.formats import tflite
+from engine.export.job import Job
+from engine.export.verify import pictures
+from models.backends.tflite import TfLite
+from tests.engine.export.samples import SIZE, answer, assert_close, job_for, lively, noise, save
+from utils.errors import UserError
+from utils.files import ROOT
+
+CPU = torch.device("cpu")
+
+
+def written(job: Job, path: Path) -> TfLite:
+    tflite.check(job)
+    tflite.write(job, path)
+    Path(f"{path}.json").write_text(job.card.to_json())
+    return TfLite(path, CPU)
+
+
+@pytest.fixture
+def _converter() -> None:
+    pytest.importorskip("litert_torch", reason="pip install litert-torch, in an environment of its own")
+
+
+@pytest.mark.usefixtures("_converter")
+@pytest.mark.parametrize(("head", "layout"), [("Detect", "decoded"), ("Segment", "separate")])
+def test_a_file_computes_what_the_network_does(tmp_path: Path, head: str, layout: str) -> None:
+    """Its input is (B, H, W, 3), and its outputs come in the card's order."""
+    model, path = lively(head), tmp_path / "best.tflite"
+    job = job_for(model, layout, batch=2)
+    runtime = written(job, path)
+    assert tflite.inspect(job, path) == ["float32"]
+    assert runtime.input["shape"].tolist() == [2, *SIZE, 3]
+    got = runtime(images := noise(2))
+    assert tuple(got) == job.card.outputs
+    assert_close(list(got.values()), answer(model, images, job.card))
+    with pytest.raises(UserError, match=r"its input is \(2, 64, 96, 3\), and should be \(1, 64, 96, 3\)"):
+        tflite.inspect(job_for(model, layout), path)
+    with pytest.raises(UserError, match="it has no 8-bit weights with a scale per channel"):
+        tflite.inspect(job_for(model, "raw", batch=2, int8=True), path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_converter")
+def test_eight_bit_numbers(tmp_path: Path) -> None:
+    """Whole numbers, weights with a scale per channel, and head maps a few steps of 1/256 from the network's."""
+    photographs = tuple(str(ROOT / "data" / "images" / name) for name in ("astronaut.jpg", "cat.jpg"))
+    model, path = lively("Segment"), tmp_path / "best.tflite"
+    job = replace(job_for(model, "raw", int8=True), calibration=CalibrationImages(photographs, SIZE))
+    runtime = written(job, path)
+    convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+    assert int(tflite.inspect(job, path)[0].split()[0]) >= convolutions
+    assert runtime.input["dtype"] == np.int8
+    image = pictures(SIZE)[:1]
+    for got, want in zip(runtime(image).values(), answer(model, image, job.card), strict=True):
+        step = float(want.max() - want.min()) / 256
+        assert float((got - want).abs().mean()) < 4 * step
+        assert len(got.unique()) <= 256
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_converter")
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = save(lively(), tmp_path / "best.pt")
+    (path,) = export.run(weights=str(weights), include=["tflite"], imgsz=[64])
+    assert (path.name, Path(f"{path}.json").is_file()) == ("best.tflite", True)
+    assert "float32, largest differences from PyTorch: boxes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("layout", "values", "message"),
+    [
+        ("decoded", {"dynamic": True}, "--dynamic: TFLite files are of one size"),
+        ("decoded", {"half": True}, "--half: TFLite files are written in float32"),
+        ("decoded", {"int8": True}, "--int8: in TFLite files boxes must be decoded outside; add --raw-heads"),
+        ("separate", {"int8": True}, "add --raw-heads"),
+        ("nms", {}, "--nms: TFLite files hold no suppression"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(layout: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        tflite.check(job_for(lively(), layout, **values))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="--device: TFLite files are made on the CPU; leave it out"):
+        tflite.check(replace(job_for(lively()), device=torch.device("cuda")))
