@@ -76,12 +76,13 @@ def report_loss(
         LOGGER.warning(f"the accuracy in 8 bits was not measured: {error}")
         return
     LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{accuracy_table(results, _TASKS[card.task]())}")
+    more = "" if card.layout == "raw" else "--raw-heads, "
     for path in files:
         lost = most_lost(results[checkpoint.name], results[path.name])
         if lost > MOST_LOST:
             LOGGER.warning(
-                f"{path.name} lost {lost:.3f} mAP50; calibrate it with more pictures, or pictures more like those it "
-                f"will see (--data), give --raw-heads, or try another format"
+                f"{path.name} lost {lost:.3f} mAP50; try {more}another format, or a --data with more pictures, "
+                f"and such as it will see"
             )
 
 
