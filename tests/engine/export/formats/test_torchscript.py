@@ -1,0 +1,80 @@
+"""TorchScript files, loaded by PyTorch alone, against the model itself."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.export.formats import torchscript
+from engine.export.job import Job
+from models.cards import KEY, ModelCard
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module", params=["Detect", "Segment"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return lively(request.param).fuse().requires_grad_(False)
+
+
+def written(job: Job, folder: Path) -> Path:
+    path = folder / "m.torchscript"
+    torchscript.check(job)
+    torchscript.write(job, path)
+    assert torchscript.inspect(job, path) == []
+    return path
+
+
+def load(path: Path, **more: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.load(str(path), **more)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_layouts(model: Any, layout: str, dynamic: bool, tmp_path: Path) -> None:
+    images = noise(3)
+    chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
+    job = job_for(model, layout, batch=1 if dynamic else 3, dynamic=dynamic, **chosen)
+    module = load(written(job, tmp_path))
+    assert_close(module(images), answer(model, images, job.card))
+    for batch, size in ((1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))) if dynamic else ():
+        images = noise(batch, size)
+        assert_close(module(images), answer(model, images, job.card))
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_suppression(agnostic: bool, tmp_path: Path) -> None:
+    model = lively().fuse().requires_grad_(False)
+    images = noise(3)
+    counts = []
+    for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
+        chosen = {"max_det": max_det, "iou_thres": iou, "conf_thres": conf, "agnostic": agnostic}
+        job = job_for(model, "nms", batch=3, **chosen)
+        expected = answer(model, images, job.card)
+        assert_close(load(written(job, tmp_path))(images), expected)
+        counts.append(expected[1].tolist())
+    assert all(1 < n < 60 for n in counts[0])
+    assert counts[1:] == [[7, 7, 7], [0, 0, 0]]
+
+
+def test_the_file_says_what_it_is(model: Any, tmp_path: Path) -> None:
+    job = job_for(model, batch=2)
+    extra = {f"{KEY}.json": "", "config.txt": ""}
+    load(written(job, tmp_path), _extra_files=extra)
+    assert ModelCard.from_json(extra[f"{KEY}.json"]) == job.card
+    assert json.loads(extra["config.txt"]) == {"shape": [2, 3, *SIZE], "stride": 8, "names": ["0", "1", "2"]}
+
+
+def test_what_cannot_be_written() -> None:
+    model = lively().fuse()
+    with pytest.raises(UserError, match="^--half: TorchScript of half precision is made and run on a GPU"):
+        torchscript.check(job_for(model, half=True))
+    with pytest.raises(UserError, match="^--int8: TorchScript holds no 8-bit weights"):
+        torchscript.check(job_for(model, int8=True))
