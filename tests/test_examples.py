@@ -28,6 +28,7 @@ from segment import predict
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 WEB = EXAMPLES / "web"
 SIZE = [320, 256]  # height, width: the photo, of 1080×810, gets a border of 8 pixels at the left and the right
+CONF = 0.05  # low enough for objects that suppress others
 FILES = (), ("--separate-heads", "--dynamic"), ("--nms",), ("--nms", "--dynamic")  # flags of export.py
 
 Exported = Callable[..., Path]
@@ -87,6 +88,7 @@ def exported(weights: dict[str, Path]) -> Exported:
         own = weights[task].with_name(f"{task}{''.join(flags)}.pt")
         own.symlink_to(weights[task])
         words = ["--weights", str(own), "--include", "onnx", "--imgsz", *map(str, SIZE), "--no-verify", *flags]
+        words += ["--conf-thres", str(CONF)] if "--nms" in flags else []
         return export.main(export.parse_opt(words))[0]
 
     return write
@@ -101,7 +103,7 @@ def expected(
     @cache
     def find(task: str) -> Expected:
         runs, how = tmp_path_factory.mktemp("runs"), {"imgsz": SIZE, "device": "cpu", "nosave": True, "save_csv": True}
-        given = {"weights": str(weights[task]), "source": str(photo), "project": str(runs), **how}
+        given = {"weights": str(weights[task]), "source": str(photo), "project": str(runs), "conf_thres": CONF, **how}
         if task == "segment":
             predict.run(**given, retina_masks=True, save_mask=True)
         else:
@@ -109,8 +111,8 @@ def expected(
         rows = list(csv.DictReader((runs / "exp" / "predictions.csv").open(encoding="utf-8")))
         boxes = [[float(row[key]) for key in ("x1", "y1", "x2", "y2")] for row in rows]
         found = [Found(row["class"], float(row["confidence"]), box) for row, box in zip(rows, boxes, strict=True)]
-        assert {one.name for one in found} == {"person", "bus"}, "the photo shows both"
-        assert len(found) >= 4
+        assert {one.name for one in found} >= {"person", "bus"}, "the photo shows both"
+        assert len(found) >= 10
         masks = runs / "exp" / "masks" / f"{photo.stem}_instances.png"
         return Expected(found, cv2.imread(str(masks), cv2.IMREAD_UNCHANGED) if masks.exists() else None)
 
@@ -146,9 +148,10 @@ def assert_same(found: list[Found], expected: list[Found]) -> None:
 def assert_same_masks(own: np.ndarray, theirs: np.ndarray, least: float = 0.98) -> None:
     """Two pictures of instances, (H, W): the pixels of each overlap by `least` at least (IoU)."""
     assert own.shape == theirs.shape
+    assert len(np.unique(theirs)) >= 6, "too few masks to compare"
     for number in range(1, theirs.max() + 1):
         one, other = own == number, theirs == number
-        assert (one & other).sum() > least * (one | other).sum(), f"object {number}"
+        assert (one & other).sum() >= least * (one | other).sum(), f"object {number}"
 
 
 def drawn_masks(detections: list[Any], size: tuple[int, int]) -> np.ndarray:
@@ -168,7 +171,7 @@ def test_onnxruntime_example_gives_our_boxes_and_masks(
 ) -> None:
     script, image = example("onnxruntime_detect"), cv2.imread(str(photo))
     session, card = script.load(str(exported(task, *flags)))
-    detections = script.detect(session, card, image)
+    detections = script.detect(session, card, image, CONF)
     want = expected(task)
     names = card["names"]
     assert_same([Found(names[str(cls)], score, list(box)) for cls, score, box, _ in detections], want.found)
@@ -184,7 +187,8 @@ def test_onnxruntime_example_takes_fixed_batches_and_half_precision(
 ) -> None:
     script = example("onnxruntime_detect")
     session, card = script.load(str(exported("detect", *flags)))
-    detections, want = script.detect(session, card, cv2.imread(str(photo))), expected("detect").found
+    detections = script.detect(session, card, cv2.imread(str(photo)), conf=0.3)
+    want = [one for one in expected("detect").found if one.confidence > 0.3]  # the order of unsure ones may change
     assert [card["names"][str(cls)] for cls, *_ in detections] == [one.name for one in want]
     np.testing.assert_allclose([box for _, _, box, _ in detections], [one.box for one in want], atol=pixels)
 
@@ -195,7 +199,7 @@ def test_opencv_example_gives_our_boxes(
 ) -> None:
     script = example("opencv_dnn_detect")
     net, card = script.load(str(exported(task)))
-    rows = script.detect(net, card, cv2.imread(str(photo)))
+    rows = script.detect(net, card, cv2.imread(str(photo)), CONF)
     assert_same([Found(card["names"][str(cls)], score, list(box)) for cls, score, box in rows], expected(task).found)
 
 
@@ -205,11 +209,12 @@ def test_opencv_example_gives_our_boxes(
 def test_python_examples_as_commands(
     script: str, task: str, exported: Exported, expected: Callable[[str], Expected], photo: Path, tmp_path: Path
 ) -> None:
-    text = output_of(sys.executable, EXAMPLES / script, exported(task), photo, "--out", tmp_path)
+    text = output_of(sys.executable, EXAMPLES / script, exported(task), photo, "--out", tmp_path, "--conf", CONF)
     rows, areas = [], []
     for line in text.splitlines():
         shown, _, area = line.partition(" mask ")
-        _, name, score, *box = shown.split()
+        place, score, *box = shown.rsplit(maxsplit=5)
+        name = place.removeprefix(f"{photo} ")
         rows.append(Found(name, float(score), [float(v) for v in box]))
         areas.append(area)
     want = expected(task)
@@ -327,8 +332,9 @@ def shown(exported: Exported, photo: Path, mistakes: Path, tmp_path_factory: pyt
     (pages / "clip.mjpeg").write_bytes(frame * 3)
     wrong = [mistakes / name for name in ("foreign.onnx", "cut.onnx", "text.onnx", "raw.onnx", "text.png")]
     models = [exported(task, *flags) for task in ("segment", "detect") for flags in FILES]
-    files = [exported("detect"), photo, *wrong, *models, "--camera", pages / "clip.mjpeg", "--pages", pages]
-    answer = json.loads(output_of(node, WEB / "check.mjs", *files, CHROMIUM=browser))
+    files = [exported("detect"), photo, *wrong, *models]
+    how = ["--conf", CONF, "--camera", pages / "clip.mjpeg", "--pages", pages]
+    answer = json.loads(output_of(node, WEB / "check.mjs", *files, *how, CHROMIUM=browser))
     first, *steps = answer["steps"]
     steps = {"start": first, **{step["what"]: step for step in steps}}
     return Shown(steps, answer["problems"], answer["hosts"], pages)
@@ -387,7 +393,7 @@ def test_the_web_page_says_what_is_wrong_and_stays_as_it_was(file: str, says: st
 
 
 @in_browser
-def test_the_web_page_looks_through_the_camera(shown: Shown, expected: Callable[[str], Expected]) -> None:
+def test_the_web_page_looks_through_the_camera(shown: Shown) -> None:
     found = shown.found("camera")
-    assert {one.name for one in found} == {one.name for one in expected("detect").found}
+    assert {one.name for one in found} >= {"person", "bus"}
     assert max(one.box[3] for one in found) <= 640, "of the camera's picture, not of the photo"

@@ -1,5 +1,5 @@
 // Uses the page as a person would, in a headless browser, and prints what it showed after each step as JSON.
-//   node check.mjs best.onnx photo.png [other.onnx broken.jpg …] [--camera clip.mjpeg] [--pages FOLDER]
+//   node check.mjs best.onnx photo.png [other.onnx broken.jpg …] [--conf 0.25] [--camera clip.mjpeg] [--pages FOLDER]
 // best.onnx is served with the page, photo.png chosen, then each further file, as a model where it ends in .onnx, else as
 // a photo; last, the camera is used, which sees the clip. --pages: a picture of the page (page-N.png) and of what it drew
 // (drawn-N.png) for every step. CHROMIUM names the browser, else it is looked for under its usual names.
@@ -11,7 +11,7 @@ import { serve } from "./serve.mjs";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { camera: { type: "string" }, pages: { type: "string" } },
+  options: { conf: { type: "string" }, camera: { type: "string" }, pages: { type: "string" } },
 });
 const [model, ...files] = positionals;
 const usual = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -50,6 +50,7 @@ try {
 
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
   await settled();
+  if (values.conf) await page.fill("#conf", values.conf);
   await seen(basename(model));
   for (const file of files) {
     await page.setInputFiles(file.endsWith(".onnx") ? "#model" : "#photo", file);
