@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from engine.task import DetectionTask
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
-from utils.data.masks import MaskFormat, rasterize
+from utils.data.masks import MaskFormat, polygon_patches, rasterize
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.masks import mask_iou, mask_patches, patch_iou, process_mask
@@ -113,7 +113,11 @@ class SegmentationTask(DetectionTask):
         return self._label_masks(scene), self._prototype_masks(scene).cpu().numpy()
 
     def scene_patches(self, scene: Scene) -> list[MaskPatch]:
-        return self._patches(scene.output, scene.index, scene.raw, scene.input_shape, scene.size, scene.placement, True)
+        if "patches" not in scene.kept:  # matching, JSON and text files ask for the same ones
+            scene.kept["patches"] = self._patches(
+                scene.output, scene.index, scene.raw, scene.input_shape, scene.size, scene.placement, retina=True
+            )
+        return scene.kept["patches"]
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
         batch = super().dummy_batch(size, device, nc)
@@ -138,8 +142,7 @@ class SegmentationTask(DetectionTask):
 
     def _retina_iou(self, scene: Scene) -> np.ndarray:
         """(m, n) labels × detections, in pixels of the original."""
-        known = rasterize(scene.original_polygons(), scene.size).astype(bool)
-        return patch_iou(known, self.scene_patches(scene))
+        return patch_iou(polygon_patches(scene.original_polygons(), scene.size), self.scene_patches(scene))
 
     @staticmethod
     def _patches(

@@ -1,4 +1,4 @@
-"""The README's first command, word for word."""
+"""The README's trainings, word for word: its first command, and the first of the masks."""
 
 from __future__ import annotations
 
@@ -12,32 +12,47 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+CASES = {  # script: network, figures of the last epoch that must be reached, the next command that is printed
+    "train.py": ("yolov5n_MobileNetv2.yaml", {"metrics/mAP_0.5": 0.75}, "detect.py"),
+    "segment/train.py": (
+        "yolov5n_MobileNetv2-seg.yaml", {"metrics/mAP_0.5(B)": 0.65, "metrics/mAP_0.5(M)": 0.6}, "segment/predict.py",
+    ),
+}  # fmt: skip
 
 
-def first_command() -> list[str]:
-    """The arguments of the training in the README's first code block."""
-    block = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert block
-    return shlex.split(block[1].split("&& python", 1)[1])
+def readme_command(script: str) -> list[str]:
+    """The arguments of the first training with `script` in the README's code blocks."""
+    found = re.search(rf"python ({script} .*?)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert found
+    return shlex.split(found[1])
 
 
-def test_the_readme_trains_the_embedded_data_set() -> None:
-    words = first_command()
-    assert words[0] == "train.py"
-    assert "yolov5n_MobileNetv2.yaml" in words
+def test_the_readme_begins_with_the_training() -> None:
+    first = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert first
+    assert shlex.split(first[1])[-len(readme_command("train.py")) :] == readme_command("train.py")
+
+
+@pytest.mark.parametrize("script", CASES)
+def test_the_readme_trains_the_embedded_data_set(script: str) -> None:
+    words = readme_command(script)
+    assert CASES[script][0] in words
     assert "--data" not in words, "the embedded data set is the default"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_first_command_learns_and_says_what_comes_next(tmp_path: Path) -> None:
-    command = [sys.executable, *first_command(), "--project", str(tmp_path)]
+@pytest.mark.parametrize("script", CASES)
+def test_training_learns_and_says_what_comes_next(script: str, tmp_path: Path) -> None:
+    _, least, following = CASES[script]
+    command = [sys.executable, *readme_command(script), "--project", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "exp" / "results.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    assert float(last["metrics/mAP_0.5"]) >= 0.75
-    assert "python detect.py --weights" in done.stdout
+    for name, value in least.items():
+        assert float(last[name]) >= value, name
+    assert f"python {following} --weights" in done.stdout
     drawn = re.search(r"Detections drawn:\s+(\S+)", done.stdout)
     assert drawn
     assert Path(drawn[1]).stat().st_size > 10_000

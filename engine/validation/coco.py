@@ -163,8 +163,10 @@ class JsonWriter(contextlib.AbstractContextManager):
         for scene in scenes:
             if scene.path in self.ids.images:
                 rows = bbox_rows(scene, self.ids.images[scene.path], self.ids.categories)
-                for row, patch in zip(rows, self.task.scene_patches(scene) or (), strict=False):
-                    row["segmentation"] = run_lengths(patch, scene.size)
+                masks = self.task.scene_patches(scene)
+                if masks is not None:
+                    for row, patch in zip(rows, masks, strict=True):
+                        row["segmentation"] = run_lengths(patch, scene.size)
                 for row in rows:
                     self._file.write(("," if self.count else "") + "\n" + json.dumps(row))
                     self.count += 1
@@ -177,7 +179,7 @@ class JsonWriter(contextlib.AbstractContextManager):
 
 def bbox_rows(scene: Scene, image_id: int, categories: Sequence[int]) -> list[dict[str, Any]]:
     """The detections of `scene` as rows of a COCO results file: bbox is left, top, width, height in pixels."""
-    table = scene.detections[:, :6].double().cpu()
+    table = scene.detections[:, :6].cpu().double()
     table[:, 2:4] -= table[:, :2]
     return [
         {

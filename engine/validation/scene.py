@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class Scene:
     `size` (height, width) of the original; `detections (n, 6 [+ nm])` xyxy, confidence, class; `labels (m, 5)` class,
     xyxy. `raw` are the detections in pixels of the network input, in which the original lies as `placement` says:
     ((ratio_h, ratio_w), (pad_w, pad_h)), None where the two are one. `batch`, its `index` and the model's `output` are
-    there for tasks that need more than boxes.
+    there for tasks that need more than boxes, and `kept` for what they work out more than once.
     """
 
     path: str
@@ -31,6 +31,7 @@ class Scene:
     batch: Batch
     output: Any
     placement: tuple[tuple[float, float], tuple[float, float]] | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, int]:

@@ -156,6 +156,11 @@ def test_repvgg_deployed_is_no_larger_than_yolov5(name: str) -> None:
     assert 0.65 < convolution_gflops(ours, 64) / convolution_gflops(theirs, 64) < 0.95
 
 
+def test_every_family_has_its_row_in_the_table_of_networks() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in FAMILIES if f"\n| {name.removesuffix('.yaml')} | " not in page] == []
+
+
 def test_every_family_is_explained() -> None:
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert [family for family in FAMILIES if "-seg" not in family and f"`{family}`" not in page] == []

@@ -147,25 +147,26 @@ def paste(patch: MaskPatch, size: tuple[int, int]) -> np.ndarray:
     return picture
 
 
-def patch_iou(truth: np.ndarray, patches: Sequence[MaskPatch]) -> np.ndarray:
-    """(m, n) float32 IoU of whole masks `truth` (m, H, W) bool and `patches` of the same picture; 0 for empty ones.
-
-    Only where a true mask's bounding box and a patch meet are pixels compared.
-    """
+def patch_iou(truth: Sequence[MaskPatch], patches: Sequence[MaskPatch]) -> np.ndarray:
+    """(m, n) float32 IoU of masks of one picture; 0 for empty ones. Only where two patches meet are pixels compared."""
     areas = [int(np.count_nonzero(patch.pixels)) for patch in patches]
     iou = np.zeros((len(truth), len(patches)), np.float32)
-    for i, mask in enumerate(truth):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not len(rows):
-            continue
-        area = int(np.count_nonzero(mask))
-        for j, (left, top, pixels) in enumerate(patches):
-            y0, y1 = max(top, rows[0]), min(top + pixels.shape[0], rows[-1] + 1)
-            x0, x1 = max(left, columns[0]), min(left + pixels.shape[1], columns[-1] + 1)
-            if y0 < y1 and x0 < x1:
-                both = np.count_nonzero(mask[y0:y1, x0:x1] & pixels[y0 - top : y1 - top, x0 - left : x1 - left])
+    for i, own in enumerate(truth):
+        area = int(np.count_nonzero(own.pixels))
+        for j, other in enumerate(patches):
+            if both := _common_pixels(own, other):
                 iou[i, j] = both / (area + areas[j] - both)
     return iou
+
+
+def _common_pixels(a: MaskPatch, b: MaskPatch) -> int:
+    y0, x0 = max(a.top, b.top), max(a.left, b.left)
+    y1 = min(a.top + a.pixels.shape[0], b.top + b.pixels.shape[0])
+    x1 = min(a.left + a.pixels.shape[1], b.left + b.pixels.shape[1])
+    if y0 >= y1 or x0 >= x1:
+        return 0
+    parts = [p.pixels[y0 - p.top : y1 - p.top, x0 - p.left : x1 - p.left] for p in (a, b)]
+    return int(np.count_nonzero(parts[0] & parts[1]))
 
 
 def patch_polygon(patch: MaskPatch) -> np.ndarray | None:

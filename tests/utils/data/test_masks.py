@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.data.masks import MaskFormat, index_map, rasterize
+from utils.data.masks import MaskFormat, index_map, polygon_patches, rasterize
 from utils.errors import UserError
+from utils.ops.masks import paste
 from utils.ops.polygons import clip_polygon, polygon_boxes
 
 
@@ -238,3 +239,16 @@ def test_boxes_of_masks_are_boxes_of_outlines_to_a_cell():
     for mask, box in zip(rasterize(outlines, (96, 96), 4), polygon_boxes(outlines), strict=True):
         ys, xs = mask.nonzero()
         np.testing.assert_allclose(np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) * 4, box, atol=4)
+
+
+def test_patches_of_polygons_hold_the_pixels_that_matplotlib_finds_and_little_else():
+    rng = np.random.default_rng(5)
+    size = (72, 104)
+    outlines = [star(rng, rng.uniform(-20, 110, 2), rng.uniform(2, 70)) for _ in range(40)]
+    patches = polygon_patches([*outlines, np.zeros((0, 2), np.float32)], size)
+    for patch, points in zip(patches, outlines, strict=False):
+        np.testing.assert_array_equal(paste(patch, size), inside(points, size))
+        high, wide = np.ptp(points, 0)[::-1]
+        assert patch.pixels.shape[0] <= high + 2
+        assert patch.pixels.shape[1] <= wide + 2
+    assert patches[-1].pixels.size == 0

@@ -59,6 +59,11 @@ def test_half_precision() -> None:
         assert np.mean(patch.pixels[2::4, 2::4] == mask.numpy()) > 0.8  # between two centres
 
 
+def whole_patches(masks: np.ndarray) -> list[MaskPatch]:
+    """(n, H, W) as patches of the whole picture."""
+    return [MaskPatch(0, 0, mask.astype(bool)) for mask in masks]
+
+
 def test_crop_keeps_values_and_is_exclusive_below_and_on_the_right() -> None:
     cropped = crop_mask(torch.full((2, 4, 5), 7.0), torch.tensor([[1.0, 1.0, 3.0, 2.0], [0.5, -3.0, 9.0, 1.5]]))
     assert cropped[0].tolist() == [[0] * 5, [0, 7, 7, 0, 0], [0] * 5, [0] * 5]
@@ -75,8 +80,7 @@ def test_iou_is_that_of_pycocotools(kind: type) -> None:
     expected = coco.iou(*encoded, [0] * len(b))
     found = mask_iou(torch.from_numpy(a.astype(kind)), torch.from_numpy(b.astype(kind)))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    patches = [MaskPatch(0, 0, mask) for mask in b]
-    np.testing.assert_allclose(patch_iou(a, patches), expected, rtol=1e-6)
+    np.testing.assert_allclose(patch_iou(whole_patches(a), whole_patches(b)), expected, rtol=1e-6)
 
 
 def test_iou_of_empty_masks() -> None:
@@ -84,7 +88,7 @@ def test_iou_of_empty_masks() -> None:
     assert mask_iou(empty, torch.cat((empty, full))).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert mask_iou(empty[:0], full).shape == (0, 1)
     nothing = MaskPatch(1, 1, np.zeros((0, 2), bool))
-    truth = np.stack((np.zeros((3, 3), bool), np.ones((3, 3), bool)))
+    truth = whole_patches(np.stack((np.zeros((3, 3), bool), np.ones((3, 3), bool))))
     assert patch_iou(truth, [nothing]).tolist() == [[0], [0]]
     assert patch_iou(truth, []).shape == (2, 0)
     assert patch_iou(truth[:0], [nothing]).shape == (0, 1)
@@ -101,7 +105,8 @@ def test_iou_of_patches_here_and_there() -> None:
         y, x, h, w = rng.integers(0, 20, 4)
         patches.append(MaskPatch(int(x), int(y), rng.random((h, w)) < 0.7))
     whole = torch.from_numpy(np.stack([paste(patch, truth.shape[1:]) for patch in patches]))
-    found = patch_iou(truth, patches)
+    found = patch_iou(whole_patches(truth), patches)
+    np.testing.assert_array_equal(found.T, patch_iou(patches, whole_patches(truth)))
     assert (found > 0).sum() > 10
     assert (found == 0).sum() > 10
     np.testing.assert_allclose(found, mask_iou(torch.from_numpy(truth), whole), rtol=1e-6)
@@ -183,7 +188,7 @@ def test_a_mask_finds_its_way_back_through_the_letterbox(retina: bool) -> None:
     (ratio_w, ratio_h), pad = seen.ratio, seen.pad
     for placement in (None, ((ratio_h, ratio_w), pad)):
         (patch,) = mask_patches(protos, torch.ones(1, 1), boxes, disc.shape, (640, 640), placement, retina)
-        assert patch_iou(disc[None], [patch])[0, 0] > 0.99
+        assert patch_iou(whole_patches(disc[None]), [patch])[0, 0] > 0.99
 
 
 def test_prediction_at_the_networks_resolution_shows_its_pixels() -> None:
