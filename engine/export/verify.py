@@ -18,6 +18,7 @@ from models.yolo import DetectionModel
 from utils.data.sources.images import read_image
 from utils.errors import UserError
 from utils.files import ROOT
+from utils.logging import LOGGER
 from utils.ops.letterbox import letterbox
 from utils.ops.nms import non_max_suppression
 
@@ -29,10 +30,12 @@ _SURE = 0.1  # half precision: boxes are compared where there may be something; 
 @dataclass
 class Difference:
     """The largest ones from the reference: `boxes` in pixels of the input; `values` of confidences, coefficients,
-    prototypes and head maps, the latter three by the largest of their kind where that is above 1."""
+    prototypes and head maps, the latter three by the largest of their kind where that is above 1. `detections`: how
+    many were compared, of layout "nms"."""
 
     boxes: float = 0.0
     values: float = 0.0
+    detections: int = 0
 
     def see(self, boxes: float = 0.0, values: float = 0.0) -> None:
         """Take in further differences; what is no number counts as infinite."""
@@ -77,6 +80,11 @@ def verify(run: Run, card: ModelCard, model: DetectionModel) -> Difference:
             _compare(name, got[name].float(), want[name].float(), card, largest)
     if largest.boxes > limits.boxes or largest.values > limits.values:
         raise UserError(f"it differs from PyTorch by {largest} (limits {limits})")
+    if card.layout == "nms" and not (largest.detections or card.int8):
+        LOGGER.warning(
+            f"nothing is detected on the two photographs above confidence {card.conf_thres}, so only that could be "
+            "compared; a lower --conf-thres, or an export without --nms, shows more"
+        )
     return largest
 
 
@@ -143,6 +151,7 @@ def _compare_detections(
     """Every detection must have its partner in the other answer, but for those at the edge of being reported."""
     for i, (count, truth) in enumerate(zip(got["count"].tolist(), want["count"].tolist(), strict=True)):
         mine, theirs = got["detections"][i], want["detections"][i]
+        largest.detections += truth
         if mine[count:].any():
             raise UserError("there is something behind the last detection")
         full = card.max_det in (count, truth)
