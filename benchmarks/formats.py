@@ -34,14 +34,14 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.models import median_ms, processor
+from benchmarks.measuring import median_ms, processor
 from engine.export.formats import FORMATS
 from utils.cli import CommandParser, image_size, run_command
 from utils.errors import UserError, nearest
 from utils.files import ROOT
 from utils.logging import LOGGER
 
-PRECISIONS = {"fp32": [], "fp16": ["--half"], "int8": ["--int8"]}
+PRECISIONS = {"fp32": [], "fp16": ["--half"], "int8": ["--int8", "--no-verify"]}  # of 8 bits, mAP says all
 RAW = ("tflite", "executorch")  # in 8 bits, these can hold the convolutions only
 
 
