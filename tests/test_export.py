@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx as onnx_package
 import onnxruntime
 import pytest
 import torch
 
+import detect
 import export
 import val
 from engine.export.formats import FORMATS
@@ -148,6 +151,42 @@ def test_the_table_of_formats(folder: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_unknown_option_from_python() -> None:
     with pytest.raises(Exception, match="unknown option 'weight'"):
         export.run(weight="best.pt")
+
+
+@pytest.mark.parametrize("command", ["val", "detect"])
+@pytest.mark.parametrize("wrong", ["truncated", "foreign", "no runtime", "another task"])
+def test_commands_given_a_wrong_file(
+    command: str, wrong: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, tiny_data: Path
+) -> None:
+    told = {
+        "truncated": "best.onnx is no ONNX file, or a broken one: ",
+        "foreign": "best.onnx does not say how it was exported (classes, anchors, layout): it has no metadata 'yolov5'",
+        "no runtime": "best.onnx needs onnxruntime, which cannot be imported",
+        "another task": "segment/",
+    }[wrong]
+    weights = save(lively("Segment" if wrong == "another task" else "Detect", nc=2), folder / "best.pt")
+    (file,) = export.run(weights=str(weights), include=["onnx"], imgsz=64, verify=False)
+    if wrong == "truncated":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    if wrong == "foreign":
+        proto = onnx_package.load(str(file))
+        del proto.metadata_props[:]
+        onnx_package.save(proto, str(file))
+        Path(f"{file}.json").unlink()
+    if wrong == "no runtime":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    words = ["--weights", str(file), "--imgsz", "64", "--device", "cpu", "--project", str(folder / "runs")]
+    data = ["--data", str(tiny_data)] if command == "val" else ["--source", str(tiny_data.parent / "images" / "val")]
+    module = {"val": val, "detect": detect}[command]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda: module.main(module.parse_opt([*words, *data])))
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
+    assert stop.value.code == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert told in lines[0]
+    assert not (folder / "runs").exists()
 
 
 @pytest.fixture(scope="module")
