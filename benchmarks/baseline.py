@@ -1,5 +1,5 @@
-"""The straightforward way, as a yardstick: losses level by level with dense targets, two resamplings of every picture of
-a mosaic, and loops over images, classes and thresholds. Tests say that all of it computes what ours does.
+"""The straightforward way, as a yardstick: losses level by level with dense targets, pictures of a mosaic resampled twice,
+loops over images, classes and thresholds. Tests say that all of it computes what ours does.
 """
 
 from __future__ import annotations
@@ -125,13 +125,13 @@ def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 def plain_suppression(
     decoded: torch.Tensor,
-    conf_thres: float,
-    iou_thres: float,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
     multi_label: bool = False,
     max_det: int = 300,
     max_nms: int = 30000,
 ) -> list[torch.Tensor]:
-    """Of `decoded` (B, N, 5 + nc) per image (n, 6) xyxy, confidence, class, by torchvision's NMS over all candidates."""
+    """Per image of `decoded` (B, N, 5 + nc) (n, 6) xyxy, confidence, class, by torchvision's NMS of all candidates."""
     from torchvision.ops import nms
 
     found = []
@@ -196,8 +196,8 @@ def _area(right: np.ndarray, objects: int) -> float:
 
 
 class PlainDataset(DetectionDataset):
-    """Mosaics the straightforward way: four pictures decoded and resized, pasted on a canvas of twice the side, the whole
-    canvas warped down, colours changed, samples stacked. The random choices are those of `DetectionDataset`.
+    """Mosaics the plain way: four pictures decoded and resized, pasted on a canvas of twice the side, which is
+    warped down, colours changed, samples stacked. The random choices are those of `DetectionDataset`.
 
     ``cache="ram"`` keeps the resized pictures. Samples that are no mosaics are made as ours are.
     """

@@ -126,7 +126,7 @@ def find_index(data: str) -> Any:
 
 
 def rows_of(times: dict[str, Times], images: int) -> dict[str, dict[str, float]]:
-    """Images/s of each stage by both clocks, its rate as a share of the plain loop's, and of the straightforward one's."""
+    """Images/s of each stage by both clocks, as a share of the plain loop's, and × the straightforward stage's."""
     loop, rows = times[PLAIN_LOOP], {}
     for name, own in times.items():
         rows[name] = {

@@ -75,12 +75,18 @@ class Finished(NamedTuple):
     output: str
 
 
-def run_process(words: Sequence[object], *, with_children: bool = False, cwd: Path = ROOT) -> Finished:
-    """Run `words` to their end. Raises `UserError` with the last line that they wrote where they fail."""
+def run_process(
+    words: Sequence[object], *, with_children: bool = False, environment: Mapping[str, str] | None = None
+) -> Finished:
+    """Run `words` in `ROOT` to their end, with the variables of `environment` set, too.
+
+    Raises `UserError` with the last line that they wrote where they fail.
+    """
     command, peaks, done = [str(word) for word in words], [0.0], threading.Event()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=errors)
+        environment = {**os.environ, **(environment or {})}
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, env=environment)
         watch = threading.Thread(target=_watch_tree, args=(process.pid, done, peaks))
         if with_children:
             watch.start()
@@ -111,7 +117,7 @@ def peak_memory() -> float:
 
 
 def tree_memory(pid: int) -> float:
-    """Memory (MB) that process `pid` and all below it hold now; pages they share count once. Linux only, 0 elsewhere."""
+    """Memory (MB) that process `pid` and all below it hold now; pages they share count once. 0 where not Linux."""
     kilobytes, waiting = 0, [pid]
     while waiting:
         folder = Path("/proc") / str(waiting.pop())

@@ -2,7 +2,7 @@
 
     python benchmarks/nms.py [--weights yolov5n.pt] [--data coco128.yaml] [--images 16] [--threads 2] [--repeats 7]
 
-On what a network predicts for validation pictures, letterboxed to squares; or on crowded made-up predictions (--made-up).
+On what a network predicts for validation pictures, letterboxed to squares; or, --made-up, on crowded predictions.
 Milliseconds an image for validation (confidence 0.001, several labels a box) and for detection (0.25, the best label),
 whether both keep the same boxes, and what importing torchvision costs once more than torch.
 """

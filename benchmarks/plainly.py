@@ -57,9 +57,10 @@ def exchange() -> None:
             group.update(foreach=False, fused=False)
         return made
 
-    def suppression(decoded: torch.Tensor, **options: Any) -> list[torch.Tensor]:
+    def suppression(output: Any, **options: Any) -> list[torch.Tensor]:
+        decoded = output if isinstance(output, torch.Tensor) else output[0]
         wanted = ("conf_thres", "iou_thres", "multi_label", "max_det")
-        return plain_suppression(decoded, **{name: options[name] for name in wanted})
+        return plain_suppression(decoded, **{name: options[name] for name in wanted if name in options})
 
     torch.channels_last = torch.contiguous_format
     for module, name, part in (

@@ -1,61 +1,75 @@
-"""A whole training epoch on the CPU: `train.py` as a process, seconds an epoch from its own log, and peak memory.
+"""A whole training epoch on the CPU: `train.py` as a process, beside itself the straightforward way; and its memory.
 
     python benchmarks/train_epoch.py [--data coco128.yaml] [--cfg yolov5_MobileNetv2.yaml] [--img 320] [--batch 16]
 
-Prints a table and writes ``benchmarks/results/train_epoch.json``. The first epoch (workers start, first allocations) is
-left out of the median. The peak is that of the main process; each loader worker adds to it what its pool holds.
+Seconds an epoch come from the command's own log; the first epoch of each process (workers start, first allocations) is
+left out. Ours and `benchmarks/plainly.py train.py` take turns, one process after the other. Memory: the peak of the
+main process alone, and that of all its processes, in which pages that they share count once (on Linux).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import re
-import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import HERE, ROOT
+from benchmarks.measuring import benchmark_parser, conditions, figure, ratio, report, run_process, sample, table
+from utils.errors import UserError
+
+
+def train(flags: list[str], plainly: bool) -> tuple[list[float], dict[str, float]]:
+    """Seconds of each epoch after the first of one training, and the peaks of its memory."""
+    command = [HERE / "benchmarks" / "plainly.py", "train.py"] if plainly else [ROOT / "train.py"]
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*command, *flags, "--noval", "--noplots", "--nosave", "--project", folder, "--device", "cpu"]
+        done = run_process([sys.executable, *words], with_children=True)
+    return later_epochs(done.output), {"peak_mb": done.peak_mb, "tree_mb": done.tree_mb}
+
+
+def later_epochs(log: str) -> list[float]:
+    """Seconds of each epoch but the first that the `log` of a training tells of."""
+    epochs = [float(seconds) for _, seconds in re.findall(r"^ +\d+/\d+ .* (\d+)/\1 in ([\d.]+) s", log, re.M)]
+    if len(epochs) < 2:
+        raise UserError(f"train.py told of {len(epochs)} epochs; --epochs must be at least 2")
+    return epochs[1:]
 
 
 def main() -> None:
-    """Train, read the log, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = Path(os.environ.get("YOLO_TEST_DATA", ROOT.parent / "shared")) / "data" / "coco128.yaml"
-    parser.add_argument("--data", default=str(data) if data.is_file() else "data/shapes.yaml")
+    """Train in turns, print, write."""
+    parser = benchmark_parser(__doc__, "train_epoch", img=320, batch=16, workers=2, epochs=3, turns=2)
+    parser.add_argument("--data", default=sample("data/coco128.yaml", "shapes.yaml"))
     parser.add_argument("--cfg", default="yolov5_MobileNetv2.yaml")
-    parser.add_argument("--img", default="320")
-    parser.add_argument("--batch", default="16")
-    parser.add_argument("--workers", default="2")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "train.py", "--noval", "--noplots", "--nosave", "--project", folder, "--device", "cpu"]
-        for name, value in vars(options).items():
-            words += [f"--{name}", str(value)]
-        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        log = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        if os.waitstatus_to_exitcode(status):
-            raise SystemExit(f"{' '.join(words)} failed:\n{log}")
-    epochs = [float(seconds) for _, seconds in re.findall(r"^ +\d+/\d+ .* (\d+)/\1 in ([\d.]+) s", log, re.M)]
-    result = {
-        "epoch_s": round(statistics.median(epochs[1:]), 2),
-        "peak_mb": round(usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)),
-        "conditions": {**vars(options), "machine": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-    }
-    print(f"{options.cfg} at {options.img}, batch {options.batch}, {options.workers} workers, {options.data}")
-    print(f"{'seconds an epoch':>20}{'peak MB':>12}\n{result['epoch_s']:>20}{result['peak_mb']:>12}")
-    print("to reach for yolov5_MobileNetv2 at 320, batch 16, on coco128: 22 s, 3500 MB (the reference: 28 s, 4700 MB)")
-    target = ROOT / "benchmarks" / "results"
-    target.mkdir(exist_ok=True)
-    (target / "train_epoch.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    names = ("data", "cfg", "img", "batch", "workers", "epochs")
+    flags = [word for name in names for word in (f"--{name}", str(getattr(options, name)))]
+    ways = {"train.py": False} if options.ours else {"train.py": False, "straightforward": True}
+    epochs: dict[str, list[float]] = {name: [] for name in ways}
+    rows: dict[str, dict[str, Any]] = {name: {"peak_mb": 0.0, "tree_mb": 0.0} for name in ways}
+    for _ in range(options.turns):
+        for name, plainly in ways.items():
+            seconds, memory = train(flags, plainly)
+            epochs[name] += seconds
+            rows[name] = {key: max(rows[name][key], value) for key, value in memory.items()}
+    for name in ways:
+        rows[name]["epoch_s"] = median(epochs[name])
+    if not options.ours:
+        rows["train.py"]["ratio"] = ratio(epochs["straightforward"], epochs["train.py"])
+    cells = [[name, f"{row['epoch_s']:.1f}", f"{row['peak_mb']:.0f}", f"{row['tree_mb']:.0f}",
+              figure(row.get("ratio"), 2, "×")] for name, row in rows.items()]  # fmt: skip
+    told = conditions(**{name: getattr(options, name) for name in (*names[1:], "turns")}, data=Path(options.data).stem)
+    text = table(["training", "s an epoch", "main MB", "all MB", "× straightforward"], cells)
+    report(options.output, told, rows, text)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -55,7 +55,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> ImageIndex:
 @pytest.mark.parametrize("cache", ["", "ram"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_mosaics(index: ImageIndex, cache: str, turned: bool) -> None:
-    """Same tickets, same choices: boxes agree to a hundredth of a pixel, pixels but for a second resampling and edges."""
+    """Same tickets, same choices: boxes agree to a hundredth of a pixel, pixels but for one resampling and seams."""
     hyp = load_hyp({"mosaic": 1.0, "degrees": 20.0, "shear": 5.0} if turned else {"mosaic": 1.0})
     ours = DetectionDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
     plain = PlainDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
