@@ -36,7 +36,8 @@ def write(job: Job, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder) / "network.onnx"
         onnx.write(job.in_float(), source)
-        network = ov.Core().read_model(str(source))
+        # read_model would leave the weights of depthwise convolutions behind a Reshape, where nncf takes the wrong axis
+        network = ov.convert_model(str(source))
         if job.card.int8:
             network = _quantised(network, job)
         network.set_rt_info(job.card.to_json(), [KEY])

@@ -1,0 +1,87 @@
+"""ncnn folders, run by ncnn, against what the networks say."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.export.formats import ncnn
+from engine.export.job import Job
+from models.backends.ncnn import Ncnn
+from tests.engine.export.samples import NMS, answer, assert_close, job_for, lively, noise
+from utils.errors import UserError
+
+for package in ("ncnn", "pnnx"):
+    pytest.importorskip(package, reason="pip install -r requirements-export.txt")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["Detect", "Segment"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return lively(request.param).fuse().requires_grad_(False)
+
+
+def written(job: Job, folder: Path) -> Path:
+    """The folder of `job`; nothing but it and its card lie in `folder` then."""
+    path = folder / "best_ncnn_model"
+    ncnn.check(job)
+    ncnn.write(job, path)
+    assert [p.name for p in folder.iterdir()] == [path.name]
+    assert sorted(p.name for p in path.iterdir()) == ["best.bin", "best.param"]
+    Path(f"{path}.json").write_text(job.card.to_json())
+    return path
+
+
+@pytest.mark.parametrize("layout", ["decoded", "separate", "raw"])
+def test_layouts(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    (folder := tmp_path / "export").mkdir()
+    job = job_for(model, layout)
+    path = written(job, folder)
+    assert list(here.iterdir()) == []
+    images = noise(1)
+    assert_close(list(Ncnn(path, CPU)(images).values()), answer(model, images, job.card))
+    (words,) = ncnn.inspect(job, path)
+    assert 20 < int(words.removesuffix(" layers")) < 200
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    model, images = lively().fuse().requires_grad_(False), noise(1)
+    sizes = {}
+    for half in (False, True):
+        job = job_for(model, half=half)
+        (folder := tmp_path / str(half)).mkdir()
+        path = written(replace(job, model=lively().fuse().half()) if half else job, folder)
+        sizes[half] = (path / "best.bin").stat().st_size
+    assert sizes[True] < 0.6 * sizes[False]
+    (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, job.card)
+    assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 0.05
+    torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.05, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"int8": True}, "--int8: ncnn quantises with tools of its own"),
+        ({"dynamic": True}, "--dynamic: the decoding of an ncnn file is made for one size"),
+        ({"layout": "nms", **NMS}, "--nms: ncnn has no suppression"),
+        ({"batch": 4}, "--batch-size 4: ncnn takes one image at a time"),
+    ],
+)
+def test_refused(values: dict[str, Any], match: str) -> None:
+    with pytest.raises(UserError, match=f"^{match}.*; leave --") as caught:
+        ncnn.check(job_for(lively(), **values))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_converter_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["pnnx"], "EXEC_PATH", sys.executable)  # does not know how to read network.pt
+    with pytest.raises(UserError, match=r"^pnnx made no \.param \(exit code 1\): .+$"):
+        ncnn.write(job_for(lively().fuse()), tmp_path / "best_ncnn_model")
