@@ -49,7 +49,7 @@ def answers(path: Path, images: Tensor, card: ModelCard) -> list[Tensor]:
 @pytest.mark.parametrize(("head", "dynamic"), [("Detect", False), ("Segment", True)])
 def test_layouts(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
     model, images = fused(head), noise(2)
-    chosen = {"conf_thres": threshold_for(model, images, 40)} if layout == "nms" else {}
+    chosen: dict[str, Any] = {"conf_thres": threshold_for(model, images, 40)} if layout == "nms" else {}
     job = job_for(model, layout, batch=2, dynamic=dynamic, **chosen)
     path = written(job, tmp_path)
     assert_close(answers(path, images, job.card), answer(model, images, job.card))
