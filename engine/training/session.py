@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Session:
     amp_dtype: torch.dtype | None = None  # None: no mixed precision
     class_maps: Any = field(default=None)  # mAP of each class at the last validation, for --image-weights
 
-    @property
+    @cached_property
     def stride(self) -> int:
-        """The largest stride of the network: image sizes are multiples of it."""
-        return int(max(self.net.stride))  # type: ignore[arg-type]
+        """The largest stride of the network: image sizes are multiples of it. Read from the device once."""
+        return int(max(self.net.stride.tolist()))  # type: ignore[operator, union-attr]
