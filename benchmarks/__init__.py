@@ -12,5 +12,5 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 ROOT = Path(os.environ.get("BENCHMARKS_ROOT", HERE)).resolve()
-if sys.path[0] != str(ROOT):
+if ROOT != HERE:
     sys.path.insert(0, str(ROOT))  # `utils`, `models` and `engine` are those of the checkout that is measured

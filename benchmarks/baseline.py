@@ -1,5 +1,5 @@
-"""The straightforward way, as a yardstick: losses level by level with dense targets, pictures of a mosaic resampled twice,
-loops over images, classes and thresholds. Tests say that all of it computes what ours does.
+"""The straightforward way, as a yardstick: losses level by level with dense targets, pictures resampled twice, loops
+over images, classes and thresholds. Tests say that all of it computes what ours does.
 """
 
 from __future__ import annotations
@@ -225,11 +225,10 @@ class PlainDataset(DetectionDataset):
         matrix = camera.matrix(canvas.shape[:2], size, centre)
         half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])  # OpenCV counts from centres of pixels
         warp = np.linalg.inv(half) @ matrix @ half
-        grey = {"borderValue": (114, 114, 114)}
         if matrix[2, 0] == matrix[2, 1] == 0:
-            image = cv2.warpAffine(canvas, warp[:2], size[::-1], **grey)
+            image = cv2.warpAffine(canvas, warp[:2], size[::-1], borderValue=(114, 114, 114))
         else:
-            image = cv2.warpPerspective(canvas, warp, size[::-1], **grey)
+            image = cv2.warpPerspective(canvas, warp, size[::-1], borderValue=(114, 114, 114))
         kept, moved = self.moved(boxes, matrix, camera.scale)
         image = np.ascontiguousarray(plain_color(image, gains)[:, :, ::-1].transpose(2, 0, 1))
         return Sample(image, Instances(classes[kept], moved[kept]), self.index.path(ticket.image), None)
@@ -237,7 +236,7 @@ class PlainDataset(DetectionDataset):
     def resized(self, i: int) -> np.ndarray:
         """Image i at the size that fits the network's input."""
         height, width = self._files.fitted[i].tolist()
-        return cv2.resize(cv2.imread(self.index.path(i)), (width, height))
+        return cv2.resize(cv2.imread(self.index.path(i)), (width, height))  # type: ignore[arg-type]
 
     def pasted(self, members: Sequence[int], centre: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The canvas with four pictures around `centre` (x, y), and classes (n,) and boxes (n, 4) xyxy on it."""

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import median_ms, processor
+from benchmarks.measuring import figure, median_ms, processor, table
 from engine.export.formats import FORMATS
 from utils.cli import CommandParser, image_size, run_command
 from utils.errors import UserError, nearest
@@ -243,28 +243,24 @@ def conditions(results: dict[Row, Figures], options: argparse.Namespace) -> str:
     return ", ".join([*words, f"Python {platform.python_version()}", *(f"{k} {v}" for k, v in known.items())])
 
 
-def table(results: dict[Row, Figures]) -> str:
+def formats_table(results: dict[Row, Figures]) -> str:
     """The rows in Markdown, in brackets the difference from PyTorch; then what is missing, and why."""
     reference = results[Row("pytorch")].maps
     heads = [f"{group} {name}".removeprefix("box " if len(reference) == 1 else "")
              for group in reference for name in ("mAP50", "mAP50-95")]  # fmt: skip
-    names = ["format", "MB", "load s", "ms", *heads]
-    lines = ["| " + " | ".join(names) + " |", "| --- |" + " ---: |" * (len(names) - 1)]
+    lines = []
     for row, found in results.items():
         if found.megabytes is None:
             continue  # it is in the list below
-        cells = [str(row), _figure(found.megabytes, 2), _figure(found.load_s, 2), _figure(found.ms, 1)]
+        cells = [str(row), figure(found.megabytes, 2), figure(found.load_s, 2), figure(found.ms, 1)]
         for group, base in reference.items():
             for value, other in zip(found.maps.get(group, (None, None)), base, strict=True):
                 gap = "" if value is None or row.format == "pytorch" else f" ({value - other:+.4f})"
-                cells.append(_figure(value, 4) + gap)
-        lines.append("| " + " | ".join(cells) + " |")
+                cells.append(figure(value, 4) + gap)
+        lines.append(cells)
     missing = [f"- {row}: {found.reason}" for row, found in results.items() if found.reason]
-    return "\n".join([*lines, *(["", "Not measured here:", "", *missing] if missing else [])])
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    text = table(["format", "MB", "load s", "ms", *heads], lines)
+    return "\n".join([text, *(["", "Not measured here:", "", *missing] if missing else [])])
 
 
 def write_csv(path: Path, results: dict[Row, Figures]) -> None:
@@ -310,7 +306,7 @@ def main() -> int:
             print(f"{row}: {results[row].reason or results[row].ms} ", file=sys.stderr, flush=True)
             if row.format == "pytorch" and results[row].reason:
                 raise UserError(results[row].reason)
-    text = f"{conditions(results, options)}\n\n{table(results)}"
+    text = f"{conditions(results, options)}\n\n{formats_table(results)}"
     print(text)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")

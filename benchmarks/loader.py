@@ -67,7 +67,7 @@ def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int, plainly: b
 
         return epoch
 
-    found = {
+    found: dict[str, Callable[[], object]] = {
         PLAIN_LOOP: plain_loop,
         "decode for training": decode,
         "letterbox (validation)": epochs_of(rect=True, pad=0.5),

@@ -12,26 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import benchmark_parser, conditions, peak_memory, report, run_process, table
+from utils.cli import run_command
+from utils.errors import UserError
 
 VERSIONS = ("straightforward", "SegmentationLoss", "without values")
 NM = 32
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def step_of(version: str, batch: int, imgsz: int, targets: int) -> Callable[[], float]:
@@ -73,48 +67,44 @@ def measure(version: str, options: argparse.Namespace, targets: int) -> dict[str
 
     torch.set_num_threads(options.threads)
     step = step_of(version, options.batch, options.imgsz, targets)
-    before, times, value = peak_mb(), [], 0.0
+    before, times, value = peak_memory(), [], 0.0
     for _ in range(1 if version == "without values" else options.repeats):
         start = time.perf_counter()
         value = step()
         times.append(time.perf_counter() - start)
-    return {"seconds": min(times), "mb": peak_mb() - before, "value": value}
+    return {"seconds": min(times), "mb": peak_memory() - before, "value": value}
 
 
 def main() -> None:
     """Measure each version in its own process, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag, value in (("batch", 16), ("imgsz", 640), ("threads", 2), ("repeats", 3)):
-        parser.add_argument(f"--{flag}", type=int, default=value)
+    parser = benchmark_parser(__doc__, "mask_loss", batch=16, imgsz=640, threads=2, repeats=3)
     parser.add_argument("--targets", type=int, nargs="+", default=[192, 1000])
     parser.add_argument("--version", choices=VERSIONS, help=argparse.SUPPRESS)  # measure one, in this process
     options = parser.parse_args()
     if options.version:
         print(json.dumps(measure(options.version, options, options.targets[0])))
         return
-    rows = []
-    print(f"{'objects':>8}  {'':18}{'seconds':>9}{'peak MB':>9}{'ratio':>8}{'memory':>9}")
+    names = ("batch", "imgsz", "threads", "repeats")
+    rows: dict[str, dict[str, Any]] = {}
+    cells, failed = [], []
     for targets in options.targets:
+        first = None
         for version in VERSIONS:
-            words = [f"--{name}={getattr(options, name)}" for name in ("batch", "imgsz", "threads", "repeats")]
-            words += [f"--targets={targets}", f"--version={version}"]
-            done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True)
-            if done.returncode:
-                print(f"{targets:8}  {version:18} failed: {(done.stderr.splitlines() or ['killed'])[-1]}")
+            words = [f"--{name}={getattr(options, name)}" for name in names]
+            try:
+                done = run_process([sys.executable, __file__, *words, f"--targets={targets}", f"--version={version}"])
+            except UserError as error:  # killed for its memory, most likely
+                failed.append(f"- {targets} objects, {version}: {error}")
                 continue
-            row = {"targets": targets, "version": version, **json.loads(done.stdout)}
-            rows.append(row)
-            first = next(each for each in rows if each["targets"] == targets)
+            row = rows[f"{targets} objects, {version}"] = json.loads(done.output.splitlines()[-1])
+            first = first or row
             assert abs(row["value"] - first["value"]) < 1e-4 * abs(first["value"]), (row, first)
-            ratios = f"{first['seconds'] / row['seconds']:7.2f}×{first['mb'] / row['mb']:8.2f}×"
-            print(f"{targets:8}  {version:18}{row['seconds']:9.3f}{row['mb']:9.0f}{ratios}", flush=True)
-    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    conditions = {name: getattr(options, name) for name in ("batch", "imgsz", "threads", "repeats")} | machine
-    target = ROOT / "benchmarks" / "results"
-    target.mkdir(exist_ok=True)
-    text = json.dumps({"conditions": conditions, "rows": rows}, indent=1)
-    (target / "mask_loss.json").write_text(text, encoding="utf-8")
+            cells.append([f"{targets} objects, {version}", f"{row['seconds']:.3f}", f"{row['mb']:.0f}",
+                          f"{first['seconds'] / row['seconds']:.2f}×", f"{first['mb'] / row['mb']:.2f}×"])  # fmt: skip
+    text = table(["mask term", "s", "peak MB", "ratio", "memory"], cells)
+    text += "\n\nNot measured:\n\n" + "\n".join(failed) if failed else ""
+    report(options.output, conditions(**{name: getattr(options, name) for name in names}), rows, text)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

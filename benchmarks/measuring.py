@@ -76,9 +76,13 @@ class Finished(NamedTuple):
 
 
 def run_process(
-    words: Sequence[object], *, with_children: bool = False, environment: Mapping[str, str] | None = None
+    words: Sequence[object],
+    *,
+    with_children: bool = False,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
 ) -> Finished:
-    """Run `words` in `ROOT` to their end, with the variables of `environment` set, too.
+    """Run `words` to their end, with the variables of `environment` set, too.
 
     Raises `UserError` with the last line that they wrote where they fail.
     """
@@ -86,7 +90,7 @@ def run_process(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         environment = {**os.environ, **(environment or {})}
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, env=environment)
+        process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=errors, env=environment)
         watch = threading.Thread(target=_watch_tree, args=(process.pid, done, peaks))
         if with_children:
             watch.start()

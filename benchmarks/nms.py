@@ -117,7 +117,7 @@ def main() -> None:
         images=len(decoded), imgsz=options.imgsz, threads=options.threads, repeats=options.repeats,
     )  # fmt: skip
     cells = [[title, f"{row['ms']:.2f}", figure(row.get("plain_ms"), 2), figure(row.get("ratio"), 2, "×"),
-              {True: "yes", False: "no"}.get(row.get("same"), "–")] for title, row in rows.items()]  # fmt: skip
+              {True: "yes", False: "no", None: "–"}[row.get("same")]] for title, row in rows.items()]  # fmt: skip
     text = table(["an image", "ours ms", "straightforward ms", "ratio", "same boxes"], cells)
     if not options.ours:
         more = seconds_to_import("torch, torchvision") - seconds_to_import("torch")

@@ -64,7 +64,7 @@ def draw(folder: Path, images: int) -> None:
         (folder / "labels" / f"{name}.txt").write_text(labels[i % len(labels)], encoding="ascii")
 
 
-# In processes of their own ---------------------------------------------------------------------------------------------
+# In processes of their own --------------------------------------------------------------------------------------------
 
 
 def measure_index(folder: Path) -> dict[str, float]:
@@ -107,7 +107,7 @@ def child(*words: object) -> dict[str, float]:
     return json.loads(done.output.splitlines()[-1])
 
 
-# The three tables ------------------------------------------------------------------------------------------------------
+# The three tables -----------------------------------------------------------------------------------------------------
 
 
 def index_part(folders: dict[int, Path]) -> tuple[dict[str, Any], str]:
@@ -153,12 +153,29 @@ def processes_part(options: Any) -> tuple[dict[str, Any], str]:
     first, alone, pair = (row["images_s"] for row in rows.values())
     cells = [[name, f"{row['images_s']:.1f}", f"{row['images_s'] / first:.2f}×"] for name, row in rows.items()]
     text = (
-        f"{table(['training', 'images/s', 'speed-up'], cells)}\n\n"
-        f"Two processes do {pair / first:.2f} × the work of one with one thread, where 2 × would be exchange at no cost, and\n"
-        f"{pair / alone:.2f} × that of one process which has all {cores} cores to itself: on one machine there are no more cores\n"
-        "to be had by starting another process, only gradients to be exchanged."
+        f"Two processes do {pair / first:.2f} × the work of one with one thread, free exchange would give 2 ×,\n"
+        f"and {pair / alone:.2f} × that of one process which has all {cores} cores to itself: another process\n"
+        "on this machine brings no more cores, only gradients to be exchanged."
     )
-    return rows, text
+    return rows, f"{table(['training', 'images/s', 'speed-up'], cells)}\n\n{text}"
+
+
+def measure_parts(options: Any) -> list[tuple[dict[str, Any], str]]:
+    """Rows and text of each of `options.parts`."""
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {images: Path(temporary) / str(images) for images in sorted(options.images)}
+        largest = max(folders)
+        for images, folder in folders.items():
+            if "index" in options.parts or ("workers" in options.parts and images == largest):
+                draw(folder, images)
+        if "index" in options.parts:
+            found.append(index_part(folders))
+        if "workers" in options.parts:
+            found.append(workers_part(largest, folders[largest], options.workers))
+    if "processes" in options.parts:
+        found.append(processes_part(options))
+    return found
 
 
 def main() -> None:
@@ -173,30 +190,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         kind, folder, *count = options.child
-        found = measure_index(Path(folder)) if kind == "index" else measure_workers(Path(folder), int(count[0]))
-        print(json.dumps(found))
+        measured = measure_index(Path(folder)) if kind == "index" else measure_workers(Path(folder), int(count[0]))
+        print(json.dumps(measured))
         return
-
-    rows: dict[str, Any] = {}
-    texts = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folders = {images: Path(temporary) / str(images) for images in sorted(options.images)}
-        largest = max(folders)
-        for images, folder in folders.items():
-            if "index" in options.parts or ("workers" in options.parts and images == largest):
-                draw(folder, images)
-        found = []
-        if "index" in options.parts:
-            found.append(index_part(folders))
-        if "workers" in options.parts:
-            found.append(workers_part(largest, folders[largest], options.workers))
-        if "processes" in options.parts:
-            found.append(processes_part(options))
-    for more, text in found:
-        rows |= more
-        texts.append(text)
+    found = measure_parts(options)
+    rows = {name: row for part, _ in found for name, row in part.items()}
     told = conditions(boxes=BOXES, cfg=options.cfg, img=options.img, data=Path(options.data).stem)
-    report(options.output, told, rows, "\n\n".join(texts))
+    report(options.output, told, rows, "\n\n".join(text for _, text in found))
 
 
 if __name__ == "__main__":

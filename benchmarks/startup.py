@@ -51,6 +51,8 @@ def main() -> None:
         if (ROOT / command).is_file():
             rows[f"{command} --help"] = measure([command, "--help"], options.repeats)
             rows[f"{command} --help"]["torch"] = imports_torch(command)
+    helps = [row for name, row in rows.items() if "--help" in name]
+    rows["all --help, the worst"] = {key: max(row[key] for row in helps) for key in helps[0]}
     with tempfile.TemporaryDirectory() as folder:
         words = ["--weights", options.weights, "--source", options.photos, "--device", "cpu", "--project", folder]
         rows["detect.py on photos"] = measure(["detect.py", *words], options.repeats)

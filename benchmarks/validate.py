@@ -82,7 +82,7 @@ def steps(model: Any, loader: Any, paths: list[str]) -> dict[str, Callable[[], o
     found = [non_max_suppression(output, **NMS) for output in decoded]  # type: ignore[arg-type]
     scenes = [scene for each in zip(batches, found, decoded, strict=True) for scene in scenes_of(*each)]
     matched = [match_detections(s.detections, s.labels, IOU_THRESHOLDS) for s in scenes]
-    judged = [torch.cat(column).numpy() for column in (
+    judged: Any = [torch.cat(column).numpy() for column in (
         matched, [s.detections[:, 4] for s in scenes], [s.detections[:, 5] for s in scenes],
         [s.labels[:, 0] for s in scenes],
     )]  # fmt: skip
@@ -103,7 +103,10 @@ def steps(model: Any, loader: Any, paths: list[str]) -> dict[str, Callable[[], o
 
 def processes(options: Any) -> dict[str, dict[str, Any]]:
     """Seconds and peak memory of `val.py` as a whole, beside the straightforward way."""
-    ways = {"val.py": [ROOT / "val.py"], f"val.py{PLAIN}": [HERE / "benchmarks" / "plainly.py", "val.py"]}
+    ways: dict[str, list[Any]] = {
+        "val.py": [ROOT / "val.py"],
+        f"val.py{PLAIN}": [HERE / "benchmarks" / "plainly.py", "val.py"],
+    }
     flags = ["--weights", options.weights, "--data", options.data, "--imgsz", options.imgsz, "--batch", options.batch]
     runs: dict[str, list[Any]] = {name: [] for name in ways if not (options.ours and name.endswith(PLAIN))}
     for _ in range(options.turns):
