@@ -163,7 +163,7 @@ def _certain(labels: torch.Tensor, nc: int, nm: int) -> torch.Tensor:
     rows = torch.zeros((len(labels), 5 + nc + nm), device=labels.device)
     rows[:, :4] = labels[:, 1:5]
     rows[:, 4] = 1.0
-    rows[torch.arange(len(labels)), 5 + labels[:, 0].long()] = 1.0
+    rows.scatter_(1, 5 + labels[:, :1].long(), 1.0)
     rows[:, 5 + nc : nc + labels.shape[1]] = labels[:, 5:]
     return rows
 
