@@ -19,6 +19,7 @@ import onnxruntime as ort
 
 def load(path):
     """The session of an .onnx file and what export.py wrote about it: names, layout, imgsz, …"""
+    ort.set_default_logger_severity(3)  # errors: of an 8-bit file it would tell each constant that it drops
     try:
         session = ort.InferenceSession(path, providers=ort.get_available_providers())
         card = json.loads(session.get_modelmeta().custom_metadata_map.get("yolov5", "{}"))
@@ -79,9 +80,8 @@ def detect(session, card, image, conf=0.25, iou=0.45):
     outputs = dict(zip(names, map(np.float32, session.run(names, {wanted.name: blob})), strict=True))
     prototypes, found = outputs.get("prototypes", outputs.get("output1")), []
     for box, score, cls, row in zip(*decode(outputs, card, conf, iou), strict=True):
-        box, mask = ((box.reshape(2, 2) - pad) / ratio).clip(0, image.shape[1::-1]).ravel(), None
-        if prototypes is not None:
-            mask = mask_in_box(np.tensordot(row, prototypes[0], 1), box, ratio, pad, size)
+        box = ((box.reshape(2, 2) - pad) / ratio).clip(0, image.shape[1::-1]).ravel()
+        mask = None if prototypes is None else mask_in_box(np.tensordot(row, prototypes[0], 1), box, ratio, pad, size)
         found.append((int(cls), float(score), box, mask))
     return found
 

@@ -38,6 +38,9 @@ export function readCard(bytes) {
   throw new Error("not made by this project's export.py");
 }
 
+/** As Python rounds: a half goes to the even neighbour. */
+const rounded = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
+
 const limited = (value, least, most) => Math.min(Math.max(value, least), most);
 
 /** Linear interpolation along one axis: for each of `count` places, two neighbours among `cells` and the second's share. */
@@ -63,7 +66,7 @@ const resizing = (count, cells) =>
  */
 export function letterbox(image, width, height) {
   const ratio = Math.min(width / image.width, height / image.height);
-  const [w, h] = [Math.round(image.width * ratio), Math.round(image.height * ratio)];
+  const [w, h] = [rounded(image.width * ratio), rounded(image.height * ratio)];
   const [left, top] = [Math.round((width - w) / 2 - 0.1), Math.round((height - h) / 2 - 0.1)];
   const data = new Float32Array(3 * width * height).fill(114 / 255);
   const columns = resizing(w, image.width);
