@@ -42,7 +42,11 @@ def write(job: Job, path: Path) -> None:
     import onnx
 
     with quiet():
-        (_write_by_dynamo if job.dynamo else _write_by_trace)(job, path)
+        try:
+            (_write_by_dynamo if job.dynamo else _write_by_trace)(job, path)
+        except torch.onnx.errors.UnsupportedOperatorError as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(f"--opset {_opset(job)} is too old for this network: {reason}") from error
     model = onnx.load(str(path))
     if job.simplify:
         import onnxslim

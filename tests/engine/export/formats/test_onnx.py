@@ -18,8 +18,10 @@ from engine.export.job import Job
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
 from models.cards import KEY, ModelCard
+from models.registry import BLOCKS
 from models.yolo import model_of
 from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
+from tests.models.test_fusion import CASES
 from utils.errors import UserError
 
 
@@ -204,6 +206,33 @@ def test_what_cannot_be_written() -> None:
     ):
         with pytest.raises(UserError, match=f"^{message}$"):
             onnx.check(job_for(model, **flags))
+
+
+def test_an_opset_that_lacks_an_operation_is_one_line(tmp_path: Path) -> None:
+    cfg = lively().yaml
+    cfg = {**cfg, "backbone": [*cfg["backbone"][:2], [-1, 1, "C3TR", [16]]]}
+    model = model_of(cfg).eval().fuse().requires_grad_(False)
+    told = r"^--opset 12 is too old for this network: .*attention.* added in version 14.*$"
+    with pytest.raises(UserError, match=told):
+        written(job_for(model, opset=12), tmp_path)
+    job = job_for(model, opset=14, dynamic=True)
+    images = noise(2, (32, 32))
+    assert_close(run(written(job, tmp_path), images), answer(model, images, job.card))
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter about itself
+@pytest.mark.parametrize("name", CASES)
+def test_every_block(name: str, tmp_path: Path) -> None:
+    """In every form, with batch, height and width that vary, at the oldest opset that can hold it."""
+    for arguments in CASES[name]:
+        block = BLOCKS[name].cls(*arguments).eval().requires_grad_(False)
+        path = tmp_path / "block.onnx"
+        torch.onnx.export(
+            block, (torch.rand(1, 16, 8, 8),), str(path), dynamo=False, opset_version=14 if name == "C3TR" else 12,
+            input_names=["images"], dynamic_axes={"images": {0: "batch", 2: "height", 3: "width"}},
+        )  # fmt: skip
+        images = torch.rand(3, 16, 16, 24)
+        torch.testing.assert_close(torch.from_numpy(run(path, images)[0]), block(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("flag", "package"), [("dynamo", "onnxscript"), ("simplify", "onnxslim")])
