@@ -48,6 +48,7 @@ def quantise(model: Any, job: Job, path: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*head, *behind],
+            extra_options={"CalibMovingAverage": True},  # the mean of the extremes: outliers cost all others
         )
 
 
