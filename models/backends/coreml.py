@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, library, read_card
+from models.backends.runtime import Runtime, library, read_card, unreadable
 from models.cards import KEY
 from utils.errors import UserError
 
@@ -21,7 +21,11 @@ class CoreMl(Runtime):
         super().__init__(path, device, fp16)
         if platform.system() != "Darwin":
             raise UserError(f"{path} runs on macOS only; on this system, give the checkpoint (.pt) or an .onnx of it")
-        self.package = library("coremltools", path).models.MLModel(str(path))
+        tools = library("coremltools", path)
+        try:
+            self.package = tools.models.MLModel(str(path))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise unreadable(path, "Core ML", error) from error
         self.card = read_card(path, self.package.user_defined_metadata.get(KEY))
         self.fp16 = self.card.half
         self.input = self.package.get_spec().description.input[0]

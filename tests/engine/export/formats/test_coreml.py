@@ -209,3 +209,12 @@ def test_the_runtime_hands_over_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     found = CoreMl(tmp_path / "best.mlpackage", CPU)(pixels / 255)
     assert torch.equal(found["raw0"].int(), pixels.permute(0, 2, 3, 1).int())
     assert torch.equal(found["raw1"].int(), pixels.permute(0, 2, 3, 1).int() + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ct")
+def test_a_package_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "platform", SimpleNamespace(system=lambda: "Darwin"))
+    (path := tmp_path / "best.mlpackage").mkdir()
+    with pytest.raises(UserError, match=r"best\.mlpackage is no Core ML file, or a broken one: A valid manifest"):
+        CoreMl(path, CPU)
