@@ -1,0 +1,179 @@
+"""A training on a GPU that is not there: everything in a step is on it, and the numbers are those of the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from engine.training import trainer as trainer_module
+from engine.training.session import Session
+from engine.training.trainer import RunningMean, Trainer
+from tests.engine.cuda import stand_in_cuda
+from tests.engine.training.step import make_network, make_task, make_trainer
+from utils.data.batch import Batch
+
+TASKS = pytest.mark.parametrize(("task", "overlap"), [("detect", True), ("segment", True), ("segment", False)])
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@TASKS
+@pytest.mark.parametrize("scaled", [False, True])
+def test_an_epoch_gives_the_weights_of_the_cpu(tmp_path: Path, task: str, overlap: bool, scaled: bool) -> None:
+    """Forward, loss, backward, optimiser, EMA; on a GPU the loss goes another way (no row is dropped)."""
+    options: dict[str, Any] = {"overlap": overlap, "scaled": scaled}
+    on_cpu = make_trainer(task, tmp_path, "cpu", **options)
+    start = {key: value.clone() for key, value in on_cpu.session.net.state_dict().items()}
+    expected = on_cpu.train_epoch(0)
+    with stand_in_cuda():
+        trainer = make_trainer(task, tmp_path, "cuda", **options)
+        losses = trainer.train_epoch(0).cpu()
+        found = {key: value.cpu() for key, value in trainer.session.net.state_dict().items()}
+        average = {key: value.cpu() for key, value in trainer.session.ema.ema.state_dict().items()}
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(found, dict(on_cpu.session.net.state_dict()), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(average, dict(on_cpu.session.ema.ema.state_dict()), rtol=1e-4, atol=1e-6)
+    assert not torch.equal(found["model.0.conv.weight"], start["model.0.conv.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cfg", [path.name for path in sorted((ROOT / "models").rglob("*.yaml"))])
+def test_every_network_trains_there(tmp_path: Path, cfg: str) -> None:
+    """Blocks too may keep a tensor where `.to` does not find it."""
+    name = "segment" if cfg.endswith("-seg.yaml") or "-seg-" in cfg else "detect"
+    with stand_in_cuda():
+        trainer = make_trainer(name, tmp_path, "cuda", net=make_task(name).build_model(cfg, nc=3))
+        losses = trainer.train_epoch(0)
+        decoded, *_ = trainer.session.ema.ema(torch.zeros(1, 3, 64, 64, device="cuda"))
+        assert torch.isfinite(losses.cpu()).all()
+        assert decoded.is_cuda
+
+
+def _statistics(session: Session) -> None:
+    norm = next(module for module in session.net.modules() if isinstance(module, _BatchNorm))
+    norm.running_mean = torch.zeros(norm.num_features)
+
+
+def _weight(session: Session) -> None:
+    convolution = session.net.model[0].conv
+    convolution.weight = torch.nn.Parameter(torch.zeros(convolution.weight.shape))
+
+
+def _images(session: Session) -> None:
+    session.train_loader[0].to = lambda device: session.train_loader[0]
+
+
+def _anchors(session: Session) -> None:
+    session.net.model[-1].anchors = session.net.model[-1].anchors.cpu()
+
+
+def _left_behind(field: str) -> Callable[[Session], None]:
+    def plant(session: Session) -> None:
+        batch = session.train_loader[0]
+
+        def move(device: torch.device) -> Batch:
+            moved = Batch.to(batch, device)
+            setattr(moved, field, getattr(batch, field))
+            return moved
+
+        batch.to = move
+
+    return plant
+
+
+def _gradient(session: Session) -> None:
+    bias = session.net.model[-1].m[0].bias
+    bias.register_hook(lambda gradient: gradient * torch.ones(gradient.shape))
+
+
+def _momentum(session: Session) -> None:
+    weight = session.net.model[0].conv.weight  # as after resuming from a checkpoint read on the CPU
+    session.optimizer.state[weight]["momentum_buffer"] = torch.zeros(weight.shape)
+
+
+def _average(session: Session) -> None:
+    session.ema.ema.model[0].bn.running_mean = torch.zeros(session.ema.ema.model[0].bn.num_features)
+
+
+PLANTS = {
+    "weight": _weight,
+    "statistics": _statistics,
+    "images": _images,
+    "anchors": _anchors,
+    "targets": _left_behind("targets"),
+    "masks": _left_behind("masks"),
+    "gradient": _gradient,
+    "momentum": _momentum,
+    "average": _average,
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_tensor_left_on_the_cpu_is_found(tmp_path: Path, name: str) -> None:
+    with stand_in_cuda():
+        trainer = make_trainer("segment", tmp_path, "cuda")
+        PLANTS[name](trainer.session)
+        with pytest.raises(RuntimeError, match="cuda:0 and cpu"):
+            trainer.train_epoch(0)
+
+
+def test_a_running_loss_left_on_the_cpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "RunningMean", lambda count, device: RunningMean(count, CPU))
+    with stand_in_cuda(), pytest.raises(RuntimeError, match="cuda:0 and cpu"):
+        make_trainer("detect", tmp_path, "cuda").train_epoch(0)
+
+
+def _half_precision_step(trainer: Trainer) -> tuple[torch.Tensor, Any]:
+    """All but the backward pass, which asks for a CUDA context where torch is built for CUDA; the output to decode."""
+    s = trainer.session
+    batch = s.train_loader[0].to(s.device)
+    with trainer.autocast():
+        predictions = s.model.train()(trainer.network_input(batch.images))
+        loss, _ = s.task.loss(s.criterion, predictions, batch)
+    for parameter in s.net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer_step()
+    with trainer.autocast():
+        return loss, s.ema.ema(trainer.network_input(batch.images))
+
+
+@contextlib.contextmanager
+def _fake_trainer(task: str, folder: Path, **options: Any) -> Iterator[Trainer]:
+    """torch's own rules of devices, and mixed precision, which `stand_in_cuda` lacks; but no values."""
+    net = make_network(make_task(task))
+    with (
+        mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
+        mock.patch("models.yolo.is_recorded", return_value=False),
+        FakeTensorMode(allow_non_fake_inputs=True),  # a real tensor counts as one on the CPU
+    ):
+        trainer = make_trainer(task, folder, "cuda", net=net, **options)
+        trainer.session.amp_dtype = torch.float16
+        yield trainer
+
+
+@TASKS
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # a copy of the model does
+def test_torch_agrees_in_half_precision(tmp_path: Path, task: str, overlap: bool) -> None:
+    with _fake_trainer(task, tmp_path, overlap=overlap) as trainer:
+        loss, (decoded, *_) = _half_precision_step(trainer)
+        assert (loss.device.type, loss.dtype) == ("cuda", torch.float32)
+        assert (decoded.device.type, decoded.shape) == ("cuda", (2, 3 * (64 + 16 + 4), 8 + 4 * (task == "segment")))
+
+
+@pytest.mark.parametrize(
+    "name", ["weight", "statistics", "images", "anchors", "targets", "masks", "momentum", "average"]
+)
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_torch_finds_it_too(tmp_path: Path, name: str) -> None:
+    with _fake_trainer("segment", tmp_path) as trainer:
+        PLANTS[name](trainer.session)
+        with pytest.raises(RuntimeError, match="cuda:0.*cpu|cpu.*cuda:0"):
+            _half_precision_step(trainer)
