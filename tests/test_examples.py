@@ -27,7 +27,7 @@ from segment import predict
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 WEB = EXAMPLES / "web"
-SIZE = [320, 256]  # height, width: the photo, of 1080×810, gets a border of 8 pixels at the left and the right
+SIZE = [320, 256]  # height, width: the photo, of 1280×962, gets a border of 8 pixels at the left and the right
 CONF = 0.05  # low enough for objects that suppress others
 FILES = (), ("--separate-heads", "--dynamic"), ("--nms",), ("--nms", "--dynamic")  # flags of export.py
 
@@ -49,7 +49,8 @@ class Expected(NamedTuple):
 def photo(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photograph as PNG: readers of JPEG differ by a grey level."""
     path = tmp_path_factory.mktemp("photo") / "bus.png"
-    cv2.imwrite(str(path), cv2.imread(str(shared_data / "data" / "photos" / "bus.jpg")))
+    image = cv2.imread(str(shared_data / "data" / "photos" / "bus.jpg"))
+    cv2.imwrite(str(path), cv2.resize(image, (962, 1280)))  # 240.5 pixels wide in the network: rounded to even
     return path
 
 
