@@ -71,7 +71,10 @@ def report_loss(
     try:
         for path in (checkpoint, *files):
             LOGGER.info(f"Accuracy of {path}")
-            results[path.name] = accuracy(path, data, size, device, trust=trust, **nms if card.layout == "nms" else {})
+            # no worker processes: the toolchains have started threads, with which a fork may hang
+            results[path.name] = accuracy(
+                path, data, size, device, workers=0, trust=trust, **nms if card.layout == "nms" else {}
+            )
     except UserError as error:
         LOGGER.warning(f"the accuracy in 8 bits was not measured: {error}")
         return
