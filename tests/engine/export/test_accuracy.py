@@ -94,7 +94,7 @@ def test_a_file_that_lost_much_gets_advice(
     assert "bad.onnx lost 0.0" in err
     assert "good.onnx" not in err
     limits = {"conf_thres": 0.3, "iou_thres": 0.5, "max_det": 7}
-    assert seen == [("x.yaml", (64, 96), {"trust": False, **limits})] * 3
+    assert seen == [("x.yaml", (64, 96), {"workers": 0, "trust": False, **limits})] * 3
 
 
 def test_data_that_cannot_tell_is_no_mistake(
