@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import HERE, ROOT
-from benchmarks.measures import MEASURES, Measure
+from benchmarks.measures import MEASURES, Figure, Measure
 from benchmarks.measuring import benchmark_parser, conditions, report, run_process, table
 from utils.cli import run_command
 from utils.errors import UserError, nearest
@@ -94,18 +94,23 @@ def measure_against(
                 for root, own in runs.items():
                     own.append(run_measure(name, measure, folder, ["--ours"] if measure.plainly else [], root)[0])
         except UserError as error:
-            missing.append(f"- {name}, {'here' if runs[other] else 'there'}: {error}")
-            continue
-        for figure in measure.ours:
-            there, here = ([value for rows in runs[root] if (value := figure.at(rows)) is not None] for root in runs)
-            if not there or not here:
-                missing.append(f"- {figure.label}: not measured {'here' if there else 'there'}")
-                continue
-            old, new = median(there), median(here)
-            better = new / old if figure.more_is_better else old / new
-            cells.append([figure.label, figure.text(old), figure.text(new), f"{better:.2f}×"])
+            missing.append(f"- {name}: cannot be measured {'here' if runs[other] else 'there'}: {error}")
+        else:
+            made = [compared(figure, runs[other], runs[ROOT]) for figure in measure.ours]
+            cells += [line for line in made if isinstance(line, list)]
+            missing += [line for line in made if isinstance(line, str)]
         print(f"== {name} done", file=sys.stderr, flush=True)
     return cells, missing
+
+
+def compared(figure: Figure, there: Sequence[Rows], here: Sequence[Rows]) -> list[str] | str:
+    """A line of the comparison, from the rows of each turn; or what is missing."""
+    old, new = ([value for rows in turns if (value := figure.at(rows)) is not None] for turns in (there, here))
+    if not old or not new:
+        return f"- {figure.label}: not measured {'here' if old else 'there'}"
+    a, b = median(old), median(new)
+    better = b / a if figure.more_is_better else a / b
+    return [figure.label, figure.text(a), figure.text(b), f"{better:.2f}×"]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -86,38 +87,69 @@ def run_process(
 
     Raises `UserError` with the last line that they wrote where they fail.
     """
-    command, peaks, done = [str(word) for word in words], [0.0], threading.Event()
+    command = [str(word) for word in words]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         environment = {**os.environ, **(environment or {})}
         process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=errors, env=environment)
-        watch = threading.Thread(target=_watch_tree, args=(process.pid, done, peaks))
-        if with_children:
-            watch.start()
-        _, status, usage = os.wait4(process.pid, 0)  # the usage of this child alone
-        seconds = time.perf_counter() - start
+        with _Watch(process.pid, with_children) as watch:
+            _, status, usage = os.wait4(process.pid, 0)  # the usage of this child alone
+            seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        done.set()
-        if with_children:
-            watch.join()
         out.seek(0)
         errors.seek(0)
         output, last = out.read().decode(errors="replace"), errors.read().decode(errors="replace").strip()
     if process.returncode:
         last = (last or output.strip() or f"exit code {process.returncode}").splitlines()[-1]
         raise UserError(f"{Path(command[1]).name if len(command) > 1 else command[0]}: {last.removeprefix('error: ')}")
-    return Finished(seconds, _megabytes(usage.ru_maxrss), max(peaks), output)
+    return Finished(seconds, watch.peak_mb or _megabytes(usage.ru_maxrss), watch.tree_mb, output)
+
+
+class _Watch(threading.Thread):
+    """Follows the memory of process `pid` until the block ends, that of its children only if wanted. 0 off Linux.
+
+    What the system says of a process that has ended would count what its parent held when it started it.
+    """
+
+    def __init__(self, pid: int, with_children: bool) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.with_children = pid, with_children
+        self.peak_mb = self.tree_mb = 0.0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> _Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        for turn in itertools.count():
+            self.peak_mb = max(self.peak_mb, _status_peak(self.pid))
+            if self.with_children and turn % 10 == 0:
+                self.tree_mb = max(self.tree_mb, tree_memory(self.pid))
+            if self._ended.wait(0.025):
+                return
 
 
 def peak_memory() -> float:
     """The most memory (MB) that this process has held so far."""
-    try:  # getrusage would count what the parent held when it started this process
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-    except OSError:
-        import resource
+    if peak := _status_peak("self"):
+        return peak
+    import resource
 
-        return _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return _megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _status_peak(process: int | str) -> float:
+    """The most memory (MB) that a running process has held; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def tree_memory(pid: int) -> float:
@@ -132,11 +164,6 @@ def tree_memory(pid: int) -> float:
         except (OSError, StopIteration):
             continue  # it has ended meanwhile
     return kilobytes / 1024
-
-
-def _watch_tree(pid: int, done: threading.Event, peaks: list[float]) -> None:
-    while not done.wait(0.25):
-        peaks.append(tree_memory(pid))
 
 
 def _megabytes(maxrss: int) -> float:
