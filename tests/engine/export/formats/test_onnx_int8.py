@@ -143,7 +143,8 @@ def test_the_command_measures_what_eight_bits_cost(
     monkeypatch.chdir(weights.parent)
     flags = {"include": ["onnx"], "weights": str(weights), "int8": True, "data": str(tiny_data), "imgsz": 64}
     assert export.run(**flags) == [weights.with_suffix(".onnx")]
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    assert warned.count("this network has SiLU") == 1
     assert "convolutions in 8 bits, by 12 pictures, runs" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == ["P", "best.pt", "best.onnx"]
     assert sorted(p.name for p in weights.parent.iterdir()) == ["best.onnx", "best.onnx.json", "best.pt"]
