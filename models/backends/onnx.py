@@ -25,6 +25,8 @@ class OnnxRuntime(Runtime):
         ort = library("onnxruntime", path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # its threads would spin while torch decodes, and torch's while it computes: twice the time on two cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # its warnings are about nodes, which tell a user nothing
         providers: list[Any] = [_CPU]
         if device.type == "cuda" and _CUDA in ort.get_available_providers():
