@@ -53,7 +53,7 @@ class OnCuda(torch.Tensor):
 
     device = property(lambda self: CUDA)
     is_cuda = property(lambda self: True)
-    is_cpu = property(lambda self: False)
+    is_cpu = is_meta = property(lambda self: False)
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __repr__(self, **_: Any) -> str:

@@ -14,6 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.training import trainer as trainer_module
+from engine.training.resume import restore
+from engine.training.safeguards.preflight import rehearse
+from engine.training.saver import snapshot
 from engine.training.session import Session
 from engine.training.trainer import RunningMean, Trainer
 from tests.engine.cuda import stand_in_cuda
@@ -177,3 +180,23 @@ def test_torch_finds_it_too(tmp_path: Path, name: str) -> None:
         PLANTS[name](trainer.session)
         with pytest.raises(RuntimeError, match="cuda:0.*cpu|cpu.*cuda:0"):
             _half_precision_step(trainer)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_the_rehearsal_runs_there(tmp_path: Path, task: str) -> None:
+    with stand_in_cuda():
+        session = make_trainer(task, tmp_path, "cuda").session
+        rehearse(session.net, session.task, session.hyp, session.device)
+
+
+def test_a_resumed_training_goes_on_there(tmp_path: Path) -> None:
+    """What was read from the file on the CPU, momentum and average included, comes to the device."""
+    before = make_trainer("detect", tmp_path, "cpu")
+    before.train_epoch(0)
+    checkpoint = snapshot(before.session, epoch=0)
+    with stand_in_cuda():
+        trainer = make_trainer("detect", tmp_path, "cuda")
+        trainer.session.net.load_state_dict(checkpoint.state_dict)
+        restore(trainer.session, checkpoint)
+        losses = trainer.train_epoch(1).cpu()
+    torch.testing.assert_close(losses, before.train_epoch(1), rtol=1e-4, atol=1e-6)
