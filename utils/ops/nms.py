@@ -1,14 +1,16 @@
 """Non-maximum suppression: from decoded predictions to detections.
 
-Torchvision has a compiled `nms`, but importing torchvision takes about as long as importing torch (1.2 s), which every
-`detect.py` would pay. The greedy rule below needs nothing but torch, gives the same boxes (a test compares), and stops
-as soon as `max_det` boxes are kept, which makes it the faster one in validation (`benchmarks/nms.py`).
+The kernel is torchvision's. Importing torchvision takes nearly as long as importing torch (1.9 s), which every
+`detect.py` would pay; its compiled library alone is loaded in 10 ms.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -16,7 +18,7 @@ from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.ops.boxes import xywh2xyxy
 
-_CHUNK = 128  # candidates compared at a time: bounds memory to chunk × (kept + chunk); small enough for one thread
+_LARGE = 192  # boxes of a group from which on, on a CPU, a call of its own pays (`benchmarks/nms.py`)
 
 
 def nms(
@@ -33,51 +35,49 @@ def nms(
         scores: (n,); equal scores keep their order.
         iou_thres: overlap above which (strictly) the lower box goes.
         groups: (n,) boxes of different groups (classes) never touch each other; None for one group.
-        max_keep: stop after this many.
+        max_keep: most boxes that are kept.
 
     Returns:
         (k,) int64, indices of the kept boxes by falling score.
     """
-    order = scores.argsort(descending=True, stable=True)
-    sides = boxes[order].float().T.contiguous()  # (4, n): contiguous columns make the pairwise arithmetic fast
-    groups = torch.zeros_like(sides[0]) if groups is None else groups[order]
-    limit = len(order) if max_keep is None else max_keep
-    kept = order[:0]  # positions in the sorted order
-    for chunk in torch.arange(len(order), device=order.device).split(_CHUNK):
-        if len(kept):
-            rivals = _overlaps(sides, groups, kept, chunk, iou_thres)
-            chunk = chunk[~rivals.any(0)]
-        kept = torch.cat((kept, chunk[_greedy(_overlaps(sides, groups, chunk, chunk, iou_thres))]))
-        if len(kept) >= limit:
-            break
-    return order[kept[:limit]]
+    boxes, scores = boxes.double(), scores.double()
+    if groups is None:
+        return _kernel()(boxes, scores, iou_thres)[:max_keep]
+    if len(boxes) < 2 * _LARGE or boxes.device.type != "cpu":
+        return _kernel()(_apart(boxes, groups), scores, iou_thres)[:max_keep]
+    kept = torch.cat(_by_group(boxes, scores, iou_thres, groups.long())).sort()[0]
+    return kept[scores[kept].argsort(descending=True, stable=True)][:max_keep]
 
 
-def _overlaps(
-    sides: torch.Tensor, groups: torch.Tensor, a: torch.Tensor, b: torch.Tensor, iou_thres: float
-) -> torch.Tensor:
-    """(len(a), len(b)) bool: box of `a` and box of `b` are in one group and overlap by more than `iou_thres`."""
-    left_a, top_a, right_a, bottom_a = sides[:, a].unsqueeze(2)
-    left_b, top_b, right_b, bottom_b = sides[:, b].unsqueeze(1)
-    inter = (right_a.minimum(right_b) - left_a.maximum(left_b)).clamp_(min=0)
-    inter *= (bottom_a.minimum(bottom_b) - top_a.maximum(top_b)).clamp_(min=0)
-    union = (right_a - left_a) * (bottom_a - top_a) + (right_b - left_b) * (bottom_b - top_b) - inter
-    return (inter > union.mul_(iou_thres)) & (groups[a][:, None] == groups[b][None])
+def _apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """`boxes` (n, 4) float64, each group at a place of its own: in float32 the shift would cost a box's last digits."""
+    if not len(boxes):
+        return boxes
+    return boxes + groups[:, None] * (boxes.max() - boxes.min() + 1)
 
 
-def _greedy(overlap: torch.Tensor) -> torch.Tensor:
-    """(n,) bool, who survives, from the symmetric (n, n) `overlap` of boxes in falling order.
+def _by_group(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, groups: torch.Tensor) -> list[torch.Tensor]:
+    """Indices of the kept boxes, in pieces: large groups one by one, since the kernel compares each kept box with all
+    that are worse, and the others together, since each call costs something too."""
+    large = torch.bincount(groups) >= _LARGE
+    pieces = [(groups == group).nonzero()[:, 0] for group in large.nonzero()[:, 0].tolist()]
+    others = (~large[groups]).nonzero()[:, 0]
+    kept = [piece[_kernel()(boxes[piece], scores[piece], iou_thres)] for piece in pieces]
+    return [*kept, others[_kernel()(_apart(boxes[others], groups[others]), scores[others], iou_thres)]]
 
-    Start with everyone and repeat "those whom no survivor above them overlaps". Each round settles at least the next
-    box of the order for good, so the fixed point is the greedy answer; real scenes need a handful of rounds.
-    """
-    above = overlap.triu(1)
-    alive = torch.ones(len(above), dtype=torch.bool, device=above.device)
-    while True:
-        survivors = ~(above & alive[:, None]).any(0)
-        if torch.equal(survivors, alive):
-            return alive
-        alive = survivors
+
+@functools.cache
+def _kernel() -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]:
+    """Torchvision's ``nms(boxes, scores, iou_threshold)``, without importing torchvision where that can be helped."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("non-maximum suppression needs torchvision, which is not installed: pip install torchvision")
+    for library in sorted(Path(spec.submodule_search_locations[0]).glob("_C*")):
+        if library.suffix in (".so", ".pyd"):
+            torch.ops.load_library(str(library))
+    if not hasattr(torch.ops.torchvision, "nms"):
+        importlib.import_module("torchvision")  # keeps its library elsewhere, and knows where
+    return torch.ops.torchvision.nms
 
 
 def non_max_suppression(
@@ -153,9 +153,9 @@ def _candidates(
     if len(row) > max_nms:
         top = conf.argsort(descending=True, stable=True)[:max_nms]
         row, cls, conf = row[top], cls[top], conf[top]
-    rows = rows[row]
     more = rows[:, 5 + nc :] * rows[:, 4:5]  # as the reference does; a mask's outline, where its logit is 0, stays
-    return torch.cat((xywh2xyxy(rows[:, :4]), conf[:, None], cls[:, None].to(conf.dtype), more), 1)
+    boxes = xywh2xyxy(rows[:, :4])
+    return torch.cat((boxes[row], conf[:, None], cls[:, None].to(conf.dtype), more[row]), 1)
 
 
 def _certain(labels: torch.Tensor, nc: int, nm: int) -> torch.Tensor:

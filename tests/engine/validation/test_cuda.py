@@ -101,7 +101,7 @@ PLANTS = {
     "decoding": ("models.yolo", "make_cells", _result),
     "loss": ("utils.losses.detection", "gather", _argument),
     "candidates": ("utils.ops.nms", "xywh2xyxy", _result),
-    "suppression": ("utils.ops.nms", "_overlaps", _argument),
+    "suppression": ("utils.ops.nms", "_apart", _argument),
     "masks": ("engine.segmentation", "process_mask", _argument),
     "mask IoU": ("engine.segmentation", "mask_iou", _argument),
 }

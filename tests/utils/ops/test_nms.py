@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
+from utils.ops import nms as module
 from utils.ops.nms import nms, non_max_suppression
 
 
@@ -43,6 +44,20 @@ def test_torchvision_agrees(n: int, iou_thres: float) -> None:
     expected = batched_nms(boxes, scores, groups, iou_thres)
     assert torch.equal(nms(boxes, scores, iou_thres, groups), expected)
     assert torch.equal(nms(boxes, scores, iou_thres, groups, max_keep=17), expected[:17])
+
+
+@pytest.mark.parametrize("large", [0, 2, 400, 10**6])
+def test_groups_alone_or_together_make_no_difference(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where scores of different groups are equal: the order stays that of the boxes."""
+    from torchvision.ops import nms as torchvision_nms
+
+    monkeypatch.setattr(module, "_LARGE", large)
+    boxes, scores, _ = _scene(1500, seed=4)
+    groups = torch.arange(1500) % 7 % 4  # 429, 428, 428 and 215 boxes
+    scores = (scores * 10).round() / 10
+    expected = torchvision_nms(boxes.double() + groups[:, None] * 10_000, scores.double(), 0.5)
+    assert torch.equal(nms(boxes, scores, 0.5, groups), expected)
+    assert 100 < len(expected) < 1400
 
 
 def test_a_chain_keeps_every_other_box() -> None:
