@@ -6,15 +6,44 @@ import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from utils.errors import UserError, nearest
+
+
+class _Clamp6(torch.autograd.Function):
+    """ReLU6 written over its input, keeping its output for the gradient, which is all that this needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.clamp_(0, 6)
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, y, 0, 6)
+
+
+class ReLU6(nn.ReLU6):
+    """PyTorch's, but in training in the memory of its input: what a convolution or a norm has just made.
+
+    PyTorch's own keeps the input for the gradient, in place or not; a MobileNetV2 needs a quarter more memory with it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Clamp6.apply(x) if torch.is_grad_enabled() and x.requires_grad else super().forward(x)
+
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     cls.__name__: cls
     for cls in (
-        nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.Mish, nn.Hardswish,
+        nn.SiLU, nn.ReLU, ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.Mish, nn.Hardswish,
         nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Identity,
     )
 }  # fmt: skip

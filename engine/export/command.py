@@ -128,13 +128,14 @@ def _calibration(options: argparse.Namespace, card: ModelCard) -> CalibrationIma
     """With ``--int8`` the pictures to calibrate by; a word on activations that eight bits suit badly."""
     if not options.int8:
         return None
+    height, width = card.imgsz
+    images = CalibrationImages.of(options.data, (height, width))
     if "SiLU" in card.activation:
         LOGGER.warning(
             "this network has SiLU, whose values have no upper end: 8-bit processors are faster and closer with ReLU6, "
             "which is chosen before training (activation: in the YAML, as in yolov5_MobileNetv2-lite.yaml)"
         )
-    height, width = card.imgsz
-    return CalibrationImages.of(options.data, (height, width))
+    return images
 
 
 def _weights(given: str | Path | list[str] | None) -> Path:

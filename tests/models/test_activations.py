@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 from torch import nn
 
 from models.activations import ACTIVATIONS, default_activation, make_activation
@@ -15,7 +16,9 @@ from utils.errors import UserError
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_every_name_gives_its_module(name: str) -> None:
     for text in (name, f"nn.{name}", f"nn.{name}()", f"torch.nn.{name}()"):
-        assert type(make_activation(text)) is getattr(nn, name)
+        module = make_activation(text)
+        assert isinstance(module, getattr(nn, name))
+        assert type(module).__name__ == name
 
 
 def test_arguments_are_literals() -> None:
@@ -84,3 +87,35 @@ def test_threads_do_not_see_each_others_default() -> None:
     for thread in threads:
         thread.join()
     assert seen == {"ReLU": "ReLU", "Hardswish": "Hardswish"}
+
+
+def test_relu6_in_training_has_the_gradient_of_torchs_and_no_memory_of_its_own() -> None:
+    x = torch.linspace(
+        -9, 15, 49, dtype=torch.float64
+    ).requires_grad_()  # 0 and 6, where the slope breaks, are among it
+    expected = torch.nn.functional.relu6(x)
+    weights = torch.arange(49.0).double()
+    (gradient,) = torch.autograd.grad((expected * weights).sum(), x)
+
+    made = x * 1
+    found = make_activation("ReLU6")(made)
+    assert found.data_ptr() == made.data_ptr()
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.autograd.grad((found * weights).sum(), x)[0], gradient)
+    with torch.no_grad():
+        assert torch.equal(make_activation("ReLU6")(x), expected)
+
+
+def test_a_convolution_with_relu6_keeps_two_tensors_for_the_gradient() -> None:
+    """Its image, what the convolution made, and what the activation left of what the norm made of it."""
+    layers = [Conv(4, 4, 3, act="ReLU6") for _ in range(3)]
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() == 4 and tensor.shape[2] == 16:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        nn.Sequential(*layers)(torch.rand(1, 4, 16, 16)).sum()
+    assert len(kept) == 1 + 2 * 3

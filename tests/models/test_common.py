@@ -75,11 +75,11 @@ def test_mobilenet_block_is_torchvisions_inverted_residual(c2: int, stride: int,
 
 
 def test_mobilenet_block_keeps_relu6_whatever_the_default() -> None:
-    from models.activations import default_activation
+    from models.activations import ReLU6, default_activation
 
     with default_activation("SiLU"):
         block = MobileNetV2_Block(16, 16, 1, 6)
-    assert [type(m.act) for m in block.conv] == [nn.ReLU6, nn.ReLU6, nn.Identity]
+    assert [type(m.act) for m in block.conv] == [ReLU6, ReLU6, nn.Identity]
     with pytest.raises(UserError, match="stride 1 or 2, not 3"):
         MobileNetV2_Block(16, 16, 3)
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models import registry
+from models.activations import ReLU6
 from models.common import CBAM
 from models.configs import load_cfg
 from models.parser import BuiltRow, absolute_sources, output_shapes, parse_model, read_rows
@@ -137,7 +138,7 @@ def test_activation_of_a_network_is_its_own() -> None:
     for written in ("ReLU6", "nn.ReLU6()"):
         layers, _ = parse_model(network(*rows, DETECT, activation=written), 3)
         acts = [type(m) for m in layers.modules() if "activation" in type(m).__module__]
-        assert acts == [nn.ReLU6, nn.Hardswish]  # the default once: it is shared
+        assert acts == [ReLU6, nn.Hardswish]  # the default once: it is shared
     layers, _ = parse_model(network(*rows, DETECT), 3)
     assert isinstance(layers[0].act, nn.SiLU)
 
