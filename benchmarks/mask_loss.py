@@ -46,7 +46,7 @@ def step_of(version: str, batch: int, imgsz: int, targets: int) -> Callable[[], 
     masks = torch.randint(2, (targets, side, side), dtype=kind)
     criterion = SegmentationLoss(head, HYP, overlap=False)
     if version == "without values":
-        detection._values_are_at_hand = lambda tensor: False
+        detection.values_are_at_hand = lambda tensor: False
 
     def step() -> float:
         for leaf in (*predictions, prototypes):

@@ -10,7 +10,7 @@ import torch
 from utils.losses.assignment import LevelAssignment, assign_level
 from utils.losses.box import BoxLoss
 from utils.losses.focal import QFL_BETA, BinaryLoss, smooth_bce
-from utils.losses.gather import gather
+from utils.losses.gather import gather, values_are_at_hand
 
 
 class LevelMatch(NamedTuple):
@@ -85,7 +85,7 @@ class DetectionLoss:
         for prediction, anchors in zip(predictions, self.head.anchors.float(), strict=True):
             grid = prediction.shape[2], prediction.shape[3]
             assignment = assign_level(targets, anchors, grid, self.hyp["anchor_t"])
-            if _values_are_at_hand(targets):
+            if values_are_at_hand(targets):
                 assignment = assignment.compact()
             objectness, rows = gather(prediction, assignment.cell, assignment.valid)
             matches.append(LevelMatch(assignment, rows, objectness))
@@ -131,8 +131,3 @@ def _decode(raw: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """(R, 4) xywh in grid units, relative to the cell's corner, that the outputs `raw` (R, 4) mean."""
     scaled = raw.sigmoid() * 2
     return torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * anchors), 1)
-
-
-def _values_are_at_hand(tensor: torch.Tensor) -> bool:
-    """True where reading a value costs nothing: neither a GPU, nor a fake tensor, nor a graph being compiled."""
-    return type(tensor) is torch.Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()

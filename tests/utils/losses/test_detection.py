@@ -18,7 +18,7 @@ from utils.ops.iou import bbox_iou
 @pytest.fixture(params=["compact", "padded"])
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways: as on a CPU, and as on a GPU, where padding stays."""
-    monkeypatch.setattr(detection, "_values_are_at_hand", lambda _: request.param == "compact")
+    monkeypatch.setattr(detection, "values_are_at_hand", lambda _: request.param == "compact")
 
 
 @pytest.mark.usefixtures("rows")
@@ -154,7 +154,7 @@ def test_padding_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     head, predictions, targets = scene(2, 64, 3, 30)
     found = {}
     for compact in (True, False):
-        monkeypatch.setattr(detection, "_values_are_at_hand", lambda _, compact=compact: compact)
+        monkeypatch.setattr(detection, "values_are_at_hand", lambda _, compact=compact: compact)
         criterion = DetectionLoss(head, HYP)
         assert all(bool(m.assignment.valid.all()) == compact for m in criterion.match(predictions, targets))
         loss, items = criterion(predictions, targets)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from utils.losses.gather import _Gather, gather
 
@@ -26,13 +30,34 @@ def test_gradient_is_that_of_plain_indexing_with_repeated_cells() -> None:
     assert torch.autograd.gradcheck(lambda p: _Gather.apply(p, cell, everything), prediction)
 
 
-def test_a_permuted_prediction() -> None:
-    prediction, cell, valid = _case()
-    permuted = prediction.detach().permute(0, 1, 3, 2, 4).requires_grad_()
-    gather(permuted, cell, valid)[0].sum().backward()
-    assert permuted.grad is not None
-    assert permuted.grad[..., 4].eq(1).all()
-    assert permuted.grad.sum() == 24
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (0, 2, 3, 1, 4), (0, 1, 4, 2, 3), (3, 0, 4, 2, 1)])
+def test_any_order_in_memory(order: tuple[int, ...]) -> None:
+    """Of its own, of convolutions with channels last and first, and one that nothing writes."""
+    generator = torch.Generator().manual_seed(0)
+    plain = torch.randn(2, 3, 4, 5, 7, generator=generator)
+    prediction = plain.permute(order).contiguous().permute([order.index(i) for i in range(5)]).requires_grad_()
+    cell, valid = torch.tensor([0, 61, 61, 119]), torch.ones(4, dtype=torch.bool)
+    objectness, rows = gather(prediction, cell, valid)
+    assert torch.equal(objectness, plain[..., 4].flatten())
+    assert torch.equal(rows, plain.view(-1, 7)[cell])
+    weights = torch.randn(4, 7, generator=generator)
+    (objectness.sum() + (rows * weights).sum()).backward()
+    expected = torch.zeros(120, 7)
+    expected[:, 4] = 1
+    for where, weight in zip(cell, weights, strict=True):
+        expected[where] += weight
+    assert prediction.grad is not None
+    assert prediction.grad.stride() == prediction.stride()
+    torch.testing.assert_close(prediction.grad.reshape(-1, 7), expected)
+
+
+def test_a_part_of_a_larger_tensor() -> None:
+    whole = torch.randn(2, 3, 2, 2, 9, requires_grad=True)
+    _, rows = gather(whole[..., 1:8], torch.tensor([4]), torch.tensor([True]))
+    rows.sum().backward()
+    assert torch.equal(rows[0], whole.detach().view(-1, 9)[4, 1:8])
+    assert whole.grad is not None
+    assert torch.equal(whole.grad.view(-1, 9).sum(1), 7.0 * (torch.arange(24) == 4))
 
 
 def test_padding_hides_what_is_not_finite() -> None:
@@ -43,9 +68,32 @@ def test_padding_hides_what_is_not_finite() -> None:
     assert torch.isfinite(rows).all()
 
 
-def test_half_precision_gets_a_half_precision_gradient() -> None:
-    prediction, cell, valid = _case(torch.float16)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gets_a_half_precision_gradient(dtype: torch.dtype) -> None:
+    prediction, cell, valid = _case(dtype)
     objectness, rows = gather(prediction, cell, valid)
     (objectness.sum() + rows.sum()).backward()
     assert prediction.grad is not None
-    assert prediction.grad.dtype == torch.float16
+    assert prediction.grad.dtype == dtype
+    assert prediction.grad.sum() == 24 + 4 * 7
+
+
+def test_nothing_is_as_large_as_the_prediction_but_one_gradient() -> None:
+    """A copy of it, or a second tensor of zeros, would cost more than the rest of the loss."""
+    large = 2 * 3 * 16 * 16 * 85
+    made = []
+
+    class Large(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.untyped_storage().nbytes() >= 4 * large:
+                made.append(result.untyped_storage().data_ptr())
+            return result
+
+    prediction = torch.randn(2, 16, 16, 255).permute(0, 3, 1, 2).view(2, 3, 85, 16, 16).permute(0, 1, 3, 4, 2)
+    prediction.requires_grad_()
+    with Large():
+        objectness, rows = gather(prediction, torch.tensor([5, 7]), torch.tensor([True, True]))
+        (objectness.sum() + rows.sum()).backward()
+    assert prediction.grad is not None
+    assert set(made) <= {prediction.untyped_storage().data_ptr(), prediction.grad.untyped_storage().data_ptr()}

@@ -21,7 +21,7 @@ NM = 5
 @pytest.fixture(params=["compact", "padded"])
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways: as on a CPU, and as on a GPU, where padding stays and windows are whole pictures."""
-    monkeypatch.setattr(detection, "_values_are_at_hand", lambda _: request.param == "compact")
+    monkeypatch.setattr(detection, "values_are_at_hand", lambda _: request.param == "compact")
 
 
 class Case(NamedTuple):
@@ -278,7 +278,7 @@ def test_memory_does_not_grow_with_the_objects(monkeypatch: pytest.MonkeyPatch) 
     case = make_case(400)
     inputs = max(tensor.numel() for tensor in case.inputs()) * 4
     for compact in (True, False):
-        monkeypatch.setattr(detection, "_values_are_at_hand", lambda _, compact=compact: compact)
+        monkeypatch.setattr(detection, "values_are_at_hand", lambda _, compact=compact: compact)
         criterion = SegmentationLoss(case.head, HYP)
         with Largest() as largest:
             criterion((case.predictions, case.prototypes), case.targets, index_maps(case))[0].backward()
