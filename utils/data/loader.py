@@ -18,6 +18,7 @@ from utils.data.index import ImageIndex, build_index
 from utils.data.masks import MaskFormat
 from utils.data.sampling import BatchPlan, Ticket
 from utils.data.slots import PREFETCH, Shipment, Slots
+from utils.devices import return_free_memory
 from utils.distributed import world_size
 from utils.errors import UserError
 
@@ -70,6 +71,7 @@ class Loader:
         self.plan = plan
         self.num_workers = workers
         self.epoch = 0
+        self._started = False
         height, width = dataset.largest_size
         groups = -(-plan.batch_size // 4) * 4  # quads fill up a last group of fewer than four
         slots = Slots(workers, groups * 3 * height * width) if workers else None
@@ -101,6 +103,9 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self.plan.epoch = self.epoch
         self.epoch += 1
+        if self.num_workers and not self._started:  # a validation's start when a training has used gigabytes
+            return_free_memory()
+            self._started = True
         for batch in self._batches:
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
