@@ -81,18 +81,18 @@ class Batch:
 def assemble(images: torch.Tensor, samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch:
     """The batch of `samples`, whose pixels are already in `images` (B, 3, H, W); with `masks` of their polygons."""
     size: tuple[int, int] = tuple(images.shape[2:])  # type: ignore[assignment]
-    rows = []
-    for i, sample in enumerate(samples):
-        row = np.empty((len(sample.instances), 6), np.float32)
-        row[:, 0] = i
-        row[:, 1] = sample.instances.classes
-        row[:, 2:] = sample.instances.to_xywhn(size)
-        rows.append(row)
-    outlines = [sample.instances.polygons or [] for sample in samples]
+    found = [sample.instances for sample in samples]
+    classes = np.concatenate([each.classes for each in found])
+    boxes = np.concatenate([each.boxes for each in found])
+    targets = np.empty((len(classes), 6), np.float32)
+    targets[:, 0] = np.repeat(np.arange(len(found)), [len(each) for each in found])
+    targets[:, 1] = classes
+    targets[:, 2:] = Instances(classes, boxes).to_xywhn(size)
+    outlines = [each.polygons or [] for each in found]
     plain = all(s.instances.polygons is not None and s.shapes is not None for s in samples)
     return Batch(
         images,
-        torch.from_numpy(np.concatenate(rows)),
+        torch.from_numpy(targets),
         tuple(sample.path for sample in samples),
         tuple(sample.shapes for sample in samples),
         None if masks is None else torch.from_numpy(masks.draw(outlines, size)),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.augment.geometry import is_axis_aligned, mirroring, project, translation
+from utils.data.augment.geometry import is_axis_aligned, mirroring
 
 
 class Camera(NamedTuple):
@@ -31,17 +31,26 @@ class Camera(NamedTuple):
         view is upright: half a pixel of a random shift at most, and then edges need no blending and a warp is a resize.
         """
         cos, sin = (self.scale * f(math.radians(self.degrees)) for f in (math.cos, math.sin))
-        turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
         along_x, along_y = (math.tan(math.radians(angle)) for angle in self.shear)
-        shear = np.array([[1.0, along_x, 0.0], [along_y, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        perspective = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [*self.perspective, 1.0]])
-        to_middle = translation(-canvas[1] / 2, -canvas[0] / 2)
-        to_place = translation(self.centre[0] * output[1], self.centre[1] * output[0])
-        matrix = to_place @ shear @ turn @ perspective @ to_middle
+        # shear after turn, about the canvas's middle; number by number, as numpy takes longer to begin
+        a, b, d, e = cos - along_x * sin, sin + along_x * cos, along_y * cos - sin, along_y * sin + cos
+        x, y = canvas[1] / 2, canvas[0] / 2
+        g, h = self.perspective
+        place_x, place_y, weight = self.centre[0] * output[1], self.centre[1] * output[0], 1.0 - g * x - h * y
+        matrix = np.array(
+            [
+                [a + place_x * g, b + place_x * h, place_x * weight - a * x - b * y],
+                [d + place_y * g, e + place_y * h, place_y * weight - d * x - e * y],
+                [g, h, weight],
+            ]
+        )
         if anchor is not None and is_axis_aligned(matrix):
-            x, y = project(np.array([anchor]), matrix)[0].tolist()
-            matrix = translation(round(x) - x, round(y) - y) @ matrix
-        return mirroring(output[1] if self.flip_lr else None, output[0] if self.flip_ud else None) @ matrix
+            (scale_x, _, x), (_, scale_y, y), _ = matrix.tolist()
+            x, y = scale_x * anchor[0] + x, scale_y * anchor[1] + y
+            matrix[:2, 2] += round(x) - x, round(y) - y
+        if self.flip_lr or self.flip_ud:
+            return mirroring(output[1] if self.flip_lr else None, output[0] if self.flip_ud else None) @ matrix
+        return matrix
 
 
 def draw_camera(hyp: Mapping[str, float], rng: np.random.Generator) -> Camera:

@@ -18,9 +18,9 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
-def scaling(x: float, y: float) -> np.ndarray:
-    """Scale about the origin."""
-    return np.array([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]])
+def scaling(x: float, y: float, origin: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """Scale about the origin, which is then moved to `origin` (x, y)."""
+    return np.array([[x, 0.0, origin[0]], [0.0, y, origin[1]], [0.0, 0.0, 1.0]])
 
 
 def mirroring(width: float | None = None, height: float | None = None) -> np.ndarray:
@@ -66,6 +66,8 @@ def project_polygons(points: np.ndarray, counts: np.ndarray, matrix: np.ndarray)
 
 def project_polygon(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """A closed polygon (k, 2) through `matrix`, see `project_polygons`."""
+    if is_affine(matrix):
+        return project(points, matrix)
     return project_polygons(points, np.array([len(points)]), matrix)[0]
 
 
@@ -80,9 +82,9 @@ def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         (a, _, c), (_, e, f), _ = matrix.tolist()
         moved = boxes * np.array((a, e, a, e)) + np.array((c, f, c, f))
         if a < 0:
-            moved[:, 0::2] = moved[:, [2, 0]]
+            moved[:, 0::2] = moved[:, 2::-2]
         if e < 0:
-            moved[:, 1::2] = moved[:, [3, 1]]
+            moved[:, 1::2] = moved[:, 3::-2]
         return moved
     ends = project(corners(boxes).reshape(-1, 2), matrix).reshape(-1, 4, 2)
     return np.concatenate((ends.min(1), ends.max(1)), 1)

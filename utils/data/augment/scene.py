@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.augment.geometry import project_polygon, scaling, translation
+from utils.data.augment.geometry import project_polygon, scaling
 from utils.data.augment.warp import Recolor, as_it_is, paint
 from utils.data.instances import Instances
 
@@ -41,8 +41,8 @@ class View(NamedTuple):
 def place(picture: Picture, x: float, y: float, scale: float, box: tuple[float, float, float, float]) -> Tile:
     """`picture` (its `size`, times `scale`) with its upper left corner at (`x`, `y`) of a canvas, seen within `box`."""
     height, width = picture.image.shape[:2]
-    at = translation(x, y) @ scaling(scale, scale)
-    matrix = at @ scaling(picture.size[1] / width, picture.size[0] / height)
+    at = scaling(scale, scale, (x, y))
+    matrix = scaling(scale * (picture.size[1] / width), scale * (picture.size[0] / height), (x, y))
     left, top, right, bottom = box
     outline = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
     return Tile(picture.image, matrix, outline, picture.instances.warp(at))

@@ -47,10 +47,11 @@ def paint(
         return
     view = canvas[top:bottom, left:right]
     image, matrix = shrink_for(image, matrix, ((left + right) / 2, (top + bottom) / 2))
+    if rectangle and _resize(image, matrix, (left, top), view, recolor):
+        return
     matrix = translation(-left, -top) @ matrix
     if rectangle:
-        if not _resize(image, matrix, view, recolor):
-            np.copyto(view, recolor(_warp(image, matrix, view.shape)))
+        np.copyto(view, recolor(_warp(image, matrix, view.shape)))
         return
     mask = np.zeros(view.shape[:2], np.uint8)
     # shift=4 means sixteenths of a pixel; the half is there because OpenCV counts from the centre of a pixel
@@ -101,16 +102,18 @@ class _Span(NamedTuple):
     skip: int
 
 
-def _resize(image: np.ndarray, matrix: np.ndarray, view: np.ndarray, recolor: Recolor) -> bool:
+def _resize(image: np.ndarray, matrix: np.ndarray, corner: tuple[int, int], view: np.ndarray, recolor: Recolor) -> bool:
     """Fill `view` as `_warp` would, by `cv2.resize`, which is four times as fast; False where the matrix forbids it.
+
+    `corner` (x, y) is where the view begins among the pixels that `matrix` leads to.
 
     A resize aligns the first pixels of source and result, so an edge of the image must lie on an edge between pixels
     of the result. If it is the right or lower edge of either, that one is mirrored on the way.
     """
     height, width = view.shape[:2]
     (scale_x, _, shift_x), (_, scale_y, shift_y), _ = matrix.tolist()
-    y = _span(image.shape[0], height, scale_y, shift_y)
-    x = _span(image.shape[1], width, scale_x, shift_x)
+    y = _span(image.shape[0], height, scale_y, shift_y - corner[1])
+    x = _span(image.shape[1], width, scale_x, shift_x - corner[0])
     if x is None or y is None:
         return False
     source = image[y.part, x.part]

@@ -40,6 +40,18 @@ def test_equals_lookup_tables_up_to_rounding(gains):
     assert np.abs(found - image).mean() > (3 if gains[0] == 1.0 or abs(gains[0] - 1) > 0.1 else 0.5)
 
 
+def test_a_part_of_an_image_is_changed_as_its_copy_is():
+    """And in parts of all widths: what is taken as one long row comes back as it was."""
+    image = texture(64, 160, 2)
+    for width in (1, 31, 32, 77):
+        part = image[5:50, 9 : 9 + width]
+        found = change_color(part, (0.99, 1.3, 0.8))
+        assert found.shape == part.shape
+        np.testing.assert_array_equal(found, change_color(part.copy(), (0.99, 1.3, 0.8)))
+        assert np.abs(found.astype(int) - by_tables(part, (0.99, 1.3, 0.8))).mean() < 2.5
+    np.testing.assert_array_equal(image, texture(64, 160, 2))
+
+
 def test_no_change_is_no_work():
     image = texture(20, 20, 0)
     assert change_color(image, (1.0, 1.0, 1.0)) is image

@@ -61,6 +61,7 @@ def test_elementary_matrices():
     point = np.array([[3.0, 4.0]])
     assert g.project(point, g.translation(10, -1)).tolist() == [[13, 3]]
     assert g.project(point, g.scaling(2, 0.5)).tolist() == [[6, 2]]
+    assert g.project(point, g.scaling(2, 0.5, (10, 20))).tolist() == [[16, 22]]
     assert g.project(point, g.mirroring(width=100)).tolist() == [[97, 4]]
     assert g.project(point, g.mirroring(height=100)).tolist() == [[3, 96]]
     assert g.project(point, g.mirroring()).tolist() == [[3, 4]]
