@@ -5,8 +5,8 @@ cell that holds its centre and in the nearest cell left or right and the nearest
 on the line between two cells goes to both once; halfway between two lines it has no nearest neighbour.
 
 `assign_level` makes 3 cells × anchors × objects rows, whatever the values, and `valid` says which count: so a GPU is
-never waited for, and compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work, 6 of
-37 ms a step at batch 16 on one core; there `compact` drops them first.
+never waited for, and compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work, 6
+of 37 ms a step at batch 16 on one core; there `compact` drops them first.
 """
 
 from __future__ import annotations
