@@ -1,6 +1,6 @@
 """A short version of all benchmarks, and one table: what is to be reached, what was measured, whether that is enough.
 
-    python -m benchmarks                        about twelve minutes on two quiet cores
+    python -m benchmarks                        about eight minutes on two quiet cores
     python -m benchmarks --only loader nms      some of them
     python -m benchmarks --against ../older     beside another checkout (an older commit), measure by measure in turns
 
