@@ -67,6 +67,17 @@ def image_size(value: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def check_numbers(options: argparse.Namespace, **least: int) -> None:
+    """Raise `UserError` for a ``--conf-thres`` or ``--iou-thres`` outside 0..1, or an option below its `least`."""
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(options, name) <= 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
+    for name, value in least.items():
+        if getattr(options, name) < value:
+            raise UserError(f"--{name.replace('_', '-')} must be {value} or more, not {getattr(options, name)}")
+
+
 def run_command(main: Callable[[], Any]) -> NoReturn:
     """Run `main` and exit: 0 (or the integer it returns), 1 with one line after a user's mistake, 130 after Ctrl-C."""
     configure_logging()

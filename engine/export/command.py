@@ -22,7 +22,7 @@ from models.cards import ModelCard
 from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
-from utils.cli import image_size
+from utils.cli import check_numbers, image_size
 from utils.devices import select_device
 from utils.errors import UserError
 from utils.logging import LOGGER
@@ -38,7 +38,8 @@ def run_export(options: argparse.Namespace) -> list[Path]:
         return []
     formats = find_formats(options.include)
     layout = _layout(options)
-    _check_numbers(options)
+    check_numbers(options, topk_all=1, batch_size=1)
+    _check_precision(options)
     device = select_device(options.device)
     weights = _weights(options.weights)
     model = load_model(weights, device, trust=options.trust)
@@ -110,14 +111,7 @@ def _layout(options: argparse.Namespace) -> str:
     return _LAYOUT_FLAGS[wanted[0]] if wanted else "decoded"
 
 
-def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(options, name) <= 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
-    for name in ("topk_all", "batch_size"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(options, name)}")
+def _check_precision(options: argparse.Namespace) -> None:
     if options.int8 and not options.data:
         raise UserError("--int8 needs pictures to choose its scales by; give --data with your data set's YAML")
     if options.int8 and options.half:

@@ -15,7 +15,7 @@ from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
 from models.checkpoints.format import strip_optimizer
 from models.weights import find_weights, newest_best
-from utils.cli import image_size
+from utils.cli import check_numbers, image_size
 from utils.data.sources.source import open_source
 from utils.devices import select_device
 from utils.errors import UserError
@@ -30,7 +30,7 @@ _OUTPUT = (*_FILES, "save_conf", "nosave", "view_img", "line_thickness", "hide_l
 
 def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     """Do what the command line's `options` say; everything that can be checked is, before the run folder is made."""
-    _check_numbers(options)
+    check_numbers(options, max_det=1, batch_size=1, vid_stride=1, line_thickness=0)
     source = open_source(_source(options.source), options.vid_stride)
     font = _font(options.font)
     backend = _backend(options, task)
@@ -124,13 +124,3 @@ def _weights(options: argparse.Namespace, task: DetectionTask) -> list[str]:
             if Path(path).suffix == ".pt":  # exported files hold no training state
                 strip_optimizer(path)
     return found
-
-
-def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(options, name) <= 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
-    for name, least in (("max_det", 1), ("batch_size", 1), ("vid_stride", 1), ("line_thickness", 0)):
-        if getattr(options, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(options, name)}")

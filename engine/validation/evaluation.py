@@ -26,7 +26,7 @@ from engine.validation.listeners import TextWriter, ValidationListener
 from engine.validation.report import write_per_class
 from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
-from utils.cli import image_size
+from utils.cli import check_numbers, image_size
 from utils.data.index import ImageIndex, build_index
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
@@ -190,12 +190,7 @@ def official_annotations(
 def check_options(options: argparse.Namespace) -> None:
     """Refuse values that no run could use."""
     image_size(options.imgsz)
-    for flag in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(options, flag) <= 1:
-            raise UserError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}, but must lie between 0 and 1")
-    for flag in ("batch_size", "max_det"):
-        if getattr(options, flag) < 1:
-            raise UserError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}, but must be 1 or more")
+    check_numbers(options, batch_size=1, max_det=1)
     if options.coco_annotations and not options.save_json:
         raise UserError("--coco-annotations is for --save-json; give both")
     if options.conf_thres > 0.001 and options.task in ("train", "val", "test"):

@@ -40,7 +40,8 @@ def nms(
     Returns:
         (k,) int64, indices of the kept boxes by falling score.
     """
-    boxes, scores = boxes.double(), scores.double()
+    exact = torch.float32 if boxes.device.type == "mps" else torch.float64  # Metal has no more
+    boxes, scores = boxes.to(exact), scores.to(exact)
     if groups is None:
         return _kernel()(boxes, scores, iou_thres)[:max_keep]
     if len(boxes) < 2 * _LARGE or boxes.device.type != "cpu":
@@ -50,7 +51,7 @@ def nms(
 
 
 def _apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """`boxes` (n, 4) float64, each group at a place of its own: in float32 the shift would cost a box's last digits."""
+    """`boxes` (n, 4), each group at a place of its own; in float32 the shift would cost a box's last digits."""
     if not len(boxes):
         return boxes
     return boxes + groups[:, None] * (boxes.max() - boxes.min() + 1)

@@ -13,12 +13,11 @@ from utils.errors import UserError, nearest
 @dataclass(frozen=True)
 class Format:
     """`name`: for ``--include``. `file`: what is written, ``{}`` being the checkpoint's name. `packages`: what must be
-    installed to write and check it. `planned`: named, but not written yet. `macos`: nothing else runs the file."""
+    installed to write and check it. `macos`: nothing else runs the file."""
 
     name: str
     file: str
     packages: tuple[str, ...] = ()
-    planned: bool = False
     macos: bool = False
 
     def runs_here(self) -> bool:
@@ -57,7 +56,7 @@ _ELSEWHERE = {
 def find_formats(include: str | Sequence[str]) -> list[Format]:
     """The formats that ``--include`` names, each once; commas part them too.
 
-    Raises `UserError` for one that is unknown, not written yet, or lacks a package.
+    Raises `UserError` for one that is unknown or lacks a package.
     """
     words = [include] if isinstance(include, str) else list(include)
     names = list(dict.fromkeys(name for word in words for name in word.replace(",", " ").lower().split()))
@@ -72,9 +71,6 @@ def _find(name: str) -> Format:
     if name not in FORMATS:
         raise UserError(f"--include {name}: unknown format{nearest(name, FORMATS)}; there are {', '.join(FORMATS)}")
     found = FORMATS[name]
-    if found.planned:
-        ready = ", ".join(f.name for f in FORMATS.values() if not f.planned)
-        raise UserError(f"--include {name} cannot be written yet; there are {ready}")
     if missing := found.missing():
         raise UserError(f"--include {name} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     return found
@@ -84,7 +80,7 @@ def format_table() -> str:
     """The formats, one a line: argument, file, what to install, and whether this system can write it."""
     rows = [("--include", "file", "pip install", "here")]
     for f in FORMATS.values():
-        here = "planned" if f.planned else "no, install it" if f.missing() else "yes"
+        here = "no, install it" if f.missing() else "yes"
         if here == "yes" and not f.runs_here():
             here = "is written, but only macOS runs it"
         rows.append((f.name, f.file.format("best"), " ".join(f.packages) or "-", here))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from torchvision.ops import nms as torchvision_nms
 
 from engine.export.job import Job
 from engine.export.network import card_of
+from engine.export.verify import PICTURES
 from models.cards import ModelCard
 from models.checkpoints.format import Checkpoint, save_checkpoint
 from models.yolo import model_of
+from utils.files import ROOT
 
 SIZE = (64, 96)
 LAYOUTS = ("decoded", "separate", "raw", "nms")
@@ -122,3 +125,14 @@ def assert_close(got: Any, expected: list[Tensor]) -> None:
     assert [tuple(y.shape) for y in got] == [tuple(y.shape) for y in expected]
     for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+PHOTOGRAPHS = tuple(str(ROOT / "data" / "images" / name) for name in PICTURES)  # to calibrate by
+
+
+def assert_eight_bits(answers: Iterable[Tensor], expected: Iterable[Tensor]) -> None:
+    """Head maps a few steps of 1/256 from the `expected` ones, in no more steps than eight bits tell apart."""
+    for got, want in zip(answers, expected, strict=True):
+        step = float(want.max() - want.min()) / 256
+        assert float((got - want).abs().mean()) < 4 * step
+        assert len(got.unique()) <= 256

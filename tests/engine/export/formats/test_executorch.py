@@ -14,9 +14,17 @@ from engine.export.formats import executorch
 from engine.export.job import Job
 from engine.export.verify import pictures
 from models.backends.executorch import ExecuTorch
-from tests.engine.export.samples import SIZE, answer, assert_close, job_for, lively, noise
+from tests.engine.export.samples import (
+    PHOTOGRAPHS,
+    SIZE,
+    answer,
+    assert_close,
+    assert_eight_bits,
+    job_for,
+    lively,
+    noise,
+)
 from utils.errors import UserError
-from utils.files import ROOT
 
 CPU = torch.device("cpu")
 
@@ -51,16 +59,12 @@ def test_a_program_computes_what_the_network_does(tmp_path: Path, head: str, lay
 @pytest.mark.usefixtures("_converter")
 def test_eight_bit_numbers(tmp_path: Path) -> None:
     """Head maps a few steps of 1/256 from the network's, in no more steps than eight bits tell apart."""
-    photographs = tuple(str(ROOT / "data" / "images" / name) for name in ("astronaut.jpg", "cat.jpg"))
     model, path = lively("Segment"), tmp_path / "best.pte"
-    job = replace(job_for(model, "raw", int8=True), calibration=CalibrationImages(photographs, SIZE))
+    job = replace(job_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
     runtime = written(job, path)
     assert executorch.inspect(job, path) == ["8-bit numbers"]
     image = pictures(SIZE)[:1]
-    for got, want in zip(runtime(image).values(), answer(model, image, job.card), strict=True):
-        step = float(want.max() - want.min()) / 256
-        assert float((got - want).abs().mean()) < 4 * step
-        assert len(got.unique()) <= 256
+    assert_eight_bits(runtime(image).values(), answer(model, image, job.card))
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,12 @@ from engine.export.verify import expected, pictures, verify
 from models.backends import DetectMultiBackend
 from models.backends.onnx import OnnxRuntime
 from models.loading import load_model
+from tests.engine.export.samples import PHOTOGRAPHS
 from utils.errors import UserError
-from utils.files import ROOT
 
 Make = Callable[..., Path]
 SIZE = (64, 96)
 CPU = torch.device("cpu")
-PHOTOGRAPHS = tuple(str(ROOT / "data" / "images" / name) for name in ("astronaut.jpg", "cat.jpg"))
 NMS = {"max_det": 20, "conf_thres": 0.1, "iou_thres": 0.5, "agnostic": False}
 
 
