@@ -1,4 +1,9 @@
-"""Several processes: who am I, how many are we, and what all must wait for. `torchrun` sets the environment."""
+"""Several processes: who am I, how many are we, and what all do together. `torchrun` sets the environment.
+
+Two groups connect the processes. The default one carries what every step needs, gradients above all; a peer that is
+silent in a step for `STEP_TIMEOUT` is dead. The other, always over gloo, carries all else: waiting, broadcasts, gathered
+objects. There a process may rightly be late by hours, because the first one indexes a large data set, say.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,18 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from utils.errors import UserError
+
+STEP_TIMEOUT = timedelta(minutes=10)
+CONTROL_TIMEOUT = timedelta(hours=3)
+
+T = TypeVar("T")
+_control: Any = None  # the group for everything but steps; None while this process trains alone
 
 
 def local_rank() -> int:
@@ -25,45 +36,87 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Number of processes that train together, on all machines."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def local_world_size() -> int:
+    """Number of processes that train together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 def is_main_process() -> bool:
-    """True for the process that validates, logs and saves."""
+    """True for the one process that logs and saves."""
     return rank() in (-1, 0)
 
 
-def init_process_group(device: torch.device, timeout_minutes: float = 30.0) -> None:
-    """Join the other processes. A peer that dies makes the rest fail after the timeout instead of hanging for ever."""
+def is_first_of_machine() -> bool:
+    """True for the one process of each machine that fetches, unpacks and writes caches."""
+    return local_rank() in (-1, 0)
+
+
+def init_process_group(device: torch.device) -> None:
+    """Join the other processes; `device` is the one that this process computes on."""
+    global _control
     if not dist.is_available():
         raise UserError("this build of torch has no torch.distributed; train with one process")
-    if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    if dist.is_initialized():
+        return
+    if device.type == "cuda" and dist.is_nccl_available():
+        torch.cuda.set_device(device)  # before anything is exchanged: NCCL would take GPU 0 in every process
+        dist.init_process_group("nccl", timeout=STEP_TIMEOUT, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=STEP_TIMEOUT)
+    _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
 
 
 def destroy_process_group() -> None:
-    """Leave the group, if there is one."""
-    if dist.is_available() and dist.is_initialized():
+    """Leave the others, after all have come as far as this. Only for a clean end: it waits for every process."""
+    global _control
+    if _control is not None:
+        barrier()
         dist.destroy_process_group()
+        _control = None
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if _control is not None:
+        dist.barrier(group=_control)
+
+
+def broadcast(value: T) -> T:
+    """The main process's `value`, in every process. Plain data and tensors on the CPU."""
+    if _control is None:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, group=_control)
+    return box[0]
+
+
+def gather(value: T) -> list[T] | None:
+    """The values of all processes, by rank, in the main process; None in the others. Alone: ``[value]``."""
+    if _control is None:
+        return [value]
+    values: list[Any] | None = [None] * world_size() if is_main_process() else None
+    dist.gather_object(value, values, dst=0, group=_control)
+    return values
+
+
+def all_gather(value: T) -> list[T]:
+    """The values of all processes, by rank, in every process. Alone: ``[value]``."""
+    if _control is None:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value, group=_control)
+    return values
 
 
 @contextlib.contextmanager
 def main_process_first() -> Iterator[None]:
-    """The main process runs the block before the others do (it writes caches that they read)."""
-    together = dist.is_available() and dist.is_initialized()
-    if together and not is_main_process():
-        dist.barrier()
+    """On each machine the first process runs the block before the others do: it writes the caches that they read."""
+    if not is_first_of_machine():
+        barrier()
     yield
-    if together and is_main_process():
-        dist.barrier()
-
-
-def broadcast(value: Any) -> Any:
-    """The main process's `value`, in every process."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+    if is_first_of_machine():
+        barrier()
