@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,24 +17,58 @@ from utils.errors import UserError, nearest
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
 
 
+def read_file(path: str | Path, most: int | None = None) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Every file that a user names, or that lies in a data set, is read through here: a pipe would be waited for without
+    end, and a device may give bytes without end. Raises `OSError` for these, for what cannot be opened, for a larger
+    file, and for a name that no file can have.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"the file has {size} bytes, and {most} are the most", str(path))
+        return file.read()
+
+
+def open_file(path: str | Path) -> IO[bytes]:
+    """A regular file, open for reading without a buffer; see `read_file`."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no file name holds a NUL character", str(path))
+    file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a regular file", str(path))
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def expand_home(path: str | Path) -> Path:
+    """`path` with ``~`` and ``~name`` replaced by that user's home folder; a name that nobody has stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def find_file(name: str | Path, folders: Sequence[str] = (), kind: str = "file") -> Path:
     """The path that `name` means: as given, else below `folders` of the project (their subfolders included).
 
     Raises `UserError` with every place tried, and the nearest file of the same suffix.
     """
-    given = Path(name).expanduser()
-    if given.is_file():
+    given = expand_home(name)
+    if os.path.isfile(given):  # false, too, for names that are too long or hold NUL
         return given
     tried = [str(given)]
     bases = [ROOT, *(ROOT / folder for folder in folders)] if not given.is_absolute() else []
     for base in bases:
         candidate = base / given
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
         tried.append(_shown(candidate))
     if bases and given.parent == Path("."):
         for folder in folders:
-            found = sorted((ROOT / folder).rglob(given.name))
+            found = sorted(p for p in (ROOT / folder).rglob("*") if p.name == given.name)
             if len(found) > 1:
                 raise UserError(f"{kind} '{name}' is ambiguous: {', '.join(_shown(f) for f in found)}; give a path")
             if found:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 
 LOGGER = logging.getLogger("yolov5")
+
+MOST_CHARACTERS = 1000  # of a warning or an error: what it quotes may be of any length
 
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "bold": 1, "underline": 4}
 
@@ -26,8 +29,18 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if record.levelno >= logging.WARNING:
-            return f"{record.levelname.lower()}: {text}"
+            return f"{record.levelname.lower()}: {one_line(text)}"
         return text
+
+
+def one_line(text: str) -> str:
+    """`text` without what would end the line or steer a terminal, and without its middle where it is very long.
+
+    A warning or an error is one line, whatever the name of a file or a value in it may hold.
+    """
+    if len(text) > MOST_CHARACTERS:
+        text = f"{text[: MOST_CHARACTERS * 2 // 3]} … {text[-MOST_CHARACTERS // 3 :]}"
+    return re.sub(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], text)
 
 
 def configure_logging(verbose: bool = True, rank: int = -1) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.files import atomic_write, find_file, increment_path, make_folder
+from utils.files import atomic_write, expand_home, find_file, increment_path, make_folder, read_file
 
 
 def test_increment_path_counts_on(tmp_path: Path) -> None:
@@ -52,3 +53,28 @@ def test_make_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(UserError, match="cannot write to folder .*--project"):
         make_folder(tmp_path / "f" / "runs")
+
+
+def test_read_file_takes_regular_files_only(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("a")
+    assert read_file(tmp_path / "link", most=5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    mistakes = {"pipe": "a pipe or a device", "/dev/zero": "a pipe or a device", ".": "directory"}
+    for name, why in {**mistakes, "a\0b": "NUL", "n" * 300: "too long"}.items():
+        with pytest.raises(OSError, match=why):
+            read_file(tmp_path / name)
+    with pytest.raises(OSError, match="5 bytes, and 4 are the most"):
+        read_file(tmp_path / "a", most=4)
+
+
+def test_names_that_no_file_can_have_are_not_found() -> None:
+    for name in ("n" * 300 + ".yaml", "a\0b.yaml", "~nobody-of-this-name/a.yaml"):
+        with pytest.raises(UserError, match="not found"):
+            find_file(name, ("data",))
+
+
+def test_expand_home_leaves_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert expand_home("~/a") == Path("/somewhere/a")
+    assert expand_home("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")

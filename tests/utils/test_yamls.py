@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,61 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_yaml(write(tmp_path, text))
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "x.yaml:6: there are more than 200000 values"),
+        ("a: 1\nb: &b [*b]\n", "x.yaml:2: '*b' stands for something that holds it"),
+        ("a: 1\nb: " + "[" * 100_000, "x.yaml:2: lists and mappings are nested more than 50 deep"),
+        ("- " * 100_000, "nested more than 50 deep"),
+        ("a: " + "{a: " * 100_000, "nested more than 50 deep"),
+        ("a: !!int abc\n", "x.yaml:1: 'abc' is not a valid int"),
+        ("a: !!int '_'\n", "x.yaml:1: '_' is not a valid int"),
+        ("a: 0b_\n", "'0b_' is not a valid int"),
+        ("a: !!float x\n", "'x' is not a valid float"),
+        ("a: !!bool maybe\n", "'maybe' is not a valid bool"),
+        ("a: !!timestamp x\n", "'x' is not a valid timestamp"),
+        ("a: 2024-13-45\n", "x.yaml:1: '2024-13-45' is not a valid timestamp; put it in quotes"),
+        ("a: " + "9" * 5000, "is not a valid int"),  # beyond the digits that Python reads
+        ("a: 0x" + "f" * 5000, "is out of range"),  # beyond those that it prints
+        ("a: " + ":".join(["1"] * 5000), "is out of range"),  # sexagesimal
+        ("a: b\nc: \0\n", "x.yaml:2: not valid YAML: character 0x0 is not allowed"),
+        ('a: "b\\0"\n', "x.yaml:1: the text holds NUL"),
+        ('a: "\\ud800"\n', "x.yaml:1: the text holds NUL or half of a surrogate pair"),
+        ('a: "\\UFFFFFFFF"\n', "x.yaml:1: not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2: not valid YAML: expected a single document"),
+        ("names:\n  0: a\n  0: b\n", "x.yaml:3: key '0' repeats line 2"),
+        ("? [a, b]\n: 1\n", "x.yaml:1: not valid YAML: found unhashable key"),
+        ("a: !!map [b]\n", "x.yaml:1: not valid YAML: expected a mapping node"),
+        ("a:\n\t- 1\n", "x.yaml:2: not valid YAML"),
+        ("", "x.yaml: expected 'key: value' lines, found nothing"),
+        ("a: x" + " " * (5 << 20), "4194304 are the most"),
+    ],
+)  # fmt: skip
+def test_a_hostile_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_yaml(write(tmp_path, text))
+
+
+def test_aliases_and_merged_keys_stay_good(tmp_path: Path) -> None:
+    text = "base: &base {a: 1, b: [2, 3]}\nmore:\n  <<: *base\n  a: 4\nlist: [*base, *base]\n"
+    content = load_yaml(write(tmp_path, text))
+    assert content["more"] == {"a": 4, "b": [2, 3]}
+    assert content["list"] == [content["base"]] * 2
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match="not a regular file"):
+        load_yaml(tmp_path / "x.yaml")
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from utils.data.indexing.image_files import is_pattern, read_list
 from utils.data.recipe import Recipe, fetch, read_recipe
 from utils.errors import UserError
-from utils.files import ROOT, find_file
+from utils.files import ROOT, expand_home, find_file
 from utils.logging import LOGGER
 from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
@@ -58,7 +58,7 @@ class _Location(NamedTuple):
 def datasets_folder() -> Path:
     """Where data sets live: the environment variable ``YOLOv5_DATASETS_DIR``, else ``datasets/`` of the project."""
     named = os.environ.get("YOLOv5_DATASETS_DIR")  # noqa: SIM112 - as YOLOv5 spells it
-    return Path(named or ROOT / "datasets").expanduser().absolute()
+    return expand_home(named or ROOT / "datasets").absolute()
 
 
 def load_dataset(
@@ -159,7 +159,7 @@ def _inner(base: str) -> Path:
 
 def _home(base: str, file: Path | None) -> Path:
     """Where an absent data set belongs."""
-    given = Path(base).expanduser()
+    given = expand_home(base)
     if given.is_absolute():
         return given
     inner = _inner(base)
@@ -168,7 +168,7 @@ def _home(base: str, file: Path | None) -> Path:
 
 def _roots(base: str, file: Path | None) -> list[Path]:
     """Candidates for the root, in the order they are tried."""
-    given = Path(base).expanduser()
+    given = expand_home(base)
     if given.is_absolute():
         return [given]
     folders = [Path.cwd(), ROOT] if file is None else [file.absolute().parent, Path.cwd(), ROOT]
@@ -191,7 +191,7 @@ def _locate(root: Path, entries: Mapping[str, Sequence[str]], need: Sequence[str
 
 def _place(root: Path, entry: str) -> Path:
     """`entry` below `root`; ``../x`` that is not there means ``x``, as labelling tools write it."""
-    path = Path(os.path.normpath(root / Path(entry).expanduser()))
+    path = Path(os.path.normpath(root / expand_home(entry)))
     if entry.startswith("../") and not _is_present(path) and _is_present(inside := root / entry[3:]):
         return inside
     return path
