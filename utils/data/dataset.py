@@ -35,9 +35,9 @@ class DetectionDataset(Dataset):
         imgsz: (height, width) of the network's input, or one number for both.
         augment: random views (see `training_view`), else letterboxed images as they are.
         hyp: gains and probabilities of the augmentations (None: the defaults).
-        rect: batches of `batch_size` similar images, each in the smallest rectangle of multiples of `stride` that holds
-            them, `pad` strides added before rounding up. No mosaics then.
-        batch_size: for `rect`.
+        rect: similar images follow each other, and each batch has the smallest rectangle of multiples of `stride` that
+            holds its images, `pad` strides added before rounding up. No mosaics then.
+        batch_size: for `rect`: a sample asked for by number has the rectangle of its group of so many images.
         stride: for `rect`: largest stride of the network.
         pad: for `rect`: YOLOv5 validates with 0.5 and trains with 0.
         cache: "ram", "disk" or "".
@@ -68,13 +68,15 @@ class DetectionDataset(Dataset):
     ) -> None:
         self.imgsz = image_size(imgsz)
         self.batch_shapes: np.ndarray | None = None  # (batches, 2) (height, width), with `rect`
+        self._sizes = np.array([self.imgsz])  # (n, 2) with `rect`: the rectangle that each image would have alone
         if rect:
             index = index.select(np.argsort(index.shapes[:, 0] / index.shapes[:, 1], kind="stable"))
             self.batch_shapes = rectangles(index.shapes, self.imgsz, batch_size, stride, pad)
+            self._sizes = rectangles(index.shapes, self.imgsz, 1, stride, pad)
         if masks is not None:
             if index.polygons is None:
                 raise ValueError("masks need an index that was built with polygons")
-            for size in [self.imgsz] if self.batch_shapes is None else self.batch_shapes.tolist():
+            for size in np.unique(self._sizes, axis=0).tolist():
                 masks.check_size(size)
         self.masks = masks
         self.index = index
@@ -101,9 +103,7 @@ class DetectionDataset(Dataset):
     @property
     def largest_size(self) -> tuple[int, int]:
         """(height, width) that no sample exceeds."""
-        if self.batch_shapes is None:
-            return self.imgsz
-        height, width = self.batch_shapes.max(0).tolist()
+        height, width = self._sizes.max(0).tolist()
         return height, width
 
     @property
@@ -124,8 +124,10 @@ class DetectionDataset(Dataset):
         return self.sample(item if isinstance(item, Ticket) else self._ticket(range(len(self))[item]))
 
     def batch_shape(self, tickets: Sequence[Ticket]) -> tuple[int, int, int, int]:
-        """(B, 3, H, W) of the batch that `tickets` order."""
-        return len(tickets), 3, *self._size(tickets[0].image)
+        """(B, 3, H, W) of the batch that `tickets` order: with `rect`, the smallest that holds these images."""
+        sizes = self._sizes if self.batch_shapes is None else self._sizes[[ticket.image for ticket in tickets]]
+        height, width = sizes.max(0).tolist()
+        return len(tickets), 3, height, width
 
     def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
         """The batch that `tickets` order; its pixels are written once, into `out` (`batch_shape`) if given."""
@@ -136,11 +138,11 @@ class DetectionDataset(Dataset):
         return assemble(images, samples, self.masks)
 
     def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
-        """The sample that `ticket` orders, its pixels in `out` (3, height, width) if given."""
+        """The sample that `ticket` orders, its pixels in `out` (3, height, width) if given, and of that size."""
         i = ticket.image
-        size = self._size(i)
         if out is None:
-            out = np.empty((3, *size), np.uint8)
+            out = np.empty((3, *self._size(i)), np.uint8)
+        size: tuple[int, int] = out.shape[1:]  # type: ignore[assignment]
         placement = None
         if self.augment:
             if isinstance(self._images, Pool):
@@ -149,6 +151,8 @@ class DetectionDataset(Dataset):
             image, instances = training_view(i, ticket.partners, self.picture, size, self.hyp, rng, self.mosaic)
         else:
             image, instances, placement = self._letterboxed(i, size)
+        if image.shape != (*size, 3):  # OpenCV would write to new memory and leave `out` as it was
+            raise ValueError(f"{self.index.path(i)}: a sample {image.shape} does not fit into {out.shape}")
         cv2.split(image, [out[2], out[1], out[0]])  # BGR, pixel by pixel → RGB, plane by plane
         return Sample(out, instances, self.index.path(i), placement)
 
@@ -178,7 +182,7 @@ class DetectionDataset(Dataset):
         return Instances.from_normalized(self.index.classes[rows], self._xyxyn[rows], polygons, size)
 
     def _size(self, i: int) -> tuple[int, int]:
-        """(height, width) of image i's sample."""
+        """(height, width) of image i's sample where no batch decides it."""
         if self.batch_shapes is None:
             return self.imgsz
         height, width = self.batch_shapes[i // self.batch_size].tolist()

@@ -141,7 +141,8 @@ def create_loader(
     Args:
         batch_size: images a batch of this process; with `quad` a quarter as many of twice the side come out.
         workers: at most; there are never more than cores (of this process's share) or batches. 0: in this process.
-        rank: of this process in distributed training (-1: alone); each gets its share of the batches.
+        rank: of this process in distributed training (-1: alone); each gets its share of the batches: of augmented ones
+            all equally many, of others each image once.
         image_weights: assign ``loader.dataset.indices`` before an epoch; the order is drawn, so it is not shuffled.
         shuffle: a new order each epoch; not with `rect`.
         polygons: read outlines and not only boxes; implied by `masks`.
@@ -164,7 +165,7 @@ def create_loader(
     workers = max(0, min(workers, _cores() // world or 1, batches))
     plan = BatchPlan(
         dataset.epoch_indices, batch_size, shuffle=shuffle and not rect and not image_weights, seed=seed,
-        rank=max(rank, 0), world=world, drop_last=drop_last and len(index) >= batch_size * world,
+        rank=max(rank, 0), world=world, even=augment, drop_last=drop_last and len(index) >= batch_size * world,
         partners=dataset.near_images if dataset.mosaic else None, streams=workers,
     )  # fmt: skip
     return Loader(dataset, plan, workers, quads=quad)

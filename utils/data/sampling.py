@@ -27,8 +27,9 @@ class BatchPlan(Sampler[list[Ticket]]):
         batch_size: images a batch.
         shuffle: a new order every epoch.
         seed: of the orders and partners.
-        rank, world: this process takes every `world`-th batch from the `rank`-th on. All processes get equally many
-            batches, all full: the first images are used twice if need be.
+        rank, world: this process takes every `world`-th batch from the `rank`-th on.
+        even: several processes all get equally many batches, all full, as those that train together need it: the first
+            images are used twice if need be. Else each image is used once, and some processes get a batch less.
         drop_last: leave out a last batch that is not full.
         partners: None for no mosaics; else how many recent images of a worker the partners are drawn from.
         streams: number of workers; batch k is made by worker ``k % streams``.
@@ -48,6 +49,7 @@ class BatchPlan(Sampler[list[Ticket]]):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        even: bool = True,
         drop_last: bool = False,
         partners: int | None = None,
         streams: int = 1,
@@ -58,6 +60,7 @@ class BatchPlan(Sampler[list[Ticket]]):
         self.seed = seed % 2**32
         self.rank = rank
         self.world = world
+        self.even = even
         self.drop_last = drop_last
         self.partners = partners
         self.streams = max(streams, 1)
@@ -68,7 +71,9 @@ class BatchPlan(Sampler[list[Ticket]]):
         count, full = len(self.order()), self.batch_size * self.world
         if self.drop_last:
             return count // full
-        return -(-count // full)
+        if self.even:
+            return -(-count // full)
+        return len(range(self.rank, -(-count // self.batch_size), self.world))
 
     def __iter__(self) -> Iterator[list[Ticket]]:
         batches = self._batches(self.epoch)
@@ -89,7 +94,7 @@ class BatchPlan(Sampler[list[Ticket]]):
         full = self.batch_size * self.world
         if self.drop_last:
             order = order[: len(order) // full * full]
-        elif self.world > 1:
+        elif self.world > 1 and self.even:
             order = np.resize(order, -(-len(order) // full) * full)
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][self.rank :: self.world]
 

@@ -36,7 +36,12 @@ class Slots:
         _OPEN[self.number] = self
 
     def place(self, worker: int, turn: int, shape: Sequence[int]) -> torch.Tensor:
-        """The images `shape` (B, 3, H, W) uint8 of a worker's batch number `turn`; a view."""
+        """The images `shape` (B, 3, H, W) uint8 of a worker's batch number `turn`; a view.
+
+        Raises `ValueError` for a batch that is larger than a place.
+        """
+        if math.prod(shape) > self._nbytes:
+            raise ValueError(f"a batch {tuple(shape)} does not fit into {self._nbytes} bytes")
         start = (worker * (PREFETCH + 1) + turn % (PREFETCH + 1)) * self._nbytes
         return torch.from_numpy(self._memory.array[start : start + math.prod(shape)].reshape(tuple(shape)))
 

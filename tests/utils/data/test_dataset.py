@@ -147,6 +147,16 @@ def test_no_augmentation_is_the_letterbox(index):
         assert (np.abs(sample.image.astype(int) - plain.image).mean((0, 2)) < 25).all()
 
 
+def test_a_sample_that_does_not_fit_is_refused(index, monkeypatch):
+    """OpenCV would write it elsewhere, and the batch would keep the pixels of an earlier one."""
+    dataset = DetectionDataset(index, 96)
+    letterboxed = dataset._letterboxed
+    small = np.zeros((64, 96, 3), np.uint8)
+    monkeypatch.setattr(dataset, "_letterboxed", lambda i, size: (small, *letterboxed(i, size)[1:]))
+    with pytest.raises(ValueError, match=r"a sample \(64, 96, 3\) does not fit into \(3, 96, 96\)"):
+        dataset[0]
+
+
 def test_rect_training_has_no_mosaics(index):
     dataset = DetectionDataset(index, 96, augment=True, rect=True, batch_size=4)
     assert not dataset.mosaic

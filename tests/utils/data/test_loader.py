@@ -172,6 +172,41 @@ def test_validation_rectangles(index):
     assert all(placement is not None for b in loader for placement in b.shapes)
 
 
+@pytest.mark.usefixtures("_two_cores")
+@pytest.mark.parametrize(("workers", "count"), [(0, 10), (1, 10), (0, 24)])
+def test_rectangles_of_several_processes_hold_their_images(tmp_path, monkeypatch, workers, count):
+    """Batches that are filled up with the first images have the rectangle that all their images need."""
+    index = make_index(tmp_path, [(30 + 7 * i, 300 - 7 * i) for i in range(count)], texture_of=white)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    hyp = "hyp.no-augmentation.yaml"
+    loaders = [
+        create_loader(index, 96, 4, rect=True, augment=True, hyp=hyp, workers=workers, rank=rank) for rank in (0, 1)
+    ]
+    shares = [list(loader) for loader in loaders]
+    assert len(shares[0]) == len(shares[1]) == -(-count // 8)
+    assert {path for share in shares for batch in share for path in batch.paths} == set(index.paths)
+    for batch in (batch for share in shares for batch in share):
+        sizes = [index.shapes[index.paths.index(path)] for path in batch.paths]
+        for image, (height, width) in zip(batch.images, sizes, strict=True):
+            expected = np.array([height, width]) * min(96 / height, 96 / width, 1)
+            found = [int((image[0] > 200).any(axis).sum()) for axis in (1, 0)]
+            assert np.abs(found - expected).max() <= 2, (found, expected)
+
+
+def white(height, width, seed):
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def test_several_processes_validate_each_image_once(index, monkeypatch):
+    options = {"rect": True, "pad": 0.5}
+    alone = list(create_loader(index, 64, 5, workers=0, **options))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loaders = [create_loader(index, 64, 5, workers=0, rank=rank, **options) for rank in (0, 1)]
+    shares = [list(loader) for loader in loaders]
+    assert [len(loader) for loader in loaders] == [3, 2]
+    assert all(same(share, alone[rank::2]) for rank, share in enumerate(shares))
+
+
 def test_image_weights_choose_the_images(index):
     loader = train(index, image_weights=True)
     loader.dataset.indices = np.full(len(index), 2)

@@ -57,6 +57,16 @@ def test_ranks_share_the_epoch_in_equal_steps(count):
     assert len(shares[0]) == len(plan(count, 8, rank=0, world=3)) == -(-count // 24)
 
 
+@pytest.mark.parametrize("count", [96, 97, 100, 5])
+def test_uneven_ranks_share_each_image_once(count):
+    plans = [plan(count, 8, rank=r, world=3, even=False) for r in range(3)]
+    shares = [list(each) for each in plans]
+    assert [len(each) for each in plans] == [len(share) for share in shares]
+    assert sorted(i for share in shares for i in images(share)) == list(range(count))
+    alone = [images([batch]) for batch in plan(count, 8)]
+    assert [[images([batch]) for batch in share] for share in shares] == [alone[r::3] for r in range(3)]
+
+
 def test_order_is_asked_for_each_epoch():
     order = np.arange(10)
     made = BatchPlan(lambda: order, 5)

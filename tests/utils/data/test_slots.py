@@ -43,9 +43,14 @@ def test_as_many_places_as_batches_may_be_on_their_way():
     slots = Slots(2, 2 * 3 * 4 * 8)
     shipped = [slots.ship(batch(value), worker=1) for value in range(1, PREFETCH + 2)]
     assert [s.unpack().images[0, 0, 0, 0].item() for s in shipped] == list(range(1, PREFETCH + 2))
-    assert not slots.place(0, 0, (PREFETCH + 1, 192)).any()  # the other worker's are untouched
+    assert not any(slots.place(0, turn, (192,)).any() for turn in range(PREFETCH + 1))  # the other worker's: untouched
     slots.ship(batch(99), worker=1)
     assert shipped[0].unpack().images[0, 0, 0, 0].item() == 99  # the oldest place again
+
+
+def test_a_batch_larger_than_a_place_is_refused():
+    with pytest.raises(ValueError, match=r"\(3, 3, 4, 8\) does not fit into 192 bytes"):
+        Slots(2, 192).ship(batch(5, (3, 3, 4, 8)), 0)
 
 
 def test_what_was_unpacked_is_a_copy():
