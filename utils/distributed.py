@@ -1,8 +1,8 @@
 """Several processes: who am I, how many are we, and what all do together. `torchrun` sets the environment.
 
 Two groups connect the processes. The default one carries what every step needs, gradients above all; a peer that is
-silent in a step for `STEP_TIMEOUT` is dead. The other, always over gloo, carries all else: waiting, broadcasts, gathered
-objects. There a process may rightly be late by hours, because the first one indexes a large data set, say.
+silent in a step for `STEP_TIMEOUT` is dead. The other, always over gloo, carries all else: waiting, broadcasts and
+gathered objects. There a process may rightly be late by hours, as when the first one indexes a large data set.
 """
 
 from __future__ import annotations
