@@ -120,7 +120,7 @@ def measure(weights: str, options: argparse.Namespace, dnn: bool, half: bool) ->
         torch.set_num_threads(options.threads)
     size = image_size(options.imgsz)
     start = time.perf_counter()
-    backend = DetectMultiBackend(weights, dnn=dnn, fp16=half)
+    backend = DetectMultiBackend(weights, dnn=dnn, fp16=half, trust=True)  # written here a moment ago
     load = time.perf_counter() - start
     if any(side % backend.stride for side in size):
         raise UserError(f"--imgsz {size[0]} {size[1]} is no multiple of the stride {backend.stride}")
@@ -129,7 +129,9 @@ def measure(weights: str, options: argparse.Namespace, dnn: bool, half: bool) ->
     image = torch.rand(1, 3, *size)
     with torch.inference_mode():
         ms = median_ms(lambda: backend(image), options.repeats)
-    result = accuracy(weights, options.data, size, backend.device, workers=options.workers, dnn=dnn, fp16=half)
+    result = accuracy(
+        weights, options.data, size, backend.device, workers=options.workers, dnn=dnn, fp16=half, trust=True
+    )
     groups = ("box", "mask")[: len(result.groups)]
     maps = {name: [float(m.map50), float(m.map)] for name, m in zip(groups, result.groups, strict=True)}
     return {

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import reprlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from utils.errors import UserError
+from utils.ops.class_names import check_class_names
 
 PROJECT = "yolov5-mobilenetv2"
 VERSION = "0.1.0"  # of the project, as in pyproject.toml
 KEY = "yolov5"  # the metadata key, in files that can hold one, whose value is the card as JSON
+TASKS = ("detect", "segment")
+INPUT = "RGB 0..1"  # order and range of the channels
 LAYOUTS = ("decoded", "separate", "raw", "nms")  # docs/export.md describes their outputs
+MOST_BYTES = 16_000_000  # of a card; with 100,000 classes it has 3,000,000
+_LARGEST = {"stride": 4096, "side": 1 << 16, "batch": 1 << 16, "prototypes": 4096, "detections": 1 << 20}
+_MOST_INPUT = 1 << 29  # values in a batch of images: 2 GiB in float32
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class ModelCard:
     layout: str
     activation: str
     nm: int = 0
-    input: str = "RGB 0..1"
+    input: str = INPUT
     max_det: int | None = None
     conf_thres: float | None = None
     iou_thres: float | None = None
@@ -56,6 +64,23 @@ class ModelCard:
         own = ("detections", "count") if self.layout == "nms" else [f"raw{i}" for i in range(len(self.strides))]
         return (*own, *(("prototypes",) if masked else ()))
 
+    def shapes(self, batch: int, height: int, width: int) -> dict[str, tuple[int | None, ...]]:
+        """The shape of each of `outputs` for images (batch, 3, height, width); None: whatever it is."""
+        nc, na = len(self.names), len(self.anchors[0])
+        sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
+        n = sum(na * ny * nx for ny, nx in sizes)
+        ends: dict[str, tuple[int | None, ...]] = {
+            "output0": (n, 5 + nc + self.nm),
+            "boxes": (n, 4),
+            "scores": (n, nc),
+            "coefficients": (n, self.nm),
+            "detections": (self.max_det, 6 + self.nm),
+            "count": (),
+            **dict.fromkeys(("output1", "prototypes"), (self.nm, None, None)),
+            **{f"raw{i}": (na * (5 + nc + self.nm), ny, nx) for i, (ny, nx) in enumerate(sizes)},
+        }
+        return {name: (batch, *ends[name]) for name in self.outputs}
+
     def to_json(self) -> str:
         """The card as one line of JSON, without what is None."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
@@ -64,10 +89,13 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str | bytes, source: object = "model card") -> ModelCard:
         """The card that `to_json` wrote. Raises `UserError`, starting with `source`, for anything else."""
+        if len(text) > MOST_BYTES:
+            raise UserError(f"{source}: its metadata are larger than any export writes; export the checkpoint again")
         try:
             values = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"{source}: its metadata are not JSON ({error}); export the checkpoint again") from error
+        except (ValueError, RecursionError) as error:  # not JSON, a number without end, or nested without end
+            reason = str(error)[:200]
+            raise UserError(f"{source}: its metadata are not JSON ({reason}); export the checkpoint again") from error
         if not isinstance(values, dict) or values.get("project") != PROJECT:
             raise UserError(f"{source}: not exported by this project; make it with python export.py from a checkpoint")
         try:
@@ -75,25 +103,50 @@ class ModelCard:
             card._check()
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(
-                f"{source}: its metadata (version {values.get('version', 'unknown')}) do not fit version {VERSION}: "
-                f"{error}; export the checkpoint again"
+                f"{source}: its metadata (version {str(values.get('version', 'unknown'))[:20]}) do not fit version "
+                f"{VERSION}: {_shown(error)}; export the checkpoint again"
             ) from error
         return card
 
     def _check(self) -> None:
-        """Raise `ValueError` for a value of the wrong type or size."""
+        """Raise `ValueError` for a value of the wrong type, or one that no export writes."""
         for field in fields(self):
             value, kinds = getattr(self, field.name), _KINDS[str(field.type).split("[")[0]]
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise ValueError(f"{field.name} is {value!r}")
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"layout is {self.layout!r}")
+                raise ValueError(f"{field.name} is {_shown(value)}")
+        for name, allowed in (("task", TASKS), ("layout", LAYOUTS), ("input", (INPUT,))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {_shown(getattr(self, name))}, not {' or '.join(allowed)}")
         if sorted(self.names) != list(range(len(self.names))) or not self.names:
-            raise ValueError(f"names has the ids {sorted(self.names)}")
-        if len(self.anchors) != len(self.strides) or not self.strides or not all(map(_is_pairs, self.anchors)):
-            raise ValueError(f"strides is {self.strides} and anchors {self.anchors}")
-        if len(self.imgsz) != 2 or not all(isinstance(side, int) and side > 0 for side in self.imgsz) or self.batch < 1:
-            raise ValueError(f"imgsz is {self.imgsz} and batch {self.batch}")
+            raise ValueError(f"names has the ids {_shown(sorted(self.names))}")
+        check_class_names(self.names)
+        self._check_head()
+        if len(self.imgsz) != 2 or not all(_is_count(side, "side") for side in self.imgsz):
+            raise ValueError(f"imgsz is {_shown(self.imgsz)}")
+        if not _is_count(self.batch, "batch") or self.batch * 3 * math.prod(self.imgsz) > _MOST_INPUT:
+            raise ValueError(f"batch is {_shown(self.batch)} of images of imgsz {self.imgsz}")
+        if self.layout == "nms":
+            self._check_suppression()
+
+    def _check_head(self) -> None:
+        """Strides, anchors and prototypes."""
+        if not 1 <= len(self.strides) <= 16 or not all(_is_count(stride, "stride") for stride in self.strides):
+            raise ValueError(f"strides is {_shown(self.strides)}")
+        if len(self.anchors) != len(self.strides) or not all(map(_is_pairs, self.anchors)):
+            raise ValueError(f"strides is {_shown(self.strides)} and anchors {_shown(self.anchors)}")
+        if len({len(level) for level in self.anchors}) != 1:
+            raise ValueError(f"anchors has levels of different lengths: {_shown(self.anchors)}")
+        if (self.nm and not _is_count(self.nm, "prototypes")) or (self.nm > 0) != (self.task == "segment"):
+            raise ValueError(f"task is {self.task} and nm {_shown(self.nm)}")
+
+    def _check_suppression(self) -> None:
+        """What the file suppresses by."""
+        if not _is_count(self.max_det, "detections"):
+            raise ValueError(f"max_det is {_shown(self.max_det)}")
+        for name in ("conf_thres", "iou_thres"):
+            value = getattr(self, name)
+            if value is None or not 0 <= value <= 1:
+                raise ValueError(f"{name} is {_shown(value)}")
 
 
 _NONE = type(None)
@@ -103,6 +156,26 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
+def _is_count(value: Any, what: str) -> bool:
+    """True for a whole number from 1 to the largest of its kind."""
+    return type(value) is int and 1 <= value <= _LARGEST[what]
+
+
+def _shown(value: Any) -> str:
+    """`value` in at most 80 characters of one line, whatever a file put into it; of an exception its text, in 300."""
+    text, most = (str(value), 300) if isinstance(value, Exception) else (reprlib.repr(value), 80)
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def _is_pairs(anchors: Any) -> bool:
-    """True for a list of [width, height]."""
-    return bool(anchors) and all(len(a) == 2 and all(isinstance(v, (int, float)) for v in a) for a in anchors)
+    """True for a list of [width, height], in numbers."""
+    return isinstance(anchors, list) and 0 < len(anchors) <= 100 and all(map(_is_pair, anchors))
+
+
+def _is_pair(anchor: Any) -> bool:
+    return (
+        isinstance(anchor, list)
+        and len(anchor) == 2
+        and all(type(v) in (int, float) and 0 <= v <= _LARGEST["side"] for v in anchor)
+    )

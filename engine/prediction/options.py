@@ -44,7 +44,7 @@ def _add_how(parser: CommandParser) -> None:
     add("--augment", action="store_true", help="test-time augmentation")
     add("--half", action="store_true", help="half precision (GPU only)")
     add("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
-    add("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
+    add("--trust", action="store_true", help="run a .torchscript, and read weights with classes off the allow-list")
     add("--update", action="store_true", help="strip optimiser and other training state from the weights, then run")
 
 

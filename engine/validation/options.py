@@ -57,7 +57,9 @@ def _add_how(parser: CommandParser) -> None:
     parser.add_argument("--augment", action="store_true", help="test-time augmentation")
     parser.add_argument("--half", action="store_true", help="half precision (CUDA only)")
     parser.add_argument("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
-    parser.add_argument("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
+    parser.add_argument(
+        "--trust", action="store_true", help="run a .torchscript, and read weights with classes off the allow-list"
+    )
 
 
 def _add_output(parser: CommandParser, project: str) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.backends.layouts import lift
-from models.backends.runtime import Runtime
+from models.backends.runtime import Runtime, first_line, shape_text
 from utils.errors import UserError
 from utils.logging import LOGGER
 
@@ -20,11 +20,18 @@ class ExportedBackend:
     """One exported file: checks what is put in, cuts batches to what it takes, and lifts what comes out.
 
     `model` is the `Runtime`; `fp16` whether it computes in half precision, which is declined with a warning where it
-    was asked for and cannot be had.
+    was asked for and cannot be had. A file that is a program is opened only with `trust`.
     """
 
-    def __init__(self, kind: type[Runtime], path: Path, device: torch.device, fp16: bool = False) -> None:
+    def __init__(
+        self, kind: type[Runtime], path: Path, device: torch.device, fp16: bool = False, trust: bool = False
+    ) -> None:
         self.path = path
+        if kind.is_program and not trust:
+            raise UserError(
+                f"{path} is a {kind.__name__} program, which can do whatever PyTorch can, write files for example; if "
+                "you made it yourself or trust who did, pass --trust (from Python: trust=True)"
+            )
         self.model = kind(path, device, fp16)
         self.card = card = self.model.card
         self.fp16 = self.model.fp16
@@ -56,7 +63,7 @@ class ExportedBackend:
         self.check(im.shape[2:], augment, visualize)
         images = im.float()
         if self.dynamic:
-            return lift(self.model(images), self.card)
+            return lift(self._answer(images), self.card)
         answers = [self._fixed(piece) for piece in images.split(self.card.batch)]
         return lift({name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}, self.card)
 
@@ -64,4 +71,25 @@ class ExportedBackend:
         """What the file makes of at most `card.batch` images; black ones fill the batch up and are left out again."""
         count = len(images)
         filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.card.batch - count))
-        return {name: value[:count] for name, value in self.model(filled).items()}
+        return {name: value[:count] for name, value in self._answer(filled).items()}
+
+    def _answer(self, images: Tensor) -> dict[str, Tensor]:
+        """What the file makes of `images`, in the shapes that its card promises.
+
+        Raises `UserError` where the library cannot run it, and where the outputs are others: such a file would be read
+        as boxes at random.
+        """
+        try:
+            outputs = self.model(images)
+        except Exception as error:  # each library has exceptions of its own
+            raise UserError(
+                f"{self.path} cannot be run on images of {shape_text(images.shape)}: {first_line(error)}"
+            ) from error
+        for name, expected in self.card.shapes(len(images), images.shape[2], images.shape[3]).items():
+            shape = tuple(outputs[name].shape)
+            if len(shape) != len(expected) or any(e not in (None, n) for n, e in zip(shape, expected, strict=True)):
+                raise UserError(
+                    f"{self.path}: its metadata promise {name} of {shape_text(expected)}, but the network gives "
+                    f"{shape_text(shape)}: they belong to different networks; export the checkpoint again"
+                )
+        return outputs

@@ -35,9 +35,10 @@ class DetectMultiBackend(nn.Module):
     """A network ready for inference.
 
     weights: a checkpoint, a list of them for an ensemble, or an exported file or folder. device: a `torch.device`, or a
-    name such as "cpu". fp16: half precision, where device and file can do it. trust: see `load_checkpoint`. dnn:
-    OpenCV's runtime for .onnx. data is YOLOv5's: names for files without them; ours say them, others are refused,
-    because names alone do not tell how to read their outputs.
+    name such as "cpu". fp16: half precision, where device and file can do it. trust: see `load_checkpoint`; of an
+    exported file that is a program (TorchScript), that it may be run at all. dnn: OpenCV's runtime for .onnx. data is
+    YOLOv5's: names for files without them; ours say them, others are refused, because names alone do not tell how to
+    read their outputs.
 
     Attributes: `names` (class id → name), `stride` (int, pixels; image sides must be multiples of it), `task`, `fp16`,
     `device`, `pt` (True: the runtime is PyTorch), `dynamic` and `any_size` (it takes images of any size and batches of
@@ -61,7 +62,7 @@ class DetectMultiBackend(nn.Module):
         self.runtime: Any = (
             PyTorchBackend(files, self.device, fp16=fp16, fuse=fuse, trust=trust)
             if kind is None
-            else ExportedBackend(kind, find_weights(files[0]), self.device, fp16=fp16)
+            else ExportedBackend(kind, find_weights(files[0]), self.device, fp16=fp16, trust=trust)
         )
         self.pt = kind is None
         self.dynamic: bool = getattr(self.runtime, "dynamic", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, library, read_card, unreadable
+from models.backends.runtime import Runtime, check_outputs_named, library, read_card, shape_text, unreadable
 from models.cards import KEY
 from utils.errors import UserError
 from utils.logging import LOGGER
@@ -39,11 +40,22 @@ class OnnxRuntime(Runtime):
             LOGGER.warning(f"ONNX Runtime cannot use the GPU, so {path} runs on the CPU; pip install onnxruntime-gpu")
         self.card = read_card(path, self.session.get_modelmeta().custom_metadata_map.get(KEY))
         self.fp16 = self.card.half
-        found = [output.name for output in self.session.get_outputs()]
-        if missing := set(self.card.outputs) - set(found):
-            raise UserError(f"{path} lacks the outputs {', '.join(sorted(missing))} of layout '{self.card.layout}'")
+        check_outputs_named(path, self.card, [output.name for output in self.session.get_outputs()])
         entry = self.session.get_inputs()[0]
-        self.input, self.dtype = entry.name, np.float16 if entry.type == "tensor(float16)" else np.float32
+        self.input, self.dtype = entry.name, np.float16 if self.card.half else np.float32
+        self._check_input(entry.type, list(entry.shape))
+
+    def _check_input(self, kind: str, shape: list[int | str | None]) -> None:
+        """Raise `UserError` where the network takes other images than its card says."""
+        card = self.card
+        wanted = [None, 3, None, None] if card.dynamic else [card.batch, 3, *card.imgsz]
+        own = [size if isinstance(size, int) else None for size in shape]
+        if kind != ("tensor(float16)" if card.half else "tensor(float)") or own != wanted:
+            said = f"{'half' if card.half else 'float'} {shape_text(wanted)}"
+            raise UserError(
+                f"{self.path}: its metadata say that it takes images of {said}, but the network takes {kind} "
+                f"{shape_text(own)}: they belong to different networks; export the checkpoint again"
+            )
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         return self.session.run(list(self.card.outputs), {self.input: images})
@@ -67,6 +79,7 @@ class OpenCvDnn(Runtime):
             self.net = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise unreadable(path, "ONNX", f"OpenCV: {error.err or error}") from error
+        check_outputs_named(path, self.card, self.net.getUnconnectedOutLayersNames())
         if device.type == "cuda":
             self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
             self.net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
@@ -80,11 +93,14 @@ class OpenCvDnn(Runtime):
 
 def _embedded(path: Path) -> str | None:
     """The card inside, which OpenCV does not show; None where it lies in a file beside, or the file is not read."""
-    if Path(f"{path}.json").is_file():
+    beside = Path(f"{path}.json").is_file()
+    if beside and importlib.util.find_spec("onnx") is None:
         return None
     onnx = library("onnx", path)
     try:
-        properties = onnx.load(str(path), load_external_data=False).metadata_props
+        model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's, which is no dependency of ours
         raise unreadable(path, "ONNX", error) from error
-    return next((p.value for p in properties if p.key == KEY), None)
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
+        raise UserError(f"{path} has its weights in another file, which OpenCV does not read; leave --dnn out")
+    return None if beside else next((p.value for p in model.metadata_props if p.key == KEY), None)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.cards import KEY, ModelCard
+from models.cards import KEY, MOST_BYTES, ModelCard
 from utils.errors import UserError
 
 
@@ -23,6 +23,7 @@ class Runtime:
     """
 
     card: ModelCard
+    is_program: ClassVar[bool] = False  # True: the file may do whatever it likes, so it is run for those who trust it
     dtype: type[np.generic] = np.float32  # of the images that `run` is given
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
@@ -55,17 +56,34 @@ def read_card(path: Path, embedded: str | bytes | None = None, beside: Sequence[
     places = [Path(f"{place}.json") for place in (path, *beside)]
     for place in places:
         if place.is_file():
-            return ModelCard.from_json(place.read_bytes(), place)
+            with place.open("rb") as file:
+                return ModelCard.from_json(file.read(MOST_BYTES + 1), place)
     raise UserError(
         f"{path} does not say how it was exported (classes, anchors, layout): it has no metadata '{KEY}', and "
         f"there is no {' or '.join(map(str, places))}; make it with python export.py from the checkpoint"
     )
 
 
+def check_outputs_named(path: Path, card: ModelCard, found: Iterable[str]) -> None:
+    """Raise `UserError` where the file has not all the outputs that its card promises."""
+    if missing := set(card.outputs) - set(found):
+        raise UserError(f"{path} lacks the outputs {', '.join(sorted(missing))} of layout '{card.layout}'")
+
+
 def unreadable(path: Path, kind: str, error: object) -> UserError:
     """What to say of a file that its library refuses, with the first line of what that said."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UserError(f"{path} is no {kind} file, or a broken one: {reason[:200]}; export the checkpoint again")
+    return UserError(f"{path} is no {kind} file, or a broken one: {first_line(error)}; export the checkpoint again")
+
+
+def shape_text(sizes: Sequence[int | None]) -> str:
+    """``1×3×any×any``, and "nothing" for a shape without sides."""
+    return "×".join("any" if size is None else str(size) for size in sizes) or "nothing"
+
+
+def first_line(error: object) -> str:
+    """What a library said, in one line of at most 200 characters."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return "".join(c if c.isprintable() else "�" for c in text[:200])
 
 
 def in_order(names: Sequence[str]) -> list[int]:

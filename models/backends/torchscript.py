@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from models.backends.runtime import Runtime, read_card, unreadable
-from models.cards import KEY
+from models.cards import KEY, MOST_BYTES
 
 _CARD = f"{KEY}.json"
 
 
 class TorchScript(Runtime):
-    """On any device, in the precision it was exported in."""
+    """On any device, in the precision it was exported in.
+
+    Such a file is a program in PyTorch's operators, which can write files and never end, and which begins to run while
+    it is loaded.
+    """
+
+    is_program = True
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
-        extra = {_CARD: ""}
+        self.card = read_card(path, _embedded(path))
+        self.fp16 = self.card.half
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PyTorch deprecates TorchScript; there is nothing to mend here
-                self.module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+                self.module = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise unreadable(path, "TorchScript", error) from error
-        self.card = read_card(path, extra[_CARD])
-        self.fp16 = self.card.half
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         answer = self.module(images.half() if self.card.half else images.float())
         values = [answer] if isinstance(answer, Tensor) else answer
         return dict(zip(self.card.outputs, values, strict=True))
+
+
+def _embedded(path: Path) -> bytes:
+    """The card inside, read from the zip archive that the file is, before anything of the program runs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{_CARD}") and name.count("/") == 2]
+            if not names:
+                return b""
+            with archive.open(names[0]) as entry:
+                return entry.read(MOST_BYTES + 1)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, NotImplementedError, OSError) as error:
+        raise unreadable(path, "TorchScript", error) from error

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
+
+MOST_CLASSES = 100_000
+LONGEST_NAME = 300  # characters
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of what follows
 
 
 def class_name(names: Mapping[int, str], index: int) -> str:
     """The name of class `index`, or its number where the model has none."""
     return names.get(index, str(index))
+
+
+def check_class_names(names: Mapping[int, str]) -> None:
+    """Raise `ValueError` for names that cannot be printed as they are, too long ones, and too many.
+
+    Control characters and those that turn the direction of the text would let a file write into the lines that a
+    command prints; half a surrogate pair cannot be written to any file. Whatever else people call things is welcome.
+    """
+    if len(names) > MOST_CLASSES:
+        raise ValueError(f"{len(names)} classes are more than the {MOST_CLASSES} that a network may have")
+    for index, name in names.items():
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the name of class {index} has {len(name)} characters, at most {LONGEST_NAME} are read")
+        for character in name:
+            if character in _TURNING or unicodedata.category(character) in ("Cc", "Cs"):
+                raise ValueError(f"the name of class {index}, {name!a}, has a character that cannot be printed")
 
 
 def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:

@@ -36,8 +36,8 @@ def write(job: Job, path: Path) -> None:
 
 
 def inspect(job: Job, path: Path) -> list[str]:
-    """What the report tells of the file: nothing."""
-    return []
+    """What the report tells of the file."""
+    return ["to be run with --trust, for it is a program"]
 
 
 def _for_yolov5(card: ModelCard) -> str:
