@@ -91,14 +91,13 @@ def newest_best(suffix: str = "") -> Path:
     """The most recently written ``runs/train*/<run>/weights/best.pt`` of the task whose run folders end in `suffix`.
 
     ``-seg`` is segmentation's (``runs/train-seg*``), and none detection's, which leaves ``runs/train-seg*`` out. Looked
-    for below the working directory, then below the project. Raises `UserError` if there is none.
+    for below the working directory, where trainings write and ``--resume`` looks. Raises `UserError` if there is none.
     """
     pattern = f"runs/train{suffix}*/*/weights/best.pt"
-    for base in dict.fromkeys((Path(), ROOT)):
-        found = [path for path in base.glob(pattern) if suffix or not path.parts[-4].startswith("train-seg")]
-        if found:
-            return max(found, key=lambda path: path.stat().st_mtime)
-    raise UserError(
-        f"no --weights given, and no {pattern} to take instead; train first, or pass "
-        f"--weights with a checkpoint (yolov5n{suffix}.pt, for example)"
-    )
+    found = [path for path in Path().glob(pattern) if suffix or not path.parts[-4].startswith("train-seg")]
+    if not found:
+        raise UserError(
+            f"no --weights given, and no {pattern} in this folder to take instead; train first, or pass "
+            f"--weights with a checkpoint (yolov5n{suffix}.pt, for example)"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.seclusion import Guard, secluded_environment
+
 ROOT = Path(__file__).resolve().parents[1]
+GUARD = Guard()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give tests, and the processes they start, a home of their own, before a library asks where home is."""
+    folder = tempfile.TemporaryDirectory(prefix="home-of-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ.update(secluded_environment(Path(folder.name)))
+    GUARD.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """The guard is awake from a test's first fixture to its last."""
+    GUARD.active = True
+    try:
+        return (yield)
+    finally:
+        GUARD.active = False
+
+
+@pytest.fixture(autouse=True)
+def guard(tmp_path: Path) -> Iterator[Guard]:
+    """Nothing of the user's is touched; the working directory is the test's `tmp_path`, so that ``runs/`` lies there."""
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    GUARD.seen.clear()
+    yield GUARD
+    os.chdir(before)
+    assert not GUARD.seen, "a test must not touch what is the user's"
 
 
 @pytest.fixture(scope="session")

@@ -45,14 +45,16 @@ def test_the_readme_trains_the_embedded_data_set(script: str) -> None:
 @pytest.mark.parametrize("script", CASES)
 def test_training_learns_and_says_what_comes_next(script: str, tmp_path: Path) -> None:
     _, least, following = CASES[script]
-    command = [sys.executable, *readme_command(script), "--project", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    file, *flags = readme_command(script)
+    command = [sys.executable, str(ROOT / file), *flags]  # typed in another folder, which `runs/` goes to
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "exp" / "results.csv").open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+    project = "train-seg" if script.startswith("segment") else "train"
+    with (tmp_path / "runs" / project / "exp" / "results.csv").open(newline="") as results:
+        last = list(csv.DictReader(results))[-1]
     for name, value in least.items():
         assert float(last[name]) >= value, name
     assert f"python {following} --weights" in done.stdout
     drawn = re.search(r"Detections drawn:\s+(\S+)", done.stdout)
     assert drawn
-    assert Path(drawn[1]).stat().st_size > 10_000
+    assert (tmp_path / drawn[1]).stat().st_size > 10_000

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from utils.files import ROOT
+
 
 def test_names_come_from_their_owners() -> None:
     import utils.metrics as facade
@@ -22,4 +24,4 @@ def test_names_come_from_their_owners() -> None:
 
 def test_the_import_is_light() -> None:
     code = "import sys, utils.metrics; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

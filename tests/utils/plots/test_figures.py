@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from utils.files import ROOT
 from utils.plots import figures
 from utils.plots.confusion import plot_confusion
 from utils.plots.figures import class_lettering
@@ -37,7 +38,7 @@ plot_confusion(np.eye(3), ['a', 'b'], {str(tmp_path / "c.png")!r})
 assert 'matplotlib.pyplot' not in sys.modules and 'seaborn' not in sys.modules and 'pandas' not in sys.modules
 assert all(matplotlib.rcParams[key] == before[key] for key in before if key != 'backend')
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_importing_the_facade_imports_nothing_heavy():
@@ -50,7 +51,7 @@ import utils.plots.colors
 from utils.plots import colors
 assert callable(colors)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_threads_draw_what_one_thread_draws(tmp_path):
