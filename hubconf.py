@@ -7,6 +7,8 @@ Usage:
     results = model(["a.jpg", "b.png"], size=640)
     results.print(); results.save(); results.pandas().xyxy[0]
 
+    python hubconf.py --model yolov5n    # tries a network on the sample photographs of data/images
+
 Names: custom; yolov5n … yolov5x and yolov5n6 … yolov5x6, which have published weights; and, with random weights,
 yolov5_MobileNetv2, its relatives -lite and -edge, and yolov5_RepVGG, each also with a size: yolov5n_MobileNetv2.
 docs/hub.md tells the rest.
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 # `torch.hub` lists every callable without an underscore as a network, so nothing else of this module may be one.
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
@@ -80,3 +83,34 @@ def _factory(verbose: bool) -> ModuleType:
 
 
 globals().update({_name: _network(_name, _name in _WITH_WEIGHTS) for _name in (*_WITH_WEIGHTS, *_WITHOUT)})
+
+
+def _parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
+    from utils.cli import CommandParser
+
+    parser = CommandParser("Try a network of torch.hub on the sample photographs of data/images")
+    add = parser.add_argument
+    add(
+        "--model",
+        required=True,
+        help="yolov5n (or another name of this file), or your weights: best.pt",
+    )
+    add("--imgsz", "--img", "--img-size", type=int, default=640, help="longer side of a picture, pixels")
+    add("--device", default="", help="cuda device such as 0, or cpu; '' takes the first GPU there is")
+    add("--project", default="runs/detect", help="folder of the run folders")
+    add("--name", default="exp", help="name of the run folder")
+    add("--exist-ok", action="store_true", help="use the run folder again if it exists")
+    return parser.parse_args(argv)
+
+
+def _main(argv: list[str] | None = None) -> None:
+    options = _parse_opt(argv)
+    from models.hub.samples import run_on_samples
+
+    names = {name: name in _WITH_WEIGHTS for name in (*_WITH_WEIGHTS, *_WITHOUT)}
+    folder = pathlib.Path(options.project) / options.name
+    run_on_samples(options.model, names, options.imgsz, options.device, folder, options.exist_ok)
+
+
+if __name__ == "__main__":
+    importlib.import_module("utils.cli").run_command(_main)

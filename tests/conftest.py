@@ -36,7 +36,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 @pytest.fixture(autouse=True)
 def guard(tmp_path: Path) -> Iterator[Guard]:
-    """Nothing of the user's is touched; the working directory is the test's `tmp_path`, so that ``runs/`` lies there."""
+    """Nothing of the user's is touched; the working directory, where ``runs/`` goes, is the test's `tmp_path`."""
     before = Path.cwd()
     os.chdir(tmp_path)
     GUARD.seen.clear()

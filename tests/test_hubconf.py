@@ -20,6 +20,7 @@ from models.configs import known_cfgs
 from models.hub import AutoShape
 from models.weights import PUBLISHED
 from models.yolo import DetectionModel, model_of
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.logging import LOGGER
 
@@ -201,3 +202,54 @@ def test_other_numbers_of_classes_keep_what_fits(
     whole = load("yolov5n", autoshape=False)
     assert whole.names[0] == "person"
     assert torch.equal(network.model[0].conv.weight, whole.model[0].conv.weight)
+
+
+def typed(*words: str) -> int:
+    """The exit code of ``python hubconf.py`` with `words`."""
+    with pytest.raises(SystemExit) as stop:
+        run_command(lambda: hubconf._main([*words, "--device", "cpu"]))
+    return int(stop.value.code or 0)
+
+
+def test_as_a_command_it_tries_the_network_on_the_sample_photographs(
+    make_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("--model", str(make_weights("best.pt")), "--img", "64") == 0
+    said = capsys.readouterr()
+    lines = [line.split(": ")[1].split()[0] for line in said.out.splitlines() if line.startswith("image ")]
+    assert lines == ["512x512", "300x451", "400x600", "300x451", "300x451", "480x640"]
+    assert said.err == ""
+    saved = sorted(path.name for path in (tmp_path / "runs" / "detect" / "exp").iterdir())
+    assert saved == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "image3.jpg", "image4.jpg", "image5.jpg"]
+    assert typed("--model", "yolov5n_MobileNetv2", "--img", "32", "--name", "other") == 0
+    assert "random" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "detect" / "other" / "cat.jpg").is_file()
+
+
+def test_the_command_with_published_weights(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("models.weights.ROOT", shared_data)
+    assert typed("--model", "yolov5n") == 0
+    said = capsys.readouterr().out
+    assert "image 1/6: 512x512 1 person" in said
+    assert all(f"image {i}/6: 300x451 1 cat" in said for i in (2, 4, 5))  # a file, an array, a tensor
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model", "yolov5_MobileNetV2"], "did you mean 'yolov5_MobileNetv2'?"),
+        (["--model", "custom"], "your own weights: best.pt"),
+        (["--model", "absent.pt"], "absent.pt"),
+        (["--model", "yolov5n_MobileNetv2", "--img", "0"], "--imgsz 0"),
+        (["--modle", "yolov5n"], "--model"),
+        ([], "--model"),
+    ],
+)
+def test_mistakes_of_the_command(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(*words) != 0
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert told in said
+    assert len(said.splitlines()) == 1
