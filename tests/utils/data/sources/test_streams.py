@@ -66,16 +66,16 @@ def test_backoff_doubles_up_to_the_longest() -> None:
 
 
 def test_slow_taker_gets_the_newest_frame() -> None:
-    latest = reader(FakeCapture(count=50, pause=0.004)).start()
-    first = latest.wait(2.0)
-    assert first is not None
-    time.sleep(0.1)
-    second = latest.take()
-    assert second is not None
-    assert second.number - first.number > 10  # what came in between is gone, not queued
-    assert second.image[0, 0, 0] == second.number
-    assert latest.skipped == second.number - first.number - 1 + (first.number - 1)
-    latest.close()
+    news = threading.Condition()
+    latest = reader(FakeCapture(count=50, pause=0.004), news=news).start()
+    assert latest.wait(60.0) is not None
+    with news:
+        assert news.wait_for(lambda: latest.ended, 60.0)
+    newest = latest.take()
+    assert newest is not None
+    assert newest.number == newest.image[0, 0, 0] == 50
+    assert latest.skipped == 48  # what came in between is gone, not queued
+    assert latest.take() is None
 
 
 def test_frame_is_taken_once_and_wait_times_out() -> None:
@@ -84,7 +84,7 @@ def test_frame_is_taken_once_and_wait_times_out() -> None:
     assert latest.wait(2.0) is not None
     start = time.monotonic()
     assert latest.wait(0.05) is None
-    assert 0.04 < time.monotonic() - start < 1.0
+    assert time.monotonic() - start > 0.04
     latest.close()
     assert capture.released
 
