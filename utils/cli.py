@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -76,6 +77,12 @@ def check_numbers(options: argparse.Namespace, **least: int) -> None:
     for name, value in least.items():
         if getattr(options, name) < value:
             raise UserError(f"--{name.replace('_', '-')} must be {value} or more, not {getattr(options, name)}")
+
+
+def torchrun_command(processes: int) -> str:
+    """What to type to have this command line run by so many processes on this machine."""
+    words = sys.argv if sys.argv[0].endswith(".py") else ["train.py", "..."]  # from Python it is for the user to say
+    return f"torchrun --nproc_per_node {processes} {shlex.join(words)}"
 
 
 def run_command(main: Callable[[], Any]) -> NoReturn:

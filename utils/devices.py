@@ -24,6 +24,7 @@ def select_device(device: Device = "", batch_size: int = 0, newline: bool = True
     ``''`` takes the first CUDA GPU where there is one and the CPU otherwise; ``'cpu'``, ``'mps'``, ``'0'``,
     ``'cuda:1'`` and ``'0,1'`` mean what they say. Of several GPUs the first is returned; `device_indices` has
     them all. A `batch_size` above 0 must be divisible by their number. Anything that is not there raises `UserError`.
+    A GPU becomes torch's current one, so that clocks, figures of memory and libraries that ask for no device mean it.
     `newline` is accepted for callers of YOLOv5's function and changes nothing.
     """
     name = _plain_name(device)
@@ -42,7 +43,15 @@ def select_device(device: Device = "", batch_size: int = 0, newline: bool = True
     text = "; ".join(
         f"cuda:{i} {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for i, gpu in zip(indices, gpus, strict=True)
     )
+    torch.cuda.set_device(indices[0])
     return _announce(torch.device("cuda", indices[0]), text)
+
+
+def select_one_device(device: Device = "", mend: str = "this command computes on one device: name one") -> torch.device:
+    """`select_device` for what computes on one device: several GPUs are a `UserError`, which ends with `mend`."""
+    if (count := len(device_indices(device))) > 1:
+        raise UserError(f"--device {_plain_name(device)} names {count} GPUs; {mend}")
+    return select_device(device)
 
 
 def device_indices(device: Device) -> list[int]:

@@ -23,7 +23,7 @@ from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
 from utils.cli import check_numbers, image_size
-from utils.devices import select_device
+from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.sizes import make_divisible
@@ -40,7 +40,7 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     layout = _layout(options)
     check_numbers(options, topk_all=1, batch_size=1)
     _check_precision(options)
-    device = select_device(options.device)
+    device = select_one_device(options.device)
     weights = _weights(options.weights)
     model = load_model(weights, device, trust=options.trust)
     assert isinstance(model, DetectionModel)  # one file is no ensemble

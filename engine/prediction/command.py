@@ -17,7 +17,7 @@ from models.checkpoints.format import strip_optimizer
 from models.weights import find_weights, newest_best
 from utils.cli import check_numbers, image_size
 from utils.data.sources.source import open_source
-from utils.devices import select_device
+from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.files import ROOT, increment_path
 from utils.logging import LOGGER
@@ -59,7 +59,7 @@ def _backend(options: argparse.Namespace, task: DetectionTask) -> DetectMultiBac
     weights = _weights(options, task)
     backend = DetectMultiBackend(
         weights,
-        device=select_device(options.device),
+        device=select_one_device(options.device),
         dnn=options.dnn,
         data=options.data,
         fp16=options.half,

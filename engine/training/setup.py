@@ -19,10 +19,10 @@ from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
-from utils.cli import image_size
+from utils.cli import image_size, torchrun_command
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
-from utils.devices import device_indices, select_device
+from utils.devices import device_indices, select_device, select_one_device
 from utils.distributed import init_process_group, is_main_process, local_rank, main_process_first, rank, world_size
 from utils.errors import UserError
 from utils.hyp import load_hyp
@@ -100,9 +100,10 @@ def build_session(
 
 def training_device(options: dict[str, Any]) -> torch.device:
     """The device of this process; joins the process group where `torchrun` started several."""
-    device = select_device(options["device"], batch_size=max(options["batch_size"], 0))
     if local_rank() == -1:
-        return device
+        each = torchrun_command(len(device_indices(options["device"])))
+        return select_one_device(options["device"], mend=f"each needs a process of its own: {each}")
+    device = select_device(options["device"], batch_size=max(options["batch_size"], 0))
     for flag, name in (("image_weights", "--image-weights"), ("evolve", "--evolve")):
         if options[flag]:
             raise UserError(f"{name} does not work with several processes")

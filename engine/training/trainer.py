@@ -118,7 +118,7 @@ class Trainer:
         s = self.session
 
         def text() -> str:
-            memory = f"{torch.cuda.memory_reserved() / 1e9:.3g}G" if s.device.type == "cuda" else "cpu"
+            memory = f"{torch.cuda.memory_reserved(s.device) / 1e9:.3g}G" if s.device.type == "cuda" else "cpu"
             parts = "".join(f"{value:>11.4g}" for value in losses.mean.tolist())
             size = "x".join(str(n) for n in dict.fromkeys(batch.images.shape[2:]))
             return f"{f'{epoch}/{s.epochs - 1}':>11}{memory:>11}{parts}{len(batch.targets):>11}{size:>11}"

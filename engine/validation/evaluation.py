@@ -30,7 +30,7 @@ from utils.cli import check_numbers, image_size
 from utils.data.index import ImageIndex, build_index
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
-from utils.devices import select_device
+from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.files import increment_path
 from utils.logging import LOGGER, colorstr
@@ -68,7 +68,7 @@ class Evaluation:
         check_options(options)
         if options.save_json:
             import_pycocotools()
-        device = select_device(options.device, batch_size=options.batch_size)
+        device = select_one_device(options.device)
         model = DetectMultiBackend(
             options.weights, device, dnn=options.dnn, data=options.data, fp16=options.half, trust=options.trust
         )  # fmt: skip

@@ -13,7 +13,7 @@ from models.hub.autoshape import AutoShape
 from models.loading import build_model
 from models.weights import PUBLISHED, find_weights
 from models.yolo import DetectionModel
-from utils.devices import Device, select_device
+from utils.devices import Device, select_one_device
 from utils.errors import UserError
 
 _CHECKPOINTS = (".pt", ".pth")
@@ -26,7 +26,7 @@ def load_network(path: str | Path, autoshape: bool = True, device: Device = None
     mode with all that training needs (``.train()`` and go on), an exported file's as `DetectMultiBackend`. `device` as
     ``--device``, None for the first GPU or else the CPU; trust: see `load_checkpoint`. Raises `UserError`.
     """
-    where = select_device(device)
+    where = select_one_device(device)
     if not autoshape and Path(path).suffix.lower() in _CHECKPOINTS:
         file = find_weights(path)
         return build_model(load_checkpoint(file, trust), file).eval().to(where)
@@ -65,5 +65,5 @@ def make_network(
         transfer(model, checkpoint.weights, source=file)
         if classes == len(checkpoint.names):
             model.names = dict(checkpoint.names)
-    where = select_device(device)
+    where = select_one_device(device)
     return AutoShape(model).to(where) if autoshape else model.to(where)

@@ -11,7 +11,7 @@ import torch
 from models.configs import known_cfgs
 from models.inspection.profiling import profile_model
 from utils.cli import CommandParser, image_size
-from utils.devices import select_device
+from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.logging import LOGGER
 
@@ -40,7 +40,7 @@ def inspect_network(build: Callable[[str], Any], args: Sequence[str] | None = No
     model = build(opt.cfg)
     model.info(verbose=True, imgsz=size)
     if opt.profile or opt.line_profile:
-        device = select_device(opt.device)
+        device = select_one_device(opt.device)
         model.to(device)
         images = torch.rand(opt.batch_size, model.yaml["ch"], *size, device=device)
         if opt.line_profile:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import sys
 
 import pytest
 
-from utils.cli import CommandParser, apply_overrides, image_size, run_command
+from utils.cli import CommandParser, apply_overrides, image_size, run_command, torchrun_command
 from utils.errors import UserError
 
 
@@ -85,3 +86,10 @@ def test_a_defect_is_not_hidden() -> None:
     with pytest.raises(SystemExit) as stop:
         run_command(lambda: 3)
     assert stop.value.code == 3
+
+
+def test_what_to_type_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["segment/train.py", "--data", "my data.yaml", "--device", "0,1"])
+    assert torchrun_command(2) == "torchrun --nproc_per_node 2 segment/train.py --data 'my data.yaml' --device 0,1"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert torchrun_command(4) == "torchrun --nproc_per_node 4 train.py ..."

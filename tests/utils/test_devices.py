@@ -8,17 +8,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from utils.devices import Profile, device_indices, select_device, smart_inference_mode, time_sync
+from utils.devices import Profile, device_indices, select_device, select_one_device, smart_inference_mode, time_sync
 from utils.errors import UserError
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with two GPUs."""
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A machine with two GPUs; which of them were made the current one."""
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     gpu = SimpleNamespace(name="A GPU", total_memory=8 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: gpu)
+    return current
 
 
 @pytest.fixture
@@ -26,7 +29,6 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-@pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize(
     ("text", "device", "indices"),
     [
@@ -41,8 +43,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (torch.device("cpu"), "cpu", []),
     ],
 )
-def test_with_gpus(text: object, device: str, indices: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_gpus(
+    text: object, device: str, indices: list[int], gpus: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert select_device(text) == torch.device(device)  # type: ignore[arg-type]
+    assert gpus == indices[:1]  # torch's current one from now on
     assert device_indices(text) == indices  # type: ignore[arg-type]
     said = capsys.readouterr().out
     assert ("CPU" if device == "cpu" else f"{device} A GPU, 8 GiB") in said
@@ -69,6 +74,16 @@ def test_without_gpu() -> None:
 def test_mistakes(text: str, batch: int, said: str) -> None:
     with pytest.raises(UserError, match=said):
         select_device(text, batch)
+
+
+def test_several_gpus_for_one_device(gpus: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        select_one_device("0,1")
+    assert str(caught.value) == "--device 0,1 names 2 GPUs; this command computes on one device: name one"
+    assert gpus == []
+    assert capsys.readouterr().out == ""  # never "two GPUs", and then one
+    assert select_one_device("1") == torch.device("cuda:1")
+    assert gpus == [1]
 
 
 def test_mps(monkeypatch: pytest.MonkeyPatch) -> None:
