@@ -94,28 +94,44 @@ class SegmentationTask(DetectionTask):
         ]
         return (pad(decoded, (0, max(counts))), torch.cat((prototypes, own), 1)), labels
 
+    def evidence(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """The overlaps (m, n) of labels and detections, or with `retina_masks` the prototypes (nm, h, w)."""
+        prototypes, size = output[1], (batch.images.shape[2], batch.images.shape[3])
+        if self.retina_masks:
+            return {"prototypes": list(prototypes)}
+        overlaps = []
+        for i, (own, found) in enumerate(zip(prototypes, detections, strict=True)):
+            known = torch.from_numpy(rasterize(batch.outlines(i), size, size[0] // own.shape[1]))
+            masks = process_mask(own, found[:, 6:], found[:, :4], size)
+            overlaps.append(mask_iou(known.to(own.device, non_blocking=True), masks))
+        return {"mask_iou": overlaps}
+
     def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
         from utils.metrics.matching import match_by_iou
 
-        iou = self._retina_iou(scene) if self.retina_masks else self._prototype_iou(scene)
+        iou = self._retina_iou(scene) if self.retina_masks else scene.kept["mask_iou"]
         right = match_by_iou(iou, scene.labels[:, 0], scene.detections[:, 5], iou_thresholds)
         return *super().match(scene, iou_thresholds), right
 
     def patches(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
     ) -> list[MaskPatch]:
-        return self._patches(output, index, rows, input_shape, size, None, self.retina_masks)
+        return self._patches(output[1][index], rows, input_shape, size, None, self.retina_masks)
 
     def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Tensor]:
         return batch.mask_stacks(overlap=not options["no_overlap"])
 
     def drawn_masks(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-        return self._label_masks(scene), self._prototype_masks(scene).cpu().numpy()
+        prototypes, size = scene.output[1][scene.index], scene.input_shape
+        known = rasterize(scene.polygons(), size, size[0] // prototypes.shape[1])
+        rows = scene.raw.to(prototypes.device)
+        return known, process_mask(prototypes, rows[:, 6:], rows[:, :4], size).cpu().numpy()
 
     def scene_patches(self, scene: Scene) -> list[MaskPatch]:
         if "patches" not in scene.kept:  # matching, JSON and text files ask for the same ones
+            prototypes = scene.kept.get("prototypes", scene.output[1][scene.index])
             scene.kept["patches"] = self._patches(
-                scene.output, scene.index, scene.raw, scene.input_shape, scene.size, scene.placement, retina=True
+                prototypes, scene.raw, scene.input_shape, scene.size, scene.placement, retina=True
             )
         return scene.kept["patches"]
 
@@ -126,28 +142,13 @@ class SegmentationTask(DetectionTask):
         batch.masks[0, height // 4 : height // 2, width // 4 : width // 2] = 1
         return batch
 
-    def _prototype_masks(self, scene: Scene) -> Tensor:
-        """(n, h, w) of the detections, over the network input, in cells of the prototypes."""
-        return process_mask(scene.output[1][scene.index], scene.raw[:, 6:], scene.raw[:, :4], scene.input_shape)
-
-    def _label_masks(self, scene: Scene) -> np.ndarray:
-        """(m, h, w) of the labels in the same cells."""
-        return rasterize(scene.polygons(), scene.input_shape, scene.input_shape[0] // scene.output[1].shape[2])
-
-    def _prototype_iou(self, scene: Scene) -> Tensor:
-        """(m, n) labels × detections."""
-        found = self._prototype_masks(scene)
-        known = torch.from_numpy(self._label_masks(scene)).to(found.device)
-        return mask_iou(known, found)
-
     def _retina_iou(self, scene: Scene) -> np.ndarray:
         """(m, n) labels × detections, in pixels of the original."""
         return patch_iou(polygon_patches(scene.original_polygons(), scene.size), self.scene_patches(scene))
 
     @staticmethod
     def _patches(
-        output: Any,
-        index: int,
+        prototypes: Tensor,
         rows: Tensor,
         input_shape: tuple[int, int],
         size: tuple[int, int],
@@ -155,4 +156,4 @@ class SegmentationTask(DetectionTask):
         retina: bool,
     ) -> list[MaskPatch]:
         boxes = scale_boxes(input_shape, rows[:, :4].clone(), size, placement)
-        return mask_patches(output[1][index], rows[:, 6:], boxes, size, input_shape, placement, retina)
+        return mask_patches(prototypes, rows[:, 6:], boxes, size, input_shape, placement, retina)

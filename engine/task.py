@@ -92,6 +92,14 @@ class DetectionTask:
         pixels = batch.targets * batch.targets.new_tensor([1, 1, width, height, width, height])
         return output, [pixels[pixels[:, 0] == i, 1:] for i in range(len(batch))]
 
+    def evidence(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """What `match` reads of a batch beside boxes, in `Scene.kept`: under each name one float tensor an image.
+
+        It is still on the device of `output` and `detections`; the validator brings all of it to the CPU at once, where
+        `batch` is already.
+        """
+        return {}
+
     def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
         """For each of `metric_groups`, (n, len(iou_thresholds)) bool: which detections of `scene` are right."""
         from utils.metrics.matching import match_detections

@@ -91,7 +91,7 @@ def conclude(session: Session) -> ValidationResult | None:
         s.task,
         names=s.names,
         device=s.device,
-        half=s.amp_dtype is not None,
+        amp_dtype=s.amp_dtype,
         single_cls=s.options["single_cls"],
         save_dir=s.save_dir,
         plots=not s.options["noplots"],

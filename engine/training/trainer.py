@@ -134,7 +134,7 @@ class Trainer:
             s.task,
             names=s.names,
             device=s.device,
-            half=s.amp_dtype is not None,
+            amp_dtype=s.amp_dtype,
             criterion=s.criterion,
             single_cls=s.options["single_cls"],
             save_dir=s.save_dir,

@@ -135,8 +135,9 @@ class Evaluation:
         self.model.warmup(imgsz=(1 if self.model.pt else shape[0], 3, *size))
         arguments: dict[str, Any] = {
             "conf_thres": options.conf_thres, "iou_thres": options.iou_thres, "max_det": options.max_det,
-            "half": options.half, "augment": options.augment, "single_cls": options.single_cls,
-            "save_hybrid": options.save_hybrid, "save_dir": self.save_dir, "plots": not options.no_plots,
+            "amp_dtype": torch.float16 if options.half else None, "augment": options.augment,
+            "single_cls": options.single_cls, "save_hybrid": options.save_hybrid, "save_dir": self.save_dir,
+            "plots": not options.no_plots,
             "verbose": options.verbose or len(self.names) < 50, "listeners": listeners or (),
         }  # fmt: skip
         arguments.update(overrides)

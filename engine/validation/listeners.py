@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,7 @@ from utils.data.batch import Batch
 from utils.files import make_folder
 from utils.metrics.confusion import ConfusionMatrix
 from utils.metrics.detection import DetectionMetrics
+from utils.ops.transfer import fetched
 from utils.plots.confusion import plot_confusion
 from utils.plots.curves import plot_curves
 from utils.plots.mosaics import MOST_IMAGES, plot_images
@@ -20,6 +22,7 @@ from utils.plots.mosaics import MOST_IMAGES, plot_images
 if TYPE_CHECKING:
     from engine.task import DetectionTask
 
+DETECT = {"conf_thres": 0.25, "iou_thres": 0.45, "max_det": 1000}  # the defaults of `detect.py`
 CURVE_PREFIX = {"(B)": "Box", "(M)": "Mask"}  # of the curves' file names, where a task has several metric groups
 
 
@@ -55,7 +58,8 @@ class Pictures:
     """What a person looks at, written into `save_dir`.
 
     ``val_batchN_labels.jpg`` and ``val_batchN_pred.jpg`` of the first `batches` while the validation runs; at its end
-    the curves, and the confusion matrix (confidence 0.25, IoU 0.45) as picture and table.
+    the curves, and the confusion matrix (confidence 0.25, IoU 0.45) as picture and table. Detections are drawn as
+    `detect.py` gives them: those that are judged, several classes and overlaps included, would hide the objects.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Pictures:
         self.task = task
         self.batches = batches
         self.confusion = ConfusionMatrix(nc)
+        self._single = nc == 1
         self._seen = 0
 
     def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
@@ -78,11 +83,20 @@ class Pictures:
     def _draw(self, batch: Batch, scenes: Sequence[Scene]) -> None:
         """Labels and detections of the first images, each in one picture."""
         stem = self.save_dir / f"val_batch{self._seen}"
-        masks = [self.task.drawn_masks(scene) for scene in scenes[:MOST_IMAGES]]
+        shown = self._as_detected(scenes)[:MOST_IMAGES]
+        masks = [self.task.drawn_masks(scene) for scene in shown]
         of_labels, of_detections = zip(*masks, strict=True) if masks and masks[0] is not None else (None, None)
         plot_images(batch.images, batch.targets, batch.paths, f"{stem}_labels.jpg", self.names, masks=of_labels)
-        found = [scene.raw for scene in scenes]
+        found = [scene.raw for scene in shown]
         plot_images(batch.images, found, batch.paths, f"{stem}_pred.jpg", self.names, masks=of_detections)
+
+    def _as_detected(self, scenes: Sequence[Scene]) -> list[Scene]:
+        """`scenes` with what `detect.py` would find in them by default: the best class of each box, confidence 0.25."""
+        found = fetched(self.task.postprocess(scenes[0].output, agnostic=self._single, **DETECT))
+        if self._single:
+            for rows in found:
+                rows[:, 5] = 0
+        return [replace(scene, raw=rows, kept={}) for scene, rows in zip(scenes, found, strict=True)]
 
     def finish(self, metrics: Sequence[DetectionMetrics], groups: Sequence[str]) -> None:
         """Draw what needs all images; `groups` are the suffixes of the metric columns, in the order of `metrics`."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from utils.files import atomic_write
 from utils.logging import LOGGER
@@ -29,9 +28,9 @@ class LabelCounts:
     def zeros(cls, nc: int) -> LabelCounts:
         return cls(np.zeros(nc, np.int64), np.zeros(nc, np.int64))
 
-    def add(self, classes: torch.Tensor) -> None:
+    def add(self, classes: np.ndarray) -> None:
         """Count one image, its labels' `classes (m,)`."""
-        counts = np.bincount(classes.cpu().numpy().astype(np.int64), minlength=len(self.instances))
+        counts = np.bincount(classes.astype(np.int64), minlength=len(self.instances))
         self.instances += counts
         self.images += counts > 0
         self.seen += 1

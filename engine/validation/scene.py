@@ -18,8 +18,9 @@ class Scene:
 
     `size` (height, width) of the original; `detections (n, 6 [+ nm])` xyxy, confidence, class; `labels (m, 5)` class,
     xyxy. `raw` are the detections in pixels of the network input, in which the original lies as `placement` says:
-    ((ratio_h, ratio_w), (pad_w, pad_h)), None where the two are one. `batch`, its `index` and the model's `output` are
-    there for tasks that need more than boxes, and `kept` for what they work out more than once.
+    ((ratio_h, ratio_w), (pad_w, pad_h)), None where the two are one. All of that is on the CPU, as is the `batch`, in
+    which the image has the number `index`. The model's `output`, which stays on its device, is there for tasks that
+    need more than boxes, and `kept` for what they work out once.
     """
 
     path: str
@@ -40,9 +41,7 @@ class Scene:
 
     def polygons(self) -> list[np.ndarray]:
         """The labels' outlines, m × (k, 2), pixels of the network input; for data read with polygons."""
-        assert self.batch.polygons is not None, "a loader with polygons=True is needed"
-        rows = (self.batch.targets[:, 0] == self.index).nonzero()[:, 0]
-        return [self.batch.polygons[i] for i in rows.tolist()]
+        return self.batch.outlines(self.index)
 
     def original_polygons(self) -> list[np.ndarray]:
         """The same in pixels of the original picture."""

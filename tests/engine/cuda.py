@@ -29,6 +29,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 META = torch.device("meta")  # what torch itself, in C++, takes `OnCuda` to be: CUDA there would ask for a driver
 aten = torch.ops.aten
 COPIES = (aten._to_copy.default, aten.copy_.default)
+UNTAGGED = {"aten::nonzero_numpy", "torchvision::nms"}  # whose results are as large as their values say
 MASKABLE = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
 
 
@@ -142,6 +143,8 @@ def _waits(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
         return to_cuda != from_cuda and not (to_cuda and args[2:] == (True,))
     if func in MASKABLE:  # a mask is made into indices, as many as it has ones
         return there and any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    if func._schema.name in UNTAGGED:
+        return there
     return there and bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags))
 
 

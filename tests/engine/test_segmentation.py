@@ -13,10 +13,10 @@ from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.validation import coco
 from engine.validation.scene import scenes_of
-from engine.validator import IOU_THRESHOLDS, judge
+from engine.validation.tally import BatchTally, Tally
+from engine.validator import IOU_THRESHOLDS, judge, result_of
 from utils.data.batch import Batch, Placement
 from utils.data.index import ImageIndex
-from utils.metrics.detection import DetectionMetrics
 
 SIZE = (64, 64)  # of the network input; prototypes have 16×16 cells
 LEFT, TOP, ALL = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)  # coefficients of the three prototypes below
@@ -35,6 +35,10 @@ def rectangle(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
     return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float32)
 
 
+def figures_of(scene, task):
+    return result_of(Tally([BatchTally(np.zeros(4), [judge(scene, task)])]), 2, task)
+
+
 def make_scene(labels, detections, original=SIZE, placement=None):
     """A scene of `labels` (class, polygon) and `detections` (x1, y1, x2, y2, confidence, class, coefficients)."""
     rows = []
@@ -49,7 +53,9 @@ def make_scene(labels, detections, original=SIZE, placement=None):
         polygons=[points for _, points in labels],
     )
     found = torch.tensor([[*row[:6], *row[6]] for row in detections], dtype=torch.float32).view(-1, 9)
-    return scenes_of(batch, [found], (None, prototypes()))[0]
+    (scene,) = scenes_of(batch, [found], (None, prototypes()))
+    (scene.kept["mask_iou"],) = SegmentationTask().evidence(scene.output, batch, [found])["mask_iou"]
+    return scene
 
 
 @pytest.mark.parametrize("retina", [False, True])
@@ -84,9 +90,8 @@ def test_overlapping_objects_are_judged_whole():
 
 
 def test_metrics_of_both_groups():
-    task, groups = SegmentationTask(), (DetectionMetrics(2), DetectionMetrics(2))
-    judge(make_scene([(1, rectangle(16, 16, 48, 48))], [(16, 16, 48, 48, 0.9, 1, LEFT)]), task, groups)
-    boxes, masks = groups
+    scene = make_scene([(1, rectangle(16, 16, 48, 48))], [(16, 16, 48, 48, 0.9, 1, LEFT)])
+    boxes, masks = figures_of(scene, SegmentationTask()).groups
     assert (boxes.map50, boxes.map) == pytest.approx((0.995, 0.995), abs=1e-3)
     assert (masks.map50, masks.map) == pytest.approx((0.995, 0.0995), abs=1e-3)
 
@@ -139,8 +144,8 @@ def test_the_official_evaluator_agrees(tmp_path):
     ids = coco.write_ground_truth(index, {0: "cat", 1: "dog"}, tmp_path / "truth.json")
     labels = [(0, corners[0] * 64), (1, corners[1] * 64)]
     scene = make_scene(labels, [(16, 16, 48, 48, 0.9, 0, LEFT), (0, 0, 16, 16, 0.8, 1, ALL)])
-    task, groups = SegmentationTask(retina_masks=True), (DetectionMetrics(2), DetectionMetrics(2))
-    judge(scene, task, groups)
+    task = SegmentationTask(retina_masks=True)
+    groups = figures_of(scene, task).groups
     with coco.JsonWriter(tmp_path / "found.json", ids, task) as writer:
         writer.add(scene.batch, [scene])
     for iou_type, ours, expected in zip(task.iou_types, groups, (1.0, 0.55), strict=True):

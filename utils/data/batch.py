@@ -57,6 +57,12 @@ class Batch:
         """The same batch in page-locked memory (the data loader calls this for CUDA)."""
         return self._each(lambda tensor: tensor.pin_memory())
 
+    def outlines(self, image: int) -> list[np.ndarray]:
+        """The objects of one image as polygons (k, 2), pixels of `images`; for data read with polygons."""
+        assert self.polygons is not None, "a loader with polygons=True is needed"
+        rows = (self.targets[:, 0] == image).nonzero()[:, 0]
+        return [self.polygons[i] for i in rows.tolist()]
+
     def mask_stacks(self, overlap: bool) -> list[torch.Tensor]:
         """For each image its objects' masks (n_i, h, w) uint8, 0 and 1, in the order of their targets.
 

@@ -30,7 +30,7 @@ class ConfusionMatrix:
         self.nc = nc
         self.conf = conf
         self.iou_thres = iou_thres
-        self.matrix = np.zeros((nc + 1, nc + 1))
+        self.matrix: np.ndarray = np.zeros((nc + 1, nc + 1))
 
     def process_batch(self, detections: Any, labels: Any) -> None:
         """Count one image.

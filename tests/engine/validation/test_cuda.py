@@ -14,6 +14,7 @@ from torch import nn
 
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
+from engine.validation.clock import StageClock
 from engine.validator import ValidationResult, validate
 from tests.engine.cuda import stand_in_cuda
 from tests.engine.training.step import NC, SIZE, make_batch, make_network
@@ -82,6 +83,56 @@ def test_the_same_figures_as_on_the_cpu(name: str, save_hybrid: bool) -> None:
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_one_copy_to_the_cpu_a_batch(name: str) -> None:
+    """Detections, losses and overlaps of masks (or prototypes) come together; nothing else waits for the GPU.
+
+    Non-maximum suppression is not counted: how many candidates there are must be known to go on, several times an
+    image. Those are single numbers.
+    """
+    task = TASKS[name]
+    net = _network(task)
+    batches = _batches(task, net)
+    with stand_in_cuda() as watch:
+        net.to("cuda")
+        watch.waits.clear()
+        _validate(task, net, batches, "cuda")
+        waits = {where: times for where, times in watch.waits.items() if not where[0].startswith("utils/ops/nms.py")}
+    assert waits == {("utils/ops/transfer.py:fetched", "_to_copy"): len(batches)}
+
+
+class _Event:
+    """Stands for `torch.cuda.Event`: a GPU that takes 3 ms from each mark to the next."""
+
+    marks = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: str) -> None:
+        assert stream == "the stream of cuda:1"
+        self.at = 3.0 * _Event.marks
+        _Event.marks += 1
+
+    def elapsed_time(self, end: _Event) -> float:
+        return end.at - self.at
+
+
+def test_stages_are_timed_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda device: f"the stream of {device}")
+    monkeypatch.setattr("torch.cuda.Event", _Event)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda *_: pytest.fail("waits for the GPU"))
+    clock = StageClock(torch.device("cuda", 1), 2)
+    for _ in range(2):
+        with clock.stage(0):
+            pass
+        with clock.stage(1):
+            pass
+        clock.settle()
+    np.testing.assert_allclose(clock.seconds, 2 * 3e-3)
+
+
 def _argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` given its first argument on the CPU."""
     return lambda first, *more, **options: function(first.cpu(), *more, **options)
@@ -125,6 +176,6 @@ def test_a_tensor_left_on_the_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     task = TASKS["detect"]
     net = _network(task)
     batches = _batches(task, net)
-    monkeypatch.setattr("utils.metrics.matching.to_numpy", np.asarray)
+    monkeypatch.setattr("engine.validator.fetched", list)
     with stand_in_cuda(), pytest.raises(TypeError, match="numpy"):
         _validate(task, net.to("cuda"), batches, "cuda")
