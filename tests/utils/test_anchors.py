@@ -34,14 +34,14 @@ def test_fit_by_hand() -> None:
 
 def test_recall_is_that_of_the_loss() -> None:
     """A label has an anchor here exactly where the assignment finds it a prediction."""
-    from utils.losses.assignment import assign_level
+    from utils.losses.assignment import assign
 
     wh = np.random.default_rng(1).uniform(2, 150, (200, 2))
     anchors = np.array(COCO[0], float)
     targets = torch.zeros(200, 6)
     targets[:, 2:4] = 0.5
     targets[:, 4:] = torch.tensor(wh / 640)
-    found = assign_level(targets, torch.tensor(anchors / 8, dtype=torch.float32), (80, 80), 4.0)
+    found = assign(targets, torch.tensor(anchors[None] / 8, dtype=torch.float32), [(80, 80)], 4.0)
     share = len(found.target[found.valid].unique()) / 200
     assert 0.2 < share < 0.9
     assert fit(wh, anchors, 4.0).recall == pytest.approx(share)

@@ -4,25 +4,29 @@ An object is given to every anchor of a level whose width and height are within 
 cell that holds its centre and in the nearest cell left or right and the nearest one above or below. A centre exactly
 on the line between two cells goes to both once; halfway between two lines it has no nearest neighbour.
 
-`assign_level` makes 3 cells × anchors × objects rows, whatever the values, and `valid` says which count: so a GPU is
-never waited for, and compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work, 6
-of 37 ms a step at batch 16 on one core; there `compact` drops them first.
+`assign` treats all levels at once, because on a GPU the time goes by the number of operations. It makes levels × 3
+cells × anchors × objects rows, whatever the values, and `valid` says which count: so a GPU is never waited for, and
+compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work, 6 of 37 ms a step at
+batch 16 on one core; there `compact` drops them first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+Grids = Sequence[tuple[int, int]]  # (ny, nx) of each level
+
 
 @dataclass(frozen=True)
-class LevelAssignment:
-    """R pairs (prediction, object) of one level; rows without `valid` are padding.
+class Assignment:
+    """R pairs (prediction, object), those of a level behind those of the one before; rows without `valid` are padding.
 
     Attributes:
-        cell: (R,) int64, position of the prediction in the level's flattened (B, na, ny, nx); in range for padding too.
-        image: (R,) int64, image within the batch.
+        counts: how many of the rows belong to each level.
+        cell: (R, 4) int64, the prediction's image, anchor, row and column; within its level for padding too.
         target: (R,) int64, row of the targets.
         classes: (R,) int64, class of the object.
         xywh: (R, 4) the object's box in grid units, its centre relative to the cell's corner; 1s in padding.
@@ -31,8 +35,8 @@ class LevelAssignment:
         owner: (R,) bool: of all valid pairs of one prediction, exactly one owns its objectness target.
     """
 
+    counts: tuple[int, ...]
     cell: torch.Tensor
-    image: torch.Tensor
     target: torch.Tensor
     classes: torch.Tensor
     xywh: torch.Tensor
@@ -42,80 +46,95 @@ class LevelAssignment:
 
     @property
     def weight(self) -> torch.Tensor:
-        """(R,) float32 that turns a sum over rows into the mean over valid rows (into 0 where there are none)."""
-        return self.valid / self.valid.sum().clamp(min=1)
+        """(R,) float32: a sum over rows weighted so is the sum over levels of the mean over a level's valid rows.
 
-    def compact(self) -> LevelAssignment:
+        A level without valid rows adds 0.
+        """
+        return torch.cat([valid / valid.sum().clamp(min=1) for valid in self.by_level(self.valid)])
+
+    def by_level(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Views of the rows (R, …) of each level."""
+        return values.split(list(self.counts))
+
+    def compact(self) -> Assignment:
         """The valid rows alone, in their order. Reads values: a GPU is waited for."""
+        counts = tuple(int(valid.sum()) for valid in self.by_level(self.valid))
         rows = self.valid.nonzero()[:, 0]
-        return LevelAssignment(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        names = ("cell", "target", "classes", "xywh", "anchors", "valid", "owner")
+        return Assignment(counts, *(getattr(self, name)[rows] for name in names))
 
 
-def assign_level(
-    targets: torch.Tensor, anchors: torch.Tensor, grid: tuple[int, int], anchor_t: float = 4.0
-) -> LevelAssignment:
-    """Pair objects with the predictions of one level.
+def assign(targets: torch.Tensor, anchors: torch.Tensor, grids: Grids, anchor_t: float = 4.0) -> Assignment:
+    """Pair objects with the predictions of all levels.
 
     Args:
         targets: (n, 6) float32: image index, class, xywh normalised.
-        anchors: (na, 2) width and height in grid units.
-        grid: (ny, nx), the level's cells.
+        anchors: (L, na, 2) width and height in grid units.
+        grids: the cells of each of the L levels.
         anchor_t: largest ratio of object to anchor, and of anchor to object, in width and in height (exclusive).
 
     Returns:
-        3 × na × n rows.
+        3 × na × n rows a level.
     """
-    ny, nx = grid
-    n, na = len(targets), len(anchors)
-    x, y, w, h = targets[:, 2] * nx, targets[:, 3] * ny, targets[:, 4] * nx, targets[:, 5] * ny  # (n,) each
+    levels, na, n = *anchors.shape[:2], len(targets)
+    shape = (levels, 3, na, n)
+    # filled on the device: copied from the host, these numbers would make the host wait for a GPU
+    size = torch.stack([targets.new_full((), cells) for ny, nx in grids for cells in (nx, ny)]).view(levels, 1, 2)
+    xy, wh = targets[:, 2:4] * size, targets[:, 4:6] * size  # (L, n, 2)
 
-    ratio = torch.stack((w, h), -1) / anchors[:, None]  # (na, n, 2)
-    fits = torch.maximum(ratio, 1 / ratio).amax(-1) < anchor_t  # (na, n)
+    ratio = wh[:, None] / anchors[:, :, None]  # (L, na, n, 2)
+    fits = torch.maximum(ratio, 1 / ratio).amax(-1) < anchor_t  # (L, na, n)
 
-    step_x, step_y = _nearest_neighbour(x, nx), _nearest_neighbour(y, ny)
-    column = torch.stack((x, x + step_x / 2, x)).long().clamp(0, nx - 1)  # (3, n): own cell, beside, above or below
-    row = torch.stack((y, y, y + step_y / 2)).long().clamp(0, ny - 1)
-    exists = torch.stack((torch.ones_like(step_x), step_x, step_y)) != 0
+    step = _nearest_neighbour(xy, size)
+    (x, y), (beside, above), (step_x, step_y) = (pair.unbind(-1) for pair in (xy, xy + step / 2, step))
+    own_beside_above = torch.stack((xy, torch.stack((beside, y), -1), torch.stack((x, above), -1)), 1)  # (L, 3, n, 2)
+    limit = size.long()[:, None]
+    position = own_beside_above.long().clamp(min=0).minimum(limit - 1)
+    steps = torch.stack((torch.full_like(step_x, -1), step_x, step_y), 1)  # (L, 3, n), 0 where there is no such cell
+    valid = ((steps != 0)[:, :, None] & fits[:, None]).flatten()
 
-    shape = (3, na, n)
-    valid = exists[:, None] & fits
-    image = targets[:, 0].long()
+    image, number = targets[:, 0].long(), torch.arange(n, device=targets.device)
     anchor = torch.arange(na, device=targets.device)[:, None]
-    cell = ((image * na + anchor) * ny + row[:, None]) * nx + column[:, None]
-    offset_x, offset_y = (x - column)[:, None], (y - row)[:, None]
-    xywh = torch.stack([v.expand(shape) for v in (offset_x, offset_y, w, h)], -1)
+    column, row = position[:, :, None].unbind(-1)  # (L, 3, 1, n)
+    nx, ny = limit[..., None, :].unbind(-1)  # (L, 1, 1, 1)
+    flat = ((image * na + anchor) * ny + row) * nx + column
+    level = torch.arange(levels, device=targets.device).view(-1, 1, 1, 1)
 
     # YOLOv5 writes objectness targets in this order (cell: own, left, above, right, below; anchor; object), last wins
-    kind = torch.stack((torch.zeros_like(step_x), 2 + step_x, 3 + step_y))  # own 0, left 1, above 2, right 3, below 4
-    order = (kind.long()[:, None] * na + anchor) * n + torch.arange(n, device=targets.device)
-    return LevelAssignment(
-        cell=cell.flatten(),
-        image=image.expand(shape).flatten(),
-        target=torch.arange(n, device=targets.device).expand(shape).flatten(),
+    kind = steps.long() + torch.arange(1, 4, device=targets.device)[:, None]
+    # that is own 0, left 1, above 2, right 3, below 4
+    order = (kind[:, :, None] * na + anchor) * n + number
+    orders = max(5 * na * n, 1)
+    key = (flat * levels + level) * orders + order
+    offset = (xy[:, None] - position)[:, :, None]
+    xywh = torch.cat([pair.expand(*shape, 2) for pair in (offset, wh[:, None, None])], -1).view(-1, 4)
+    return Assignment(
+        counts=(3 * na * n,) * levels,
+        cell=torch.stack([index.expand(shape) for index in (image, anchor, row, column)], -1).view(-1, 4),
+        target=number.expand(shape).flatten(),
         classes=targets[:, 1].long().expand(shape).flatten(),
-        xywh=torch.where(valid[..., None], xywh, 1.0).view(-1, 4),
-        anchors=anchors[None, :, None].expand(3, na, n, 2).reshape(-1, 2),
-        valid=valid.flatten(),
-        owner=_last_of_each(cell.flatten(), order.flatten(), valid.flatten()),
+        xywh=torch.where(valid[:, None], xywh, 1.0),
+        anchors=anchors[:, None, :, None].expand(*shape, 2).reshape(-1, 2),
+        valid=valid,
+        owner=_last_of_each(key.flatten(), orders, valid),
     )
 
 
-def _nearest_neighbour(position: torch.Tensor, cells: int) -> torch.Tensor:
-    """(n,) −1 if the cell before is the nearest other one, +1 if the one after is, 0 if that is off the grid."""
+def _nearest_neighbour(position: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Like `position`: −1 if the cell before is the nearest other one, +1 if the one after is, 0 if that is no cell."""
     from_end = cells - position
     before = (position % 1 < 0.5) & (position > 1)
     after = (from_end % 1 < 0.5) & (from_end > 1) & ~before
     return after.to(position.dtype) - before.to(position.dtype)
 
 
-def _last_of_each(cell: torch.Tensor, order: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(R,) bool: the valid row of the highest `order` among those that share its `cell`.
+def _last_of_each(key: torch.Tensor, orders: int, valid: torch.Tensor) -> torch.Tensor:
+    """(R,) bool: of the valid rows whose `key` is the same but for the remainder by `orders`, the one of the highest.
 
     An indexed write with repeated indices would leave this to chance on a GPU; sorting settles it everywhere.
     """
-    rows = 5 * max(len(cell) // 3, 1)  # above every order
-    key = torch.where(valid, cell * rows + order, -1)
-    key, position = key.sort()
+    key, position = torch.where(valid, key, -1).sort()
+    prediction = key // orders
     last = torch.ones_like(valid)
-    last[:-1] = key[1:] // rows != key[:-1] // rows
+    last[:-1] = prediction[1:] != prediction[:-1]
     return torch.zeros_like(valid).scatter(0, position, last) & valid

@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 
 import torch
 
-from utils.losses.assignment import LevelAssignment, assign_level
+from utils.losses.assignment import Assignment, assign
 from utils.losses.box import BoxLoss
 from utils.losses.focal import QFL_BETA, BinaryLoss, smooth_bce
 from utils.losses.gather import gather, values_are_at_hand
 
 
-class LevelMatch(NamedTuple):
-    """One level's predictions beside the objects they answer for.
+class Matches(NamedTuple):
+    """The predictions of all levels beside the objects they answer for.
 
     Attributes:
         assignment: R pairs of a prediction and an object.
         rows: (R, no) float32 raw predictions of the pairs: xywh, objectness, classes, and what the head puts behind;
             0 in padding.
-        objectness: (B·na·ny·nx,) float32 logits of all predictions.
+        objectness: (B·na·ny·nx,) float32 logits of all predictions of each level.
     """
 
-    assignment: LevelAssignment
+    assignment: Assignment
     rows: torch.Tensor
-    objectness: torch.Tensor
+    objectness: list[torch.Tensor]
 
 
 class LossTerms(NamedTuple):
@@ -78,53 +78,55 @@ class DetectionLoss:
         parts = torch.stack([term * self.hyp[name] for name, term in zip(LossTerms._fields, terms, strict=True)])
         return parts.sum().view(1) * len(predictions[0]), parts.detach()
 
-    def match(self, predictions: Sequence[torch.Tensor], targets: torch.Tensor) -> list[LevelMatch]:
-        """Pair every level's predictions with the objects; arguments as for the loss."""
-        targets = targets.float()
-        matches = []
-        for prediction, anchors in zip(predictions, self.head.anchors.float(), strict=True):
-            grid = prediction.shape[2], prediction.shape[3]
-            assignment = assign_level(targets, anchors, grid, self.hyp["anchor_t"])
-            if values_are_at_hand(targets):
-                assignment = assignment.compact()
-            objectness, rows = gather(prediction, assignment.cell, assignment.valid)
-            matches.append(LevelMatch(assignment, rows, objectness))
-        return matches
+    def match(self, predictions: Sequence[torch.Tensor], targets: torch.Tensor) -> Matches:
+        """Pair the predictions of all levels with the objects; arguments as for the loss."""
+        grids = [(prediction.shape[2], prediction.shape[3]) for prediction in predictions]
+        assignment = assign(targets.float(), self.head.anchors.float(), grids, self.hyp["anchor_t"])
+        if values_are_at_hand(targets):
+            assignment = assignment.compact()
+        rows, objectness = gather(predictions, assignment.cell, assignment.valid, assignment.counts)
+        return Matches(assignment, rows, objectness)
 
-    def terms(self, matches: Sequence[LevelMatch]) -> LossTerms:
+    def terms(self, matches: Matches) -> LossTerms:
         """The three parts of the loss before their gains. With `autobalance` this moves the levels' weights."""
-        box, obj, cls = [], [], []
-        for level, (assignment, rows, objectness) in enumerate(matches):
-            parts = rows.split((4, 1, self.head.nc, rows.shape[1] - 5 - self.head.nc), 1)
-            boxes = self.box_loss(_decode(parts[0], assignment.anchors), assignment.xywh)
-            box.append((boxes.loss * assignment.weight).sum())
-            level_obj = self._objectness(objectness, parts[1][:, 0], boxes.quality, assignment.owner)
-            obj.append(level_obj * self.balance[level])
-            cls.append(self._classes(parts[2], assignment))
-            if self.autobalance:
-                self.balance[level] = self.balance[level] * 0.9999 + 0.0001 / level_obj.detach()
+        assignment, rows, objectness = matches
+        raw, logits, classes, _ = rows.split((4, 1, self.head.nc, rows.shape[1] - 5 - self.head.nc), 1)
+        weight = assignment.weight
+        boxes = self.box_loss(_decode(raw, assignment.anchors), assignment.xywh)
+        levels = self._objectness(objectness, logits[:, 0], boxes.quality, assignment)
+        obj = torch.stack([level * balance for level, balance in zip(levels, self.balance, strict=True)]).sum()
         if self.autobalance:
-            self.balance = [weight / self.balance[self._reference_level] for weight in self.balance]
-        return LossTerms(*(torch.stack(term).sum() for term in (box, obj, cls)))
+            self._rebalance(levels)
+        return LossTerms((boxes.loss * weight).sum(), obj, self._classes(classes, assignment.classes, weight))
+
+    def _rebalance(self, levels: list[torch.Tensor]) -> None:
+        """Move the levels' weights towards the inverse of their objectness losses; that of stride 16 stays 1."""
+        inverse = 0.0001 / torch.stack(levels).detach()
+        moved = [balance * 0.9999 + new for balance, new in zip(self.balance, inverse.unbind(), strict=True)]
+        self.balance = [balance / moved[self._reference_level] for balance in moved]
 
     def _objectness(
-        self, everywhere: torch.Tensor, logits: torch.Tensor, quality: torch.Tensor, owner: torch.Tensor
-    ) -> torch.Tensor:
-        """Mean over all predictions: one that owns an object should say how well its box fits it, all others 0.
+        self, everywhere: Sequence[torch.Tensor], logits: torch.Tensor, quality: torch.Tensor, assignment: Assignment
+    ) -> list[torch.Tensor]:
+        """Of each level the mean over all predictions: one that owns an object should say how well its box fits it,
+        all others 0.
 
         Written as "all of them say 0", corrected at the few that own an object: no dense target is made.
         """
-        correction = self.objectness_loss(logits, quality) - self.objectness_loss(logits, 0)
-        return (self.objectness_loss(everywhere, 0).sum() + (correction * owner).sum()) / everywhere.numel()
+        correction = (self.objectness_loss(logits, quality) - self.objectness_loss(logits, 0)) * assignment.owner
+        return [
+            (self.objectness_loss(level, 0).sum() + own.sum()) / level.numel()
+            for level, own in zip(everywhere, assignment.by_level(correction), strict=True)
+        ]
 
-    def _classes(self, logits: torch.Tensor, assignment: LevelAssignment) -> torch.Tensor:
-        """Mean over valid pairs and classes, 0 for one class: likewise "none of them", corrected at the true class."""
+    def _classes(self, logits: torch.Tensor, classes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Sum over pairs of the mean over classes, 0 for one class: again "none of them", corrected at the true one."""
         if self.head.nc == 1:
             return logits.new_zeros(())
-        true = logits.gather(1, assignment.classes[:, None])[:, 0]
+        true = logits.gather(1, classes[:, None])[:, 0]
         correction = self.class_loss(true, self.positive) - self.class_loss(true, self.negative)
         total = self.class_loss(logits, self.negative).sum(1) + correction
-        return (total * assignment.weight).sum() / self.head.nc
+        return (total * weight).sum() / self.head.nc
 
 
 def _decode(raw: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:

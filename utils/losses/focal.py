@@ -25,13 +25,19 @@ def focal_factor(logits: torch.Tensor, target: torch.Tensor | float, gamma: floa
     Soft targets mix the positive and the negative case.
     """
     p = logits.sigmoid()
-    miss = target * (1 - p) + (1 - target) * p
+    miss = p if _is_zero(target) else target * (1 - p) + (1 - target) * p
     return (target * alpha + (1 - target) * (1 - alpha)) * _power(miss, gamma)
 
 
 def quality_factor(logits: torch.Tensor, target: torch.Tensor | float, beta: float) -> torch.Tensor:
     """How much an element counts in quality focal loss: |target − p|^beta, nothing where a soft target is met."""
-    return _power((logits.sigmoid() - target).abs(), beta)
+    p = logits.sigmoid()
+    return _power(p if _is_zero(target) else (p - target).abs(), beta)
+
+
+def _is_zero(target: torch.Tensor | float) -> bool:
+    """Whether it is the plain number 0, as for most predictions, which saves passes over all of them."""
+    return isinstance(target, (int, float)) and target == 0
 
 
 def _power(miss: torch.Tensor, exponent: float) -> torch.Tensor:
@@ -62,7 +68,7 @@ class BinaryLoss:
         A plain-number target of 0 costs one pass over the logits.
         """
         loss = softplus(logits)
-        if not (isinstance(target, (int, float)) and target == 0):
+        if not _is_zero(target):
             loss = loss * (1 + (self.pos_weight - 1) * target) - (self.pos_weight * target) * logits
         if self.gamma > 0:
             if self.quality:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,64 +12,73 @@ import torch
 class _Gather(torch.autograd.Function):
     """See `gather`.
 
-    Works in the order in which the prediction lies in memory, which is its convolution's: a copy in the order of its
+    Works in the order in which a prediction lies in memory, which is its convolution's: a copy in the order of its
     dimensions would cost more than all else here, of the prediction as of the gradient.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, prediction: torch.Tensor, cell: torch.Tensor, valid: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        order = sorted(range(prediction.ndim), key=prediction.stride, reverse=True)
-        dense = prediction.permute(order).contiguous()  # no copy of what a convolution has written
-        ctx.shape, ctx.back = dense.shape, [order.index(dimension) for dimension in range(prediction.ndim)]
-        place = _places(cell, dense.permute(ctx.back))
-        ctx.save_for_backward(place)
-        objectness = prediction[..., 4].clone(memory_format=torch.contiguous_format)
-        return objectness.view(-1), dense.view(-1)[place].masked_fill_(~valid[:, None], 0)
+        ctx: Any, cell: torch.Tensor, valid: torch.Tensor, counts: Sequence[int], *predictions: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        rows, places, ctx.layouts = [], [], []
+        for prediction, own in zip(predictions, cell.split(list(counts)), strict=True):
+            order = sorted(range(prediction.ndim), key=prediction.stride, reverse=True)
+            dense = prediction.permute(order).contiguous()  # no copy of what a convolution has written
+            back = [order.index(dimension) for dimension in range(prediction.ndim)]
+            places.append(_places(own, dense.permute(back)))
+            rows.append(dense.view(-1)[places[-1]])
+            ctx.layouts.append((dense.shape, back))
+        ctx.save_for_backward(*places)
+        objectness = [p[..., 4].clone(memory_format=torch.contiguous_format).view(-1) for p in predictions]
+        return torch.cat(rows).masked_fill_(~valid[:, None], 0), *objectness
 
     @staticmethod
     def backward(  # type: ignore[override]
-        ctx: Any, grad_objectness: torch.Tensor, grad_rows: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None]:
-        (place,) = ctx.saved_tensors
-        dense = _zeros(ctx.shape, grad_rows)
-        gradient = dense.permute(ctx.back)
-        gradient[..., 4] = grad_objectness.view(gradient.shape[:-1])
-        # a prediction may answer for several objects
-        dense.view(-1).index_add_(0, place.view(-1), grad_rows.reshape(-1))
-        return gradient, None, None
+        ctx: Any, grad_rows: torch.Tensor, *grad_objectness: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        places, gradients = ctx.saved_tensors, []
+        of_levels = grad_rows.split([len(place) for place in places])
+        for (shape, back), place, own, objectness in zip(ctx.layouts, places, of_levels, grad_objectness, strict=True):
+            dense = _zeros(shape, grad_rows)
+            gradients.append(dense.permute(back))
+            gradients[-1][..., 4] = objectness.view(gradients[-1].shape[:-1])
+            # a prediction may answer for several objects
+            dense.view(-1).index_add_(0, place.view(-1), own.reshape(-1))
+        return None, None, None, *gradients
 
 
-def gather(prediction: torch.Tensor, cell: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The objectness logits and some whole rows of a dense prediction, with one dense gradient.
+def gather(
+    predictions: Sequence[torch.Tensor], cell: torch.Tensor, valid: torch.Tensor, counts: Sequence[int]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Some whole rows of all levels' dense predictions, and all objectness logits, with one dense gradient a level.
 
-    Left to autograd, every indexing of the prediction makes a zero tensor of its size in the backward pass, and these
+    Left to autograd, every indexing of a prediction makes a zero tensor of its size in the backward pass, and these
     are added up: at 640 pixels and batch 16 each has 137 MB, and together they are most of the loss's time.
 
     Args:
-        prediction: (B, na, ny, nx, no), any floating type, in any order in memory; its gradient has the same.
-        cell: (R,) positions in the flattened (B, na, ny, nx); they may repeat.
+        predictions: (B, na, ny, nx, no) of each level, any floating type, in any order in memory; a gradient has the
+            order of its prediction.
+        cell: (R, 4) image, anchor, row and column, those of a level behind those of the level before; they may repeat.
         valid: (R,) bool; other rows read as 0, whatever the prediction holds. Their gradient must be 0: give them no
             weight.
+        counts: how many of the R rows each level has.
 
     Returns:
-        (B·na·ny·nx,) and (R, no), float32. Differentiable once. On a GPU the gradients of repeated cells are summed in
-        no fixed order, unless `torch.use_deterministic_algorithms` is on.
+        (R, no), and (B·na·ny·nx,) of each level, float32. Differentiable once. On a GPU the gradients of repeated cells
+        are summed in no fixed order, unless `torch.use_deterministic_algorithms` is on.
     """
-    objectness, rows = _Gather.apply(prediction, cell, valid)
-    return objectness.float(), rows.float()
+    rows, *objectness = _Gather.apply(cell, valid, counts, *predictions)
+    return rows.float(), [logits.float() for logits in objectness]
 
 
 def _places(cell: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-    """(R, no) where in memory the rows of `cell` (R,) are, counted in elements from the start of `prediction`."""
-    *sizes, no = prediction.shape
+    """(R, no) where in memory the rows of `cell` (R, 4) are, counted in elements from the start of `prediction`."""
     *steps, step = prediction.stride()
-    place = torch.zeros_like(cell)
-    for size, stride in zip(reversed(sizes), reversed(steps), strict=True):
-        place = place + cell % size * stride
-        cell = cell // size
-    return place[:, None] + torch.arange(no, device=cell.device) * step
+    first, *others = cell.unbind(1)
+    place = first * steps[0]
+    for index, stride in zip(others, steps[1:], strict=True):
+        place = place.add(index, alpha=stride)
+    return torch.add(place[:, None], torch.arange(prediction.shape[-1], device=cell.device), alpha=step)
 
 
 def values_are_at_hand(tensor: torch.Tensor) -> bool:

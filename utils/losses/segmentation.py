@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import softplus
 
-from utils.losses.detection import DetectionLoss, LevelMatch
+from utils.losses.assignment import Assignment
+from utils.losses.detection import DetectionLoss, Matches
 
 CHUNK_BYTES = 256 << 20  # of temporary tensors where windows are whole pictures
 
@@ -91,13 +92,12 @@ class SegmentationLoss:
         return parts.sum().view(1) * len(prototypes), parts.detach()
 
     def mask_term(
-        self, matches: Sequence[LevelMatch], prototypes: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor
+        self, matches: Matches, prototypes: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor
     ) -> torch.Tensor:
         """The masks' part before its gain: the mean over the pairs of an image and level, those summed, over B."""
         head = self.detection.head
-        coefficients = torch.cat([match.rows[:, 5 + head.nc :] for match in matches])  # (R, nm)
-        of_row = torch.cat([match.assignment.target for match in matches])
-        weight = torch.cat([_share_of_image(match, len(prototypes)) for match in matches])
+        coefficients, of_row = matches.rows[:, 5 + head.nc :], matches.assignment.target  # (R, nm), (R,)
+        weight = _share_of_image(matches.assignment, len(prototypes))
         sides = targets[:, 4:6].prod(1)[of_row] * prototypes[0, 0].numel()  # cells in the box, fractions counted
         weight = torch.where(weight > 0, weight / sides, 0.0)
         wanted = _mask_targets(targets, masks, prototypes.shape, self.overlap)
@@ -147,11 +147,14 @@ class _MaskTerm(torch.autograd.Function):
         return coefficients * slope, prototypes * slope, None, None, None
 
 
-def _share_of_image(match: LevelMatch, images: int) -> torch.Tensor:
-    """(R,) what each pair counts: one over the valid pairs of its image at this level, over the number of images."""
-    valid, image = match.assignment.valid.float(), match.assignment.image
-    pairs = valid.new_zeros(images).index_add_(0, image, valid)
-    return valid / (pairs.clamp(min=1) * images)[image]
+def _share_of_image(assignment: Assignment, images: int) -> torch.Tensor:
+    """(R,) what each pair counts: one over the valid pairs of its image at its level, over the number of images."""
+    valid, image = assignment.valid.float(), assignment.cell[:, 0]
+    shares = []
+    for own, where in zip(assignment.by_level(valid), assignment.by_level(image), strict=True):
+        pairs = own.new_zeros(images).index_add_(0, where, own)
+        shares.append(own / (pairs.clamp(min=1) * images)[where])
+    return torch.cat(shares)
 
 
 def _mask_targets(targets: torch.Tensor, masks: torch.Tensor, shape: torch.Size, overlap: bool) -> MaskTargets:

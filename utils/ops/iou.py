@@ -58,8 +58,9 @@ def box_pairs(box1: torch.Tensor, box2: torch.Tensor, xywh: bool = True, eps: fl
     """Boxes (…, 4) beside boxes (…, 4), centre and size or (`xywh` False) corners; one broadcasts against many."""
     if xywh:
         (x1, y1, w1, h1), (x2, y2, w2, h2) = box1.chunk(4, -1), box2.chunk(4, -1)
-        left1, right1, top1, bottom1 = x1 - w1 / 2, x1 + w1 / 2, y1 - h1 / 2, y1 + h1 / 2
-        left2, right2, top2, bottom2 = x2 - w2 / 2, x2 + w2 / 2, y2 - h2 / 2, y2 + h2 / 2
+        (half_w1, half_h1), (half_w2, half_h2) = ((box[..., 2:] / 2).chunk(2, -1) for box in (box1, box2))
+        left1, right1, top1, bottom1 = x1 - half_w1, x1 + half_w1, y1 - half_h1, y1 + half_h1
+        left2, right2, top2, bottom2 = x2 - half_w2, x2 + half_w2, y2 - half_h2, y2 + half_h2
     else:
         (left1, top1, right1, bottom1), (left2, top2, right2, bottom2) = box1.chunk(4, -1), box2.chunk(4, -1)
         w1, h1 = right1 - left1, (bottom1 - top1).clamp(min=eps)

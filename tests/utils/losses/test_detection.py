@@ -72,15 +72,19 @@ def test_quality_focal_loss_and_smooth_labels_against_dense_targets(fl_gamma: fl
         return ((target - logits.sigmoid()).abs().pow(beta) * entropy).mean()
 
     obj, cls = torch.zeros(()), torch.zeros(())
-    for match, balance in zip(criterion.match(predictions, targets), (4.0, 1.0, 0.4), strict=True):
-        valid, owner = match.assignment.valid, match.assignment.owner
-        scaled = match.rows[:, :4].sigmoid() * 2
-        boxes = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:] ** 2 * match.assignment.anchors), 1)
-        iou = bbox_iou(boxes, match.assignment.xywh)[:, 0].detach()
-        quality = torch.zeros_like(match.objectness).index_put((match.assignment.cell[owner],), iou[owner])
-        obj = obj + balance * mean_qfl(match.objectness, quality)
-        true = torch.nn.functional.one_hot(match.assignment.classes[valid], 4)
-        cls = cls + mean_qfl(match.rows[valid, 5:], true * 0.9 + (1 - true) * 0.1)
+    match = criterion.match(predictions, targets)
+    scaled = match.rows[:, :4].sigmoid() * 2
+    boxes = torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:] ** 2 * match.assignment.anchors), 1)
+    iou = bbox_iou(boxes, match.assignment.xywh)[:, 0].detach()
+    columns = (match.assignment.valid, match.assignment.owner, match.assignment.cell, match.assignment.classes)
+    levels = zip(*(match.assignment.by_level(values) for values in (*columns, iou, match.rows)), strict=True)
+    for level, (valid, owner, cell, classes, own_iou, rows) in enumerate(levels):
+        logits = predictions[level][..., 4]
+        assert torch.equal(match.objectness[level], logits.flatten())
+        quality = torch.zeros_like(logits).index_put(cell[owner].unbind(1), own_iou[owner])
+        obj = obj + (4.0, 1.0, 0.4)[level] * mean_qfl(logits, quality)
+        true = torch.nn.functional.one_hot(classes[valid], 4)
+        cls = cls + mean_qfl(rows[valid, 5:], true * 0.9 + (1 - true) * 0.1)
     terms = criterion.terms(criterion.match(predictions, targets))
     torch.testing.assert_close(terms.obj, obj, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(terms.cls, cls, rtol=1e-5, atol=1e-6)
@@ -114,8 +118,8 @@ def test_channels_behind_the_classes_do_not_matter_and_come_with_the_matches() -
     wider = [torch.cat((p, torch.full_like(p[..., :3], 7.0)), -1) for p in predictions]
     criterion = DetectionLoss(head, HYP)
     assert torch.equal(criterion(wider, targets)[0], criterion(predictions, targets)[0])
-    for match in criterion.match(wider, targets):
-        assert (match.rows[match.assignment.valid, 7:] == 7).all()
+    match = criterion.match(wider, targets)
+    assert (match.rows[match.assignment.valid, 7:] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -156,7 +160,7 @@ def test_padding_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for compact in (True, False):
         monkeypatch.setattr(detection, "values_are_at_hand", lambda _, compact=compact: compact)
         criterion = DetectionLoss(head, HYP)
-        assert all(bool(m.assignment.valid.all()) == compact for m in criterion.match(predictions, targets))
+        assert bool(criterion.match(predictions, targets).assignment.valid.all()) == compact
         loss, items = criterion(predictions, targets)
         found[compact] = loss, items, *_gradients(loss, predictions)
     for lean, padded in zip(found[True], found[False], strict=True):
