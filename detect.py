@@ -17,16 +17,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.prediction.options import prediction_parser
-from utils.cli import apply_overrides, run_command
+from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from engine.predictor import Summary
 
 
+def _parser() -> CommandParser:
+    return prediction_parser("Find objects in pictures, videos and streams", project="runs/detect")
+
+
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    parser = prediction_parser("Find objects in pictures, videos and streams", project="runs/detect")
-    return parser.parse_args(argv)
+    return _parser().parse_args(argv)
 
 
 def run(**kwargs: Any) -> Summary:
@@ -37,7 +40,7 @@ def run(**kwargs: Any) -> Summary:
     from utils.logging import configure_logging
 
     configure_logging()
-    return main(apply_overrides(parse_opt([]), kwargs))
+    return main(_parser().keywords(kwargs))
 
 
 def main(options: argparse.Namespace) -> Summary:

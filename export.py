@@ -20,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.export.options import export_parser
-from utils.cli import apply_overrides, run_command
+from utils.cli import CommandParser, run_command
+
+
+def _parser() -> CommandParser:
+    return export_parser("Write a trained network as a file for other runtimes")
 
 
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    return export_parser("Write a trained network as a file for other runtimes").parse_args(argv)
+    return _parser().parse_args(argv)
 
 
 def run(**kwargs: Any) -> list[Path]:
@@ -36,7 +40,7 @@ def run(**kwargs: Any) -> list[Path]:
     from utils.logging import configure_logging
 
     configure_logging()
-    return main(apply_overrides(parse_opt([]), kwargs))
+    return main(_parser().keywords(kwargs))
 
 
 def main(options: argparse.Namespace) -> list[Path]:

@@ -13,21 +13,22 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from engine.training.options import training_parser
-from utils.cli import apply_overrides, run_command
+from engine.training.options import parse_training, training_keywords, training_parser
+from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from engine.task import DetectionTask
 
 
-def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options on the command line; `given` holds the names of those that were set there."""
-    parser = training_parser(
+def _parser() -> CommandParser:
+    return training_parser(
         "Train a detector", data="data/shapes.yaml", project="runs/train", cfg="yolov5_MobileNetv2.yaml"
     )
-    options = parser.parse_args(argv)
-    options.given = parser.given(argv)
-    return options
+
+
+def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options on the command line; `given` holds the names of those that were set there."""
+    return parse_training(_parser(), argv)
 
 
 def main(opt: argparse.Namespace, task: DetectionTask | None = None) -> Any:
@@ -46,9 +47,7 @@ def run(**kwargs: Any) -> Any:
     from utils.logging import configure_logging
 
     configure_logging()
-    opt = parse_opt([])
-    opt.given |= set(kwargs)
-    return main(apply_overrides(opt, kwargs))
+    return main(training_keywords(_parser(), kwargs))
 
 
 if __name__ == "__main__":

@@ -14,17 +14,20 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.validation.options import parse_validation, settle, validation_parser
-from utils.cli import apply_overrides, run_command
+from engine.validation.options import settle, validation_parser
+from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from engine.validation.evaluation import Verdict
 
 
+def _parser() -> CommandParser:
+    return validation_parser("Validate a detector on a data set", data="data/shapes.yaml", project="runs/val")
+
+
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    parser = validation_parser("Validate a detector on a data set", data="data/shapes.yaml", project="runs/val")
-    return parse_validation(parser, argv)
+    return settle(_parser().parse_args(argv))
 
 
 def run(**kwargs: Any) -> Verdict:
@@ -34,7 +37,7 @@ def run(**kwargs: Any) -> Verdict:
     loss; the losses are 0 without a training criterion), `maps (nc,)` each class's mAP50-95 (the mean where a class
     has no label), `speeds_ms` pre-processing, inference and NMS per image.
     """
-    return main(settle(apply_overrides(parse_opt([]), kwargs)))
+    return main(settle(_parser().keywords(kwargs)))
 
 
 def main(options: argparse.Namespace) -> Verdict:

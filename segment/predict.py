@@ -22,16 +22,20 @@ if __package__ in {None, ""}:  # run as a script: this folder is on the path, th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from engine.prediction.options import prediction_parser
-from utils.cli import apply_overrides, run_command
+from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from engine.predictor import Summary
 
 
+def _parser() -> CommandParser:
+    description = "Find objects and their masks in pictures, videos and streams"
+    return prediction_parser(description, project="runs/predict-seg", masks=True)
+
+
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    description = "Find objects and their masks in pictures, videos and streams"
-    return prediction_parser(description, project="runs/predict-seg", masks=True).parse_args(argv)
+    return _parser().parse_args(argv)
 
 
 def run(**kwargs: Any) -> Summary:
@@ -42,7 +46,7 @@ def run(**kwargs: Any) -> Summary:
     from utils.logging import configure_logging
 
     configure_logging()
-    return main(apply_overrides(parse_opt([]), kwargs))
+    return main(_parser().keywords(kwargs))
 
 
 def main(options: argparse.Namespace) -> Summary:

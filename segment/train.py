@@ -18,23 +18,28 @@ if __package__ in {None, ""}:  # run as a script: this folder is on the path, th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import train
-from engine.training.options import training_parser
-from utils.cli import apply_overrides, run_command
+from engine.training.options import parse_training, training_keywords, training_parser
+from utils.cli import CommandParser, run_command
+from utils.commands.values import Whole
 
 
-def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options on the command line; `given` holds the names of those that were set there."""
+def _parser() -> CommandParser:
     parser = training_parser(
         "Train an instance segmenter",
         data="data/shapes-seg.yaml",
         project="runs/train-seg",
         cfg="yolov5_MobileNetv2-seg.yaml",
     )
-    parser.add_argument("--mask-ratio", type=int, default=4, help="true masks are this many times smaller than images")
+    parser.add_argument(
+        "--mask-ratio", type=Whole(1, 64), default=4, help="true masks are this many times smaller than images"
+    )
     parser.add_argument("--no-overlap", action="store_true", help="keep what of a mask lies below smaller objects")
-    options = parser.parse_args(argv)
-    options.given = parser.given(argv)
-    return options
+    return parser
+
+
+def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options on the command line; `given` holds the names of those that were set there."""
+    return parse_training(_parser(), argv)
 
 
 def main(opt: argparse.Namespace) -> Any:
@@ -49,9 +54,7 @@ def run(**kwargs: Any) -> Any:
     from utils.logging import configure_logging
 
     configure_logging()
-    opt = parse_opt([])
-    opt.given |= set(kwargs)
-    return main(apply_overrides(opt, kwargs))
+    return main(training_keywords(_parser(), kwargs))
 
 
 if __name__ == "__main__":

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from engine.validation.options import parse_validation, settle, validation_parser
-from utils.cli import apply_overrides, run_command
+from engine.validation.options import settle, validation_parser
+from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from engine.validation.evaluation import Verdict
 
 
-def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of `argv`, by default of the command line."""
+def _parser() -> CommandParser:
     parser = validation_parser(
         "Validate an instance segmenter on a data set", data="data/shapes-seg.yaml", project="runs/val-seg"
     )
@@ -37,7 +36,12 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="match masks in pixels of the original picture, not in the coarser cells of the prototypes "
         "(--save-json implies it: the official evaluator does)",
     )
-    return parse_validation(parser, argv)
+    return parser
+
+
+def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of `argv`, by default of the command line."""
+    return settle(_parser().parse_args(argv))
 
 
 def run(**kwargs: Any) -> Verdict:
@@ -46,7 +50,7 @@ def run(**kwargs: Any) -> Verdict:
     `metrics` has mean precision, mean recall, mAP50, mAP50-95 of the boxes, then of the masks, then the losses box,
     seg, obj, cls; `maps (nc,)` is each class's mAP50-95, the mean of boxes and masks.
     """
-    return main(settle(apply_overrides(parse_opt([]), kwargs)))
+    return main(settle(_parser().keywords(kwargs)))
 
 
 def main(options: argparse.Namespace) -> Verdict:

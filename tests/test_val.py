@@ -94,7 +94,7 @@ def test_defaults_and_spellings_are_yolov5s():
     [
         (["--sav-json"], "did you mean '--save-json'"),
         (["--task", "fly"], "invalid choice"),
-        (["--batch", "x"], "invalid"),
+        (["--batch", "x"], "--batch-size: must be a whole number, not 'x'"),
     ],
 )
 def test_wrong_flags(argv, message, capsys):
@@ -189,11 +189,12 @@ def test_mistakes_are_told_in_one_line(quick, tmp_path, data):
     for change, message in [
         ({"data": str(three)}, r"detects 2 classes \(square, disc\), but .*three.yaml has 3 .*--single-cls"),
         ({"task": "test"}, "test"),
+        ({"task": "tets"}, "task: must be one of 'train', 'val', 'test'"),
         ({"data": "nowhere.yaml"}, "nowhere.yaml"),
         ({"weights": "nowhere.pt"}, "nowhere.pt"),
-        ({"conf_thres": 1.5}, "--conf-thres is 1.5, but a threshold lies between 0 and 1"),
-        ({"batch_size": 0}, "--batch-size must be 1 or more, not 0"),
-        ({"imgsz": 0}, "--imgsz"),
+        ({"conf_thres": 1.5}, "conf_thres: must lie between 0 and 1, not 1.5"),
+        ({"batch_size": 0}, "batch_size: must be 1 or more, not 0"),
+        ({"imgsz": 0}, "imgsz: must be 1 or more, not 0"),
         ({"coco_annotations": "x.json"}, "give both"),
         ({"save_json": True, "coco_annotations": "x.json"}, "x.json"),
     ]:

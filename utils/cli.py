@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from utils.errors import UserError, nearest
+from utils.commands.signals import Terminated, signals_raise
+from utils.commands.streams import OutputError, flush_output, open_standard_streams
+from utils.commands.values import word_of
+from utils.errors import UserError, nearest, one_line, refusal
 from utils.logging import LOGGER, configure_logging
-
-_ENVIRONMENT_ERRORS = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM, errno.ENOTDIR}
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, with the nearest known flag for an unknown one."""
+    """An `ArgumentParser` whose errors are one line, with the nearest known flag for an unknown one.
 
-    def __init__(self, description: str, **kwargs: Any) -> None:
-        super().__init__(
-            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs
-        )  # fmt: skip
+    `keywords` takes the same options from Python, through the same types and choices.
+    """
+
+    def __init__(self, description: str | None, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(description=description, exit_on_error=False, **kwargs)
         self._refused: dict[str, str] = {}
+        self._objects: dict[str, tuple[type, ...]] = {}
 
     def refuse(self, flag: str, reason: str) -> None:
         """A flag of YOLOv5 that this project does not take; naming it gives `reason` instead of 'unknown flag'."""
         self._refused[flag] = reason
+
+    def take_objects(self, name: str, *types: type) -> None:
+        """Let Python give option `name` as an object of one of `types`, which no command line can hold."""
+        self._objects[name] = types
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
         words = sys.argv[1:] if args is None else list(args)
@@ -40,6 +46,13 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unknown argument '{unknown[0]}'{nearest(unknown[0].split('=')[0], known)}")
         return options
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        try:
+            return super().parse_known_args(args, namespace)
+        except argparse.ArgumentError as error:
+            flag = (error.argument_name or "").split("/")[0]  # the first of its spellings
+            self.error(f"{flag}: {error.message}" if flag else error.message)
+
     def given(self, args: list[str] | None = None) -> set[str]:
         """Names of the options that `args` (the command line) sets itself, whatever their values."""
         unset = object()
@@ -47,36 +60,59 @@ class CommandParser(argparse.ArgumentParser):
         self.parse_known_args(sys.argv[1:] if args is None else args, probe)
         return {name for name, value in vars(probe).items() if value is not unset}
 
+    def keywords(self, values: Mapping[str, Any]) -> argparse.Namespace:
+        """The options of a ``run(**kwargs)`` call: `values` where they are given and not None, else the defaults.
+
+        Types, ranges and choices are the command line's. Raises `UserError` that names the keyword.
+        """
+        options = self.parse_args([])
+        actions = {action.dest: action for action in reversed(self._actions) if action.dest != "help"}
+        for name, value in values.items():
+            if name not in actions:
+                raise UserError(f"unknown option '{name}'{nearest(name, actions)}")
+            if value is not None:
+                try:
+                    setattr(options, name, self._value(actions[name], value))
+                except argparse.ArgumentTypeError as error:
+                    raise UserError(f"{name}: {error}") from None
+        return options
+
+    def _value(self, action: argparse.Action, value: Any) -> Any:
+        """`value`, an object of Python, as what the flag of `action` would have given."""
+        if isinstance(value, self._objects.get(action.dest, ())):
+            return value
+        if action.nargs == 0:  # a switch
+            if isinstance(value, (bool, int)) and value in (0, 1):
+                return bool(value)
+            raise argparse.ArgumentTypeError(f"must be True or False, not {value!r}")
+        if action.nargs == "?" and isinstance(value, bool):  # the flag alone, or not at all
+            return action.const if value else action.default
+        if action.nargs == "+":
+            several = value if isinstance(value, (list, tuple)) else [value]
+            if not several:
+                raise argparse.ArgumentTypeError("is an empty list; give a value or leave it out")
+            return [_single(action, one) for one in several]
+        return _single(action, value)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
+        self.exit(2, f"error: {one_line(message)}; {self.prog} --help lists the flags\n")
 
 
-def apply_overrides(options: argparse.Namespace, overrides: dict[str, Any]) -> argparse.Namespace:
-    """`options` with the keywords of a ``run(**kwargs)`` call put in; an unknown keyword is a `UserError`."""
-    for key, value in overrides.items():
-        if not hasattr(options, key):
-            raise UserError(f"unknown option '{key}'{nearest(key, vars(options))}")
-        setattr(options, key, value)
-    return options
+def _single(action: argparse.Action, value: Any) -> Any:
+    word = word_of(value)
+    converted = action.type(word) if callable(action.type) else word
+    if action.choices is not None and converted not in action.choices:
+        known = ", ".join(repr(choice) for choice in action.choices)
+        raise argparse.ArgumentTypeError(f"must be one of {known}, not {value!r}")
+    return converted
 
 
-def image_size(value: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+def image_size(value: int | Sequence[int]) -> tuple[int, int]:
     """The (height, width) that ``--imgsz 640`` or ``--imgsz 480 640`` means."""
     sizes = [value] if isinstance(value, int) else list(value)
     if len(sizes) not in (1, 2) or any(s < 1 for s in sizes):
         raise UserError(f"--imgsz takes one size or height and width, both positive, not {sizes}")
     return sizes[0], sizes[-1]
-
-
-def check_numbers(options: argparse.Namespace, **least: int) -> None:
-    """Raise `UserError` for a ``--conf-thres`` or ``--iou-thres`` outside 0..1, or an option below its `least`."""
-    for name in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(options, name) <= 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is {getattr(options, name)}, but a threshold lies between 0 and 1")
-    for name, value in least.items():
-        if getattr(options, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} must be {value} or more, not {getattr(options, name)}")
 
 
 def torchrun_command(processes: int) -> str:
@@ -86,23 +122,41 @@ def torchrun_command(processes: int) -> str:
 
 
 def run_command(main: Callable[[], Any]) -> NoReturn:
-    """Run `main` and exit: 0 (or the integer it returns), 1 with one line after a user's mistake, 130 after Ctrl-C."""
+    """Run `main` and exit with one line on stderr where it does not end well.
+
+    0 (or the integer that `main` returns); 1 after a user's mistake, or where the machine refused memory, space or
+    permission, or where standard output is lost; 128 and the number of the signal (130: Ctrl-C).
+    """
+    open_standard_streams()
     configure_logging()
+    code = _outcome(main)
     try:
-        result = main()
-        code = result if type(result) is int else 0
+        flush_output()
+    except OutputError as error:
+        LOGGER.error(error)
+        code = code or 1
+    sys.exit(code)
+
+
+def _outcome(main: Callable[[], Any]) -> Any:
+    """The exit code of `main`, told why where it is not 0. What is no one's mistake but ours is raised."""
+    try:
+        with signals_raise():
+            result = main()
+        return result if type(result) is int else 0
+    except SystemExit as end:  # --help, a wrong flag
+        return end.code
     except UserError as error:
         LOGGER.error(error)
-        code = 1
+        return 1
     except KeyboardInterrupt:
         LOGGER.error("interrupted")
-        code = 130
-    except BrokenPipeError:  # the reader of our output went away (`… | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+        return 130
+    except Terminated as error:
+        LOGGER.error(error)
+        return 128 + error.number
+    except Exception as error:
+        if (reason := refusal(error)) is None:
             raise
-        LOGGER.error(f"{error.strerror}: '{error.filename}'" if error.filename else str(error.strerror))
-        code = 1
-    sys.exit(code)
+        LOGGER.error(reason)
+        return 1

@@ -10,7 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from utils.errors import UserError, nearest
 
@@ -113,28 +113,55 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def refuse_folder(path: str | Path) -> Path:
+    """`path`, the place of a file to be written; a folder of that name is a `UserError`."""
+    if os.path.isdir(path):
+        raise UserError(f"cannot write '{path}': a folder has that name; move it, or choose another --name")
+    return Path(path)
+
+
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+def atomic_write(path: str | Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO]:
     """A file handle whose content replaces `path` in one step when the block ends, and is dropped when it raises.
 
     Temporary file in the same folder, fsync, rename: a full disk or a killed process leaves the old file as it was.
+    Without `durable` the system may take its time to bring the content to the disk: for files of which there are many.
+    Raises `UserError` where a folder is in the way, and `OSError` with the name of the file.
     """
-    path = Path(path)
-    handle = tempfile.NamedTemporaryFile(  # noqa: SIM115  outlives the block: it is renamed
-        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False,
+    path = refuse_folder(path)
+    with _named(path):
+        handle = _temporary(path, mode)
+        try:
+            with handle:
+                yield handle
+                handle.flush()
+                if durable:
+                    os.fsync(handle.fileno())
+            os.chmod(handle.name, 0o666 & ~_umask())
+            os.replace(handle.name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(handle.name)
+            raise
+
+
+def _temporary(path: Path, mode: str) -> Any:
+    """A new, open file beside `path`; its name is short enough wherever that of `path` is."""
+    return tempfile.NamedTemporaryFile(
+        mode, dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp", delete=False,
         encoding=None if "b" in mode else "utf-8",
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An `OSError` without a file, or with the temporary one, comes out with `path`."""
     try:
-        with handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.chmod(handle.name, 0o666 & ~_umask())
-        os.replace(handle.name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(handle.name)
-        raise
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename and not str(error.filename).endswith(".tmp")):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""The project's logger: information to stdout, warnings and errors to stderr."""
+"""The project's logger: information to stdout, warnings and errors to stderr, each of these one line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import re
 import sys
 
-LOGGER = logging.getLogger("yolov5")
+from utils.commands.streams import OutputError, write_line
+from utils.errors import one_line, printable
 
-MOST_CHARACTERS = 1000  # of a warning or an error: what it quotes may be of any length
+LOGGER = logging.getLogger("yolov5")
 
 _COLORS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "bold": 1, "underline": 4}
 
@@ -20,27 +21,24 @@ class _StreamByLevel(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
         try:
-            print(self.format(record), file=stream, flush=True)
+            write_line(self.format(record), stream)
+        except OutputError:
+            raise  # nobody reads any more, so the work ends
         except Exception:  # the logging protocol: a failing record is reported, never raised
             self.handleError(record)
 
 
+_OWN_CODES = re.compile(r"(\033\[\d*m|\n)")  # colours, and the layout of tables
+
+
 class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+    """Messages quote names of files and classes, so nothing in them may act on a terminal or begin another line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
         if record.levelno >= logging.WARNING:
-            return f"{record.levelname.lower()}: {one_line(text)}"
-        return text
-
-
-def one_line(text: str) -> str:
-    """`text` without what would end the line or steer a terminal, and without its middle where it is very long.
-
-    A warning or an error is one line, whatever the name of a file or a value in it may hold.
-    """
-    if len(text) > MOST_CHARACTERS:
-        text = f"{text[: MOST_CHARACTERS * 2 // 3]} … {text[-MOST_CHARACTERS // 3 :]}"
-    return re.sub(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], text)
+            return f"{record.levelname.lower()}: {one_line(record.message)}"
+        parts = _OWN_CODES.split(record.message)
+        return "".join(part if i % 2 else printable(part) for i, part in enumerate(parts))
 
 
 def configure_logging(verbose: bool = True, rank: int = -1) -> None:

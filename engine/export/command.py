@@ -22,7 +22,8 @@ from models.cards import ModelCard
 from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
-from utils.cli import check_numbers, image_size
+from utils.cli import image_size
+from utils.data.images.memory import check_memory
 from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.logging import LOGGER
@@ -38,13 +39,14 @@ def run_export(options: argparse.Namespace) -> list[Path]:
         return []
     formats = find_formats(options.include)
     layout = _layout(options)
-    check_numbers(options, topk_all=1, batch_size=1)
     _check_precision(options)
     device = select_one_device(options.device)
     weights = _weights(options.weights)
     model = load_model(weights, device, trust=options.trust)
     assert isinstance(model, DetectionModel)  # one file is no ensemble
-    card = card_of(model, imgsz=_size(options.imgsz, model, weights), **_chosen(options, layout))
+    size = _size(options.imgsz, model, weights)
+    check_memory(options.batch_size, size)
+    card = card_of(model, imgsz=size, **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
     job = Job(network, card, device, options.opset, options.simplify, options.dynamo, _calibration(options, card))
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from utils.cli import CommandParser
+from utils.commands.values import Fraction, Whole, batch_size, image_side, memory_text, text
+
+most_detections = Whole(1, 30_000, cost=lambda n: f"the rows of one image alone take {memory_text(24 * n)}")
 
 
 def export_parser(description: str) -> CommandParser:
@@ -21,10 +24,12 @@ def export_parser(description: str) -> CommandParser:
 
 def _add_what(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("--weights", nargs="+", default=None, help="checkpoint (default: newest best.pt)")
-    add("--include", nargs="+", default=["torchscript"], help="formats; --list tells which there are")
+    add("--weights", type=text, nargs="+", default=None, help="checkpoint (default: newest best.pt)")
+    add("--include", type=text, nargs="+", default=["torchscript"], help="formats; --list tells which there are")
     add("--list", action="store_true", help="print the table of formats, and export nothing")
-    add("--data", default=None, help="data set YAML: its pictures calibrate --int8, and tell what that costs")
+    add(
+        "--data", type=text, default=None, help="data set YAML: its pictures calibrate --int8, and tell what that costs"
+    )
     add("--device", default="cpu", help="cuda device such as 0, or cpu")
     add("--trust", action="store_true", help="unpickle weights whose classes are not on the allow-list")
     verify = parser.add_mutually_exclusive_group()
@@ -35,15 +40,14 @@ def _add_what(parser: CommandParser) -> None:
 
 def _add_network(parser: CommandParser) -> None:
     add = parser.add_argument
-    add(
-        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="pixels: one size, or height width"
-    )  # fmt: skip
-    add("--batch-size", "--batch", type=int, default=1, help="images that go through the network together")
+    sizes = ("--imgsz", "--img", "--img-size")
+    add(*sizes, nargs="+", type=image_side, default=[640], help="pixels: one size, or height and width")
+    add("--batch-size", "--batch", type=batch_size, default=1, help="images that go through the network together")
     add("--dynamic", action="store_true", help="let batch, height and width vary")
     add("--half", action="store_true", help="half precision (fp16) weights and input")
     add("--int8", action="store_true", help="quantised weights")
     add("--inplace", action="store_true", help="accepted for scripts written for YOLOv5; changes nothing")
-    add("--opset", type=int, default=None, help="ONNX: version of the operator set (17; with --dynamo 18)")
+    add("--opset", type=Whole(1), default=None, help="ONNX: version of the operator set (17; with --dynamo 18)")
     add("--simplify", action="store_true", help="ONNX: fewer nodes, by onnxslim")
     add("--dynamo", action="store_true", help="ONNX: PyTorch's newer exporter")
 
@@ -54,6 +58,6 @@ def _add_layout(parser: CommandParser) -> None:
     add("--raw-heads", action="store_true", help="the head's maps as outputs, not decoded")
     add("--nms", action="store_true", help="non-maximum suppression in the file")
     add("--agnostic-nms", action="store_true", help="with --nms: boxes of different classes suppress each other")
-    add("--topk-all", type=int, default=100, help="with --nms: most detections an image")
-    add("--iou-thres", type=float, default=0.45, help="with --nms: overlap above which the lesser box goes")
-    add("--conf-thres", type=float, default=0.25, help="with --nms: least confidence of a detection")
+    add("--topk-all", type=most_detections, default=100, help="with --nms: most detections an image")
+    add("--iou-thres", type=Fraction(), default=0.45, help="with --nms: overlap above which the lesser box goes")
+    add("--conf-thres", type=Fraction(), default=0.25, help="with --nms: least confidence of a detection")

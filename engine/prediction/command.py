@@ -15,7 +15,8 @@ from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
 from models.checkpoints.format import strip_optimizer
 from models.weights import find_weights, newest_best
-from utils.cli import check_numbers, image_size
+from utils.cli import image_size
+from utils.data.images.memory import check_memory
 from utils.data.sources.source import open_source
 from utils.devices import select_one_device
 from utils.errors import UserError
@@ -30,12 +31,12 @@ _OUTPUT = (*_FILES, "save_conf", "nosave", "view_img", "line_thickness", "hide_l
 
 def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     """Do what the command line's `options` say; everything that can be checked is, before the run folder is made."""
-    check_numbers(options, max_det=1, batch_size=1, vid_stride=1, line_thickness=0)
     source = open_source(_source(options.source), options.vid_stride)
     font = _font(options.font)
     backend = _backend(options, task)
     imgsz = _network_size(options.imgsz, backend.stride)
     backend.check(imgsz, options.augment, options.visualize)
+    check_memory(options.batch_size, imgsz)
     _quieten_decoders(source.live)
 
     wanted = {name: getattr(options, name, False) for name in _OUTPUT}  # detection has no --save-mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from utils.cli import CommandParser
+from utils.commands.values import Fraction, Whole, batch_size, image_side, text
 
 
 def prediction_parser(description: str, *, project: str, masks: bool = False) -> CommandParser:
@@ -13,34 +14,47 @@ def prediction_parser(description: str, *, project: str, masks: bool = False) ->
     _add_output(parser, project, crops="png, the mask as alpha" if masks else "jpg")
     if masks:
         _add_masks(parser)
+    parser.take_objects("source", list, tuple)  # of paths
     return parser
 
 
 def _add_what(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("--weights", nargs="+", default=None, help="checkpoint(s); several make an ensemble (default: newest best.pt)")
+    add(
+        "--weights",
+        type=text,
+        nargs="+",
+        default=None,
+        help="checkpoint(s); several make an ensemble (default: newest best.pt)",
+    )
     add(
         "--source",
+        type=text,
         default="data/images",
         help="image, video, folder, glob, .txt list, URL, camera number, rtsp/rtmp/http stream, .streams list, "
         "or 'screen [N] [LEFT TOP WIDTH HEIGHT]'",
     )
-    add("--data", default=None, help="data set YAML, for weights that do not hold the class names")
-    add(
-        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="pixels: one size, or height width"
-    )  # fmt: skip
-    add("--conf-thres", type=float, default=0.25, help="least confidence of a detection")
-    add("--iou-thres", type=float, default=0.45, help="overlap above which NMS drops the lesser box")
-    add("--max-det", type=int, default=1000, help="most detections an image")
-    add("--classes", nargs="+", type=int, default=None, help="keep these classes only: --classes 0 2 3")
+    add("--data", type=text, default=None, help="data set YAML, for weights that do not hold the class names")
+    sizes = ("--imgsz", "--img", "--img-size")
+    add(*sizes, nargs="+", type=image_side, default=[640], help="pixels: one size, or height and width")
+    add("--conf-thres", type=Fraction(), default=0.25, help="least confidence of a detection")
+    add("--iou-thres", type=Fraction(), default=0.45, help="overlap above which NMS drops the lesser box")
+    add("--max-det", type=Whole(1), default=1000, help="most detections an image")
+    add("--classes", nargs="+", type=Whole(0), default=None, help="keep these classes only: --classes 0 2 3")
     add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
-    add("--vid-stride", type=int, default=1, help="take every so many frames of a video or stream")
+    add("--vid-stride", type=Whole(1), default=1, help="take every so many frames of a video or stream")
 
 
 def _add_how(parser: CommandParser) -> None:
     add = parser.add_argument
     add("--device", default="", help="cuda device such as 0, or cpu or mps; '' takes the first GPU there is")
-    add("--batch-size", "--batch", type=int, default=1, help="images (frames) that go through the network together")
+    add(
+        "--batch-size",
+        "--batch",
+        type=batch_size,
+        default=1,
+        help="images (frames) that go through the network together",
+    )
     add("--augment", action="store_true", help="test-time augmentation")
     add("--half", action="store_true", help="half precision (GPU only)")
     add("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
@@ -50,8 +64,8 @@ def _add_how(parser: CommandParser) -> None:
 
 def _add_output(parser: CommandParser, project: str, crops: str) -> None:
     add = parser.add_argument
-    add("--project", default=project, help="folder of the run folders")
-    add("--name", default="exp", help="name of the run folder")
+    add("--project", type=text, default=project, help="folder of the run folders")
+    add("--name", type=text, default="exp", help="name of the run folder")
     add("--exist-ok", action="store_true", help="use the run folder again if it exists")
     add("--nosave", action="store_true", help="save no pictures or videos")
     add("--save-txt", action="store_true", help="a label file for each picture: labels/NAME.txt")
@@ -60,10 +74,15 @@ def _add_output(parser: CommandParser, project: str, crops: str) -> None:
     add("--save-crop", action="store_true", help=f"cut every detection out: crops/CLASS/NAME.{crops}")
     add("--view-img", action="store_true", help="show the pictures (q or Escape ends)")
     add("--visualize", action="store_true", help="a picture of each layer's features")
-    add("--line-thickness", type=int, default=3, help="of boxes, in pixels; 0 suits the picture")
+    add("--line-thickness", type=Whole(0, 1000), default=3, help="of boxes, in pixels; 0 suits the picture")
     add("--hide-labels", action="store_true", help="boxes without labels")
     add("--hide-conf", action="store_true", help="labels without confidences")
-    add("--font", default=None, help="font for labels: a file, or the name of one of this system (default: automatic)")
+    add(
+        "--font",
+        type=text,
+        default=None,
+        help="font for labels: a file, or the name of one of this system (default: automatic)",
+    )
 
 
 def _add_masks(parser: CommandParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ class Outputs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for part in self._parts:
-            part.close()
-        if self._window:
-            self._window.close()
+        with contextlib.ExitStack() as stack:  # all of them, though one may fail
+            for part in self._parts:
+                stack.callback(part.close)
+            if self._window:
+                stack.callback(self._window.close)

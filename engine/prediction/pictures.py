@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +12,14 @@ import numpy as np
 
 from engine.prediction.result import Result
 from utils.data.sources.images import write_image
+from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
-from utils.files import make_folder
+from utils.files import make_folder, refuse_folder
 from utils.ops.class_names import class_name, folder_name
 from utils.ops.masks import MaskPatch, paste
 from utils.plots.crops import crop_window
 
+_LEAST_SPACE = 1 << 20  # bytes; a disk with less is full
 _LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still picture
 
 
@@ -41,19 +45,21 @@ class Pictures:
 
     def close(self) -> None:
         """Finish the videos; before that they cannot be played."""
-        while self._videos:
-            self._videos.popitem()[1].close()
+        with contextlib.ExitStack() as stack:  # all of them, though one may fail
+            while self._videos:
+                stack.callback(self._videos.popitem()[1].close)
 
 
 class VideoFile:
     """An MP4 being written; under ``NAME.part.mp4`` until `close`, so that half a video never bears the final name.
 
     `size` is (width, height); pictures of another size are resized to it. Pictures with a `time` (seconds) are repeated
-    or dropped so that the video runs as fast as the world did. Raises `UserError` where OpenCV has no encoder.
+    or dropped so that the video runs as fast as the world did. Raises `UserError` where OpenCV has no encoder, and from
+    `close` where what was written cannot be read back: OpenCV does not tell of a full disk.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self.path = path
+        self.path = refuse_folder(path)
         self._fps, self._size = fps, size
         self._part = path.with_name(f"{path.stem}.part{path.suffix}")
         self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
@@ -83,9 +89,23 @@ class VideoFile:
         return max(0, min(due, longest))
 
     def close(self) -> None:
+        """Give the video its name, if it is whole."""
         self._writer.release()
-        if self._part.exists():
-            self._part.replace(self.path)
+        if not self._written:
+            self._part.unlink(missing_ok=True)
+            return
+        try:
+            frames = Video(self._part).frames
+        except UnreadableVideo:
+            frames = 0
+        if frames < self._written:
+            self._part.unlink(missing_ok=True)
+            full = shutil.disk_usage(self.path.parent).free < _LEAST_SPACE
+            reason = "no space left on the device" if full else "a full disk, or a limit on the size of files"
+            raise UserError(
+                f"cannot write video '{self.path}': {frames} of {self._written} frames were stored ({reason})"
+            )
+        self._part.replace(self.path)
 
 
 class Crops:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import errno
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine.prediction.result import Result
-from utils.files import make_folder
+from utils.files import atomic_write, make_folder, refuse_folder
 from utils.ops.boxes import xyxy2xywhn
 from utils.ops.class_names import class_name
 from utils.ops.masks import MaskPatch, patch_polygon
@@ -30,7 +33,8 @@ class LabelFiles:
         size = result.frame.image.shape[0], result.frame.image.shape[1]
         confidences = result.confidences if self._save_conf else None
         if rows := label_rows(result.classes, result.boxes, size, confidences, result.masks):
-            (self._folder / f"{result.frame_name}.txt").write_text("".join(rows), encoding="utf-8")
+            with atomic_write(self._folder / f"{result.frame_name}.txt", "w", durable=False) as file:
+                file.writelines(rows)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -63,22 +67,38 @@ def label_rows(
 
 
 class CsvFile:
-    """One row a detection: image, class number, class, confidence, x1, y1, x2, y2 (pixels), frame (of a video)."""
+    """One row a detection: image, class number, class, confidence, x1, y1, x2, y2 (pixels), frame (of a video).
+
+    The table grows while the run goes on, so that it can be read meanwhile. It always ends with a whole row.
+    """
 
     header = ("image", "class_id", "class", "confidence", "x1", "y1", "x2", "y2", "frame")
 
     def __init__(self, path: Path, names: Mapping[int, str]) -> None:
         self._names = names
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(self.header)
+        self._path = refuse_folder(path)
+        self._file = path.open("wb", buffering=0)
+        self._append([self.header])
 
     def write(self, result: Result, picture: np.ndarray | None) -> None:
         frame = result.frame
-        for cls, box, confidence in zip(result.classes.tolist(), result.boxes, result.confidences, strict=True):
-            corners = (f"{value:.1f}" for value in box)
-            number = "" if frame.kind == "image" else frame.number
-            self._rows.writerow((frame.path, cls, class_name(self._names, cls), f"{confidence:.4f}", *corners, number))
+        number = "" if frame.kind == "image" else frame.number
+        self._append(
+            (frame.path, cls, class_name(self._names, cls), f"{confidence:.4f}", *(f"{v:.1f}" for v in box), number)
+            for cls, box, confidence in zip(result.classes.tolist(), result.boxes, result.confidences, strict=True)
+        )
+
+    def _append(self, rows: Iterable[Sequence[object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        whole = self._file.tell()
+        try:
+            content = text.getvalue().encode("utf-8", "surrogateescape")  # names of files are bytes, of any encoding
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(whole)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         self._file.close()

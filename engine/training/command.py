@@ -62,14 +62,7 @@ def train_session(session: Session) -> ValidationResult | None:
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Refuse values that no training can have, before anything is written."""
-    for name, least in (("epochs", 1), ("workers", 0), ("patience", 0)):
-        if options[name] < least:
-            raise UserError(f"--{name} {options[name]}: at least {least} is needed")
-    if options["batch_size"] < 1 and options["batch_size"] != -1:
-        raise UserError(f"--batch-size {options['batch_size']}: a positive number, or -1 to have it found")
-    if not 0 <= options["label_smoothing"] < 1:
-        raise UserError(f"--label-smoothing {options['label_smoothing']}: must be at least 0 and below 1")
+    """Refuse flags that contradict each other, before anything is written."""
     if options["weights"] and options["backbone_weights"]:
         raise UserError("--weights already brings a backbone, --backbone-weights would replace it; give one of them")
     if options["quad"] and (options["batch_size"] % 4 or options["rect"]):

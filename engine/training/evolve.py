@@ -60,8 +60,6 @@ def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dic
         raise UserError(
             "--evolve does not resume a training; run it again with --exist-ok to go on with its evolve.csv"
         )
-    if options["evolve"] < 1:
-        raise UserError(f"--evolve {options['evolve']}: at least one generation is needed")
     check_options(options)
     default = options["project"] == f"runs/train{task.run_suffix}"
     folder = Path(f"runs/evolve{task.run_suffix}" if default else options["project"])

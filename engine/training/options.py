@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from utils.cli import CommandParser
+from utils.commands.values import Fraction, Whole, found_batch_size, image_side, processes, text, text_or_nothing
 from utils.errors import nearest
 
 WANDB = "this project logs to CSV and TensorBoard only"
@@ -14,22 +17,53 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     """The flags of a training: those of YOLOv5 v7, and a few more; the arguments are what the tasks set differently."""
     parser = CommandParser(description=description)
     add = parser.add_argument
-    add("--weights", type=str, default="", help="checkpoint to start from (ours or a published one); '' for none")
-    add("--backbone-weights", type=str, default="", help="pretrained backbone: imagenet, imagenet-v1 or a .pth")
+    add(
+        "--weights",
+        type=text_or_nothing,
+        default="",
+        help="checkpoint to start from (ours or a published one); '' for none",
+    )
+    add(
+        "--backbone-weights",
+        type=text_or_nothing,
+        default="",
+        help="pretrained backbone: imagenet, imagenet-v1 or a .pth",
+    )
     add("--backbone-norm", choices=["imagenet", "tf", "none"], default="imagenet", help="its input in training")
-    add("--cfg", type=str, default="", help=f"model YAML; default: the checkpoint's own, or {cfg} without --weights")
-    add("--data", type=str, default=data, help="data set YAML, a path or a name under data/")
-    add("--hyp", type=str, default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML")
-    add("--epochs", type=int, default=100, help="epochs to train")
-    add("--batch-size", "--batch", type=int, default=16, help="images a step over all processes; -1 finds it (CUDA)")
-    add("--imgsz", "--img", "--img-size", type=int, nargs="+", default=[640], help="size, or height and width, pixels")
+    add(
+        "--cfg",
+        type=text_or_nothing,
+        default="",
+        help=f"model YAML; default: the checkpoint's own, or {cfg} without --weights",
+    )
+    add("--data", type=text, default=data, help="data set YAML, a path or a name under data/")
+    add("--hyp", type=text, default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML")
+    add("--epochs", type=Whole(1), default=100, help="epochs to train")
+    add(
+        "--batch-size",
+        "--batch",
+        type=found_batch_size,
+        default=16,
+        help="images a step over all processes; -1 finds it (CUDA)",
+    )
+    add(
+        "--imgsz",
+        "--img",
+        "--img-size",
+        type=image_side,
+        nargs="+",
+        default=[640],
+        help="size, or height and width, pixels",
+    )
     add("--rect", action="store_true", help="rectangular batches of images of like shape, no mosaic")
-    add("--resume", nargs="?", const=True, default=False, help="go on with the newest, or the given, last.pt")
+    add(
+        "--resume", type=text, nargs="?", const=True, default=False, help="go on with the newest, or the given, last.pt"
+    )
     add("--nosave", action="store_true", help="save the final checkpoint only")
     add("--noval", action="store_true", help="validate the final epoch only")
     add("--noautoanchor", action="store_true", help="keep the YAML's anchors")
     add("--noplots", action="store_true", help="draw no pictures")
-    add("--evolve", type=int, nargs="?", const=300, help="search hyper-parameters for so many generations")
+    add("--evolve", type=Whole(1), nargs="?", const=300, help="search hyper-parameters for so many generations")
     add("--cache", type=str, nargs="?", const="ram", default="", choices=["", "ram", "disk"], help="cache images")
     add("--image-weights", action="store_true", help="draw images of classes that are still poor more often")
     add("--device", default="", help="cuda device such as 0 or 0,1, or cpu; '' takes the first GPU there is")
@@ -37,34 +71,47 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     add("--single-cls", action="store_true", help="treat all classes as one")
     add("--optimizer", choices=["SGD", "Adam", "AdamW", "RMSProp"], default="SGD", help="optimiser")
     add("--sync-bn", action="store_true", help="BatchNorm statistics over all processes (DDP)")
-    add("--workers", type=int, default=8, help="processes that load data, at most; 0 loads in the main process")
-    add("--project", default=project, help="folder of the run folders")
-    add("--name", default="exp", help="name of the run folder")
+    add("--workers", type=processes, default=8, help="processes that load data, at most; 0 loads in the main process")
+    add("--project", type=text, default=project, help="folder of the run folders")
+    add("--name", type=text, default="exp", help="name of the run folder")
     add("--exist-ok", action="store_true", help="use the run folder again if it exists")
     add("--quad", action="store_true", help="batches of four images joined into one of twice the side")
     add("--cos-lr", action="store_true", help="cosine learning rate schedule")
-    add("--label-smoothing", type=float, default=0.0, help="epsilon of label smoothing")
-    add("--patience", type=int, default=100, help="epochs without improvement before stopping; 0 never stops")
+    add("--label-smoothing", type=Fraction(below=True), default=0.0, help="epsilon of label smoothing")
+    add("--patience", type=Whole(0), default=100, help="epochs without improvement before stopping; 0 never stops")
     add("--freeze", nargs="+", type=row_or_backbone, default=[0], help="rows: 10 is the first ten; 0 1 2; or backbone")
-    add("--save-period", type=int, default=-1, help="keep a checkpoint every so many epochs; -1 for none")
-    add("--seed", type=int, default=0, help="seed of all random generators")
-    add("--local_rank", "--local-rank", type=int, default=-1, help="set by old launchers; torchrun needs no flag")
+    add("--save-period", type=Whole(-1), default=-1, help="keep a checkpoint every so many epochs; -1 for none")
+    add("--seed", type=Whole(0, 2**62), default=0, help="seed of all random generators")
+    add("--local_rank", "--local-rank", type=Whole(-1), default=-1, help="set by old launchers; torchrun needs no flag")
     add("--amp", action=argparse.BooleanOptionalAction, default=True, help="mixed precision on CUDA")
     add("--amp-dtype", choices=["fp16", "bf16"], default="fp16", help="number format of mixed precision")
     add("--trust", action="store_true", help="read a checkpoint with classes off the allow-list (none is ever run)")
+    for name in ("data", "cfg", "hyp"):  # their content, where Python has it at hand
+        parser.take_objects(name, dict)
     parser.refuse("--bucket", "nothing is uploaded or fetched from cloud storage; copy files yourself")
     for flag in ("--entity", "--upload_dataset", "--bbox_interval", "--artifact_alias"):
         parser.refuse(flag, WANDB)
     return parser
 
 
+def parse_training(parser: CommandParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options of `argv` (the command line's if None); `given` holds the names of those that were set there."""
+    options = parser.parse_args(argv)
+    options.given = parser.given(argv)
+    return options
+
+
+def training_keywords(parser: CommandParser, values: Mapping[str, Any]) -> argparse.Namespace:
+    """The same from the keywords of ``run()``."""
+    options = parser.keywords(values)
+    options.given = {name for name, value in values.items() if value is not None}
+    return options
+
+
 def row_or_backbone(word: str) -> int | str:
     """A word behind ``--freeze``: the number of a row, or ``backbone``."""
     if word == "backbone":
         return word
-    try:
-        return int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{word}' is neither a number nor 'backbone'{nearest(word, ['backbone'])}"
-        ) from None
+    if not word.lstrip("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"'{word}' is neither a number nor 'backbone'{nearest(word, ['backbone'])}")
+    return Whole(0)(word)

@@ -20,6 +20,7 @@ from models.checkpoints.transfer import load_strictly, transfer
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size, torchrun_command
+from utils.data.images.memory import check_memory
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
 from utils.devices import device_indices, select_device, select_one_device
@@ -61,6 +62,7 @@ def build_session(
         check_anchors(label_sizes(train_loader.dataset.index, imgsz), net.model[-1], thr=hyp["anchor_t"], imgsz=imgsz)  # type: ignore[index]
         net.float()
 
+    check_memory(min(options["batch_size"] // world_size(), len(train_loader.dataset)), imgsz)
     gains = scale_gains(hyp, net.model[-1].nl, len(names), imgsz)  # type: ignore[index, union-attr, arg-type]
     if is_main_process() and checkpoint is None:
         rehearse(net, task, gains, device)

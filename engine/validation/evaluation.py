@@ -26,7 +26,8 @@ from engine.validation.listeners import TextWriter, ValidationListener
 from engine.validation.report import write_per_class
 from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
-from utils.cli import check_numbers, image_size
+from utils.cli import image_size
+from utils.data.images.memory import check_memory
 from utils.data.index import ImageIndex, build_index
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
@@ -87,6 +88,8 @@ class Evaluation:
             spec.split(split), spec.nc, names=spec.names, polygons=task.polygons, single_cls=options.single_cls,
             prefix=f"{split}: ",
         )  # fmt: skip
+        if options.task != "study":
+            check_memory(min(options.batch_size, len(index)), size)
         names = {0: "object"} if options.single_cls and spec.nc > 1 else spec.names
         official = official_annotations(options, spec, index, names, outlines=task.polygons)
         save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
@@ -189,9 +192,8 @@ def official_annotations(
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse values that no run could use."""
+    """Refuse flags that contradict each other."""
     image_size(options.imgsz)
-    check_numbers(options, batch_size=1, max_det=1)
     if options.coco_annotations and not options.save_json:
         raise UserError("--coco-annotations is for --save-json; give both")
     if options.conf_thres > 0.001 and options.task in ("train", "val", "test"):

@@ -11,7 +11,7 @@ from engine.prediction.result import OutputNames
 from engine.prediction.text import label_rows
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
-from utils.files import make_folder
+from utils.files import atomic_write, make_folder
 from utils.metrics.confusion import ConfusionMatrix
 from utils.metrics.detection import DetectionMetrics
 from utils.ops.transfer import fetched
@@ -51,7 +51,8 @@ class TextWriter:
             confidences = found[:, 4] if self.confidence else None
             masks = self.task.scene_patches(scene)
             if rows := label_rows(found[:, 5], found[:, :4], scene.size, confidences, masks):
-                (self.folder / f"{self._names[scene.path]}.txt").write_text("".join(rows), encoding="utf-8")
+                with atomic_write(self.folder / f"{self._names[scene.path]}.txt", "w", durable=False) as file:
+                    file.writelines(rows)
 
 
 class Pictures:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 from utils.cli import CommandParser
+from utils.commands.values import Fraction, Whole, batch_size, image_side, processes, text
 
 TASKS = ("train", "val", "test", "speed", "study")
 
@@ -17,12 +17,8 @@ def validation_parser(description: str, *, data: str, project: str) -> CommandPa
     _add_what(parser, data)
     _add_how(parser)
     _add_output(parser, project)
+    parser.take_objects("data", dict)
     return parser
-
-
-def parse_validation(parser: CommandParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options from `argv` (the command line's if None), flags that imply others carried through."""
-    return settle(parser.parse_args(argv))
 
 
 def settle(options: argparse.Namespace) -> argparse.Namespace:
@@ -34,26 +30,38 @@ def settle(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _add_what(parser: CommandParser, data: str) -> None:
-    parser.add_argument("--data", default=data, help="data set YAML: a path, or a name under data/")
+    parser.add_argument("--data", type=text, default=data, help="data set YAML: a path, or a name under data/")
     parser.add_argument(
-        "--weights", nargs="+", default=None, help="checkpoint(s); several make an ensemble (default: newest best.pt)"
+        "--weights",
+        type=text,
+        nargs="+",
+        default=None,
+        help="checkpoint(s); several make an ensemble (default: newest best.pt)",
     )
     parser.add_argument(
         "--task", choices=TASKS, default="val", help="a split to score, or speed, or a study over sizes"
     )
-    parser.add_argument("--batch-size", "--batch", type=int, default=32, help="images a batch")
+    parser.add_argument("--batch-size", "--batch", type=batch_size, default=32, help="images a batch")
     parser.add_argument(
-        "--imgsz", "--img", "--img-size", nargs="+", type=int, default=[640], help="pixels: one size, or height width"
+        "--imgsz",
+        "--img",
+        "--img-size",
+        nargs="+",
+        type=image_side,
+        default=[640],
+        help="pixels: one size, or height width",
     )
-    parser.add_argument("--conf-thres", type=float, default=0.001, help="least confidence of a detection")
-    parser.add_argument("--iou-thres", type=float, default=0.6, help="overlap above which NMS drops the lesser box")
-    parser.add_argument("--max-det", type=int, default=300, help="most detections an image")
+    parser.add_argument("--conf-thres", type=Fraction(), default=0.001, help="least confidence of a detection")
+    parser.add_argument(
+        "--iou-thres", type=Fraction(), default=0.6, help="overlap above which NMS drops the lesser box"
+    )
+    parser.add_argument("--max-det", type=Whole(1), default=300, help="most detections an image")
     parser.add_argument("--single-cls", action="store_true", help="treat all classes as one")
 
 
 def _add_how(parser: CommandParser) -> None:
     parser.add_argument("--device", default="", help="cuda device, 0 or 0,1 or cpu; empty picks")
-    parser.add_argument("--workers", type=int, default=8, help="most data loader processes")
+    parser.add_argument("--workers", type=processes, default=8, help="most data loader processes")
     parser.add_argument("--augment", action="store_true", help="test-time augmentation")
     parser.add_argument("--half", action="store_true", help="half precision (CUDA only)")
     parser.add_argument("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
@@ -69,9 +77,9 @@ def _add_output(parser: CommandParser, project: str) -> None:
     parser.add_argument("--save-conf", action="store_true", help="confidences in the text files")
     parser.add_argument("--save-json", action="store_true", help="COCO JSON, scored by the official evaluator too")
     parser.add_argument(
-        "--coco-annotations", default=None, metavar="JSON", help="official ground truth for --save-json"
+        "--coco-annotations", type=text, default=None, metavar="JSON", help="official ground truth for --save-json"
     )
     parser.add_argument("--no-plots", action="store_true", help="write no pictures")
-    parser.add_argument("--project", default=project, help="save to project/name")
-    parser.add_argument("--name", default="exp", help="save to project/name")
+    parser.add_argument("--project", type=text, default=project, help="save to project/name")
+    parser.add_argument("--name", type=text, default="exp", help="save to project/name")
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing project/name")

@@ -18,6 +18,7 @@ from models.checkpoints.contents import FORMAT, FORMAT_VERSION, Checkpoint, Stat
 from models.checkpoints.extraction import extract_checkpoint
 from models.checkpoints.plain import relative_paths, to_plain, without_absolute_paths
 from models.checkpoints.values import Values
+from utils.commands.signals import signals_held
 from utils.errors import UserError
 from utils.files import ROOT, atomic_write
 from utils.logging import LOGGER
@@ -46,7 +47,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     content["version"] = FORMAT_VERSION
     content["date"] = datetime.datetime.now().isoformat(timespec="seconds")
     try:
-        with atomic_write(path) as file:
+        with signals_held(), atomic_write(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch covers the error of a full disk with one of its own
         cause = error if isinstance(error, OSError) else error.__context__

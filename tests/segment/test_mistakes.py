@@ -47,8 +47,8 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "not a number": (lambda p: labelled(p, "0 0.1 0.1 0.5 nan 0.3 0.6"), "3.txt:2: value nan is not finite"),
     "a word": (lambda p: labelled(p, "0 0.1 0.1 0.5 x 0.3 0.6"), "3.txt:2: 'x' is not a number"),
     "a class too many": (lambda p: labelled(p, "2 0.1 0.1 0.5 0.1 0.3 0.6"), "3.txt:2: class 2, but nc is 2"),
-    "mask ratio 0": (lambda p: training(p, "--mask-ratio", "0"), "--mask-ratio 0"),
-    "mask ratio below 0": (lambda p: training(p, "--mask-ratio", "-4"), "--mask-ratio -4"),
+    "mask ratio 0": (lambda p: training(p, "--mask-ratio", "0"), "--mask-ratio: must be 1 or more, not 0"),
+    "mask ratio below 0": (lambda p: training(p, "--mask-ratio", "-4"), "--mask-ratio: must be 1 or more, not -4"),
     "a mask ratio that is no number": (lambda p: training(p, "--mask-ratio", "half"), "--mask-ratio"),
     "a detector's network": (lambda p: [*training(p), "--cfg", "yolov5n.yaml"], "for the task 'detect'"),
     "a segmenter's network in train.py": (

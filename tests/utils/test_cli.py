@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from utils.cli import CommandParser, apply_overrides, image_size, run_command, torchrun_command
+from utils.cli import CommandParser, image_size, run_command, torchrun_command
+from utils.commands.values import Fraction, Whole, text
 from utils.errors import UserError
 
 
@@ -46,11 +52,80 @@ def test_given_names_only_what_was_typed() -> None:
     assert p.given(["--half"]) == {"half"}
 
 
-def test_overrides() -> None:
-    options = argparse.Namespace(imgsz=640)
-    assert apply_overrides(options, {"imgsz": 320}).imgsz == 320
-    with pytest.raises(UserError, match="unknown option 'imgsize' .*'imgsz'"):
-        apply_overrides(options, {"imgsize": 320})
+def full_parser() -> CommandParser:
+    p = CommandParser("demo")
+    p.add_argument("--imgsz", nargs="+", type=Whole(1, 100), default=[64])
+    p.add_argument("--data", type=text, default="a.yaml")
+    p.add_argument("--iou", type=Fraction(), default=0.5)
+    p.add_argument("--dtype", choices=["fp16", "bf16"], default="fp16")
+    p.add_argument("--resume", type=text, nargs="?", const=True, default=False)
+    p.add_argument("--cache", nargs="?", const="ram", default="", choices=["", "ram", "disk"])
+    p.add_argument("--half", action="store_true")
+    p.add_argument("--amp", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--verify", action="store_true", default=True)
+    p.add_argument("--no-verify", dest="verify", action="store_false")
+    p.take_objects("data", dict)
+    return p
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"imgsz": 32}, [32]),
+        ({"imgsz": (32, 64)}, [32, 64]),
+        ({"imgsz": np.int64(32)}, [32]),
+        ({"data": Path("b.yaml")}, "b.yaml"),
+        ({"data": torch.device("cpu")}, "cpu"),
+        ({"data": {"nc": 1}}, {"nc": 1}),
+        ({"data": None}, "a.yaml"),
+        ({"iou": np.float32(0.25)}, 0.25),
+        ({"iou": 1}, 1.0),
+        ({"dtype": "bf16"}, "bf16"),
+        ({"resume": True}, True),
+        ({"resume": Path("last.pt")}, "last.pt"),
+        ({"cache": True}, "ram"),
+        ({"cache": False}, ""),
+        ({"cache": ""}, ""),
+        ({"half": 1}, True),
+        ({"amp": False}, False),
+        ({"verify": False}, False),
+    ],
+    ids=str,
+)
+def test_keywords_mean_what_the_flags_mean(given: dict[str, Any], taken: object) -> None:
+    (name,) = given
+    assert getattr(full_parser().keywords(given), name) == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"imgsize": 32}, r"unknown option 'imgsize' \(did you mean 'imgsz'\?\)"),
+        ({"imgsz": 0}, "imgsz: must be 1 or more, not 0"),
+        ({"imgsz": [32, 101]}, "imgsz: must be 100 or less, not 101"),
+        ({"imgsz": []}, "imgsz: is an empty list"),
+        ({"imgsz": 3.5}, "imgsz: must be a whole number, not '3.5'"),
+        ({"imgsz": True}, r"imgsz: must be text or a number, not True \(bool\)"),
+        ({"imgsz": [[1]]}, r"imgsz: must be text or a number, not \[1\] \(list\)"),
+        ({"data": ["a", "b"]}, "data: must be text or a number"),
+        ({"data": b"a"}, r"data: .*\(bytes\)"),
+        ({"data": "a\0"}, "data: holds a NUL"),
+        ({"data": "  "}, "data: is empty"),
+        ({"iou": math.nan}, "iou: must lie between 0 and 1, not nan"),
+        ({"iou": "high"}, "iou: must be a number, not 'high'"),
+        ({"dtype": "fp8"}, "dtype: must be one of 'fp16', 'bf16', not 'fp8'"),
+        ({"resume": ""}, "resume: is empty"),
+        ({"cache": "tape"}, "cache: must be one of '', 'ram', 'disk'"),
+        ({"half": "yes"}, "half: must be True or False, not 'yes'"),
+        ({"amp": 2}, "amp: must be True or False, not 2"),
+        ({"verify": object}, "verify: must be True or False"),
+        ({"help": True}, "unknown option 'help'"),
+    ],
+    ids=str,
+)
+def test_wrong_keywords_name_themselves(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        full_parser().keywords(given)
 
 
 def test_image_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -47,6 +48,40 @@ def test_atomic_write_replaces_or_leaves(tmp_path: Path) -> None:
         file.write("new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_in_the_place_of_a_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with (
+        pytest.raises(UserError, match=r"cannot write '.*a\.txt': a folder has that name"),
+        atomic_write(tmp_path / "a.txt"),
+    ):
+        raise AssertionError("the block is not entered")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_name_of_255_letters_can_be_written(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / ("é" * 125 + ".txt"), "w") as file:
+        file.write("x")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long") as error, atomic_write(tmp_path / ("n" * 300)):
+        pass
+    assert error.value.filename.endswith("nnn")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_writing_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="No space left") as error, atomic_write(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.filename == str(tmp_path / "a.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "absent" / "a.txt"):
+        pass
+    assert error.value.filename == str(tmp_path / "absent" / "a.txt")
 
 
 def test_make_folder_below_a_file(tmp_path: Path) -> None:

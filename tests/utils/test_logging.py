@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from utils.logging import LOGGER, MOST_CHARACTERS, one_line
+from utils.errors import MOST_CHARACTERS, one_line
+from utils.logging import LOGGER
 
 
 def test_a_file_name_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:

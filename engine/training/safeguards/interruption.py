@@ -1,23 +1,14 @@
-"""SIGTERM and a full disk end a training as Ctrl-C does: with what has been saved, and a word on how to go on."""
+"""Signals and a full disk end a training as Ctrl-C does: with what has been saved, and a word on how to go on."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
-from utils.errors import UserError
-
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT}
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
+from utils.commands.signals import Terminated, signals_raise
+from utils.commands.streams import OutputError
+from utils.errors import STORAGE_ERRORS, UserError
 
 
 @contextlib.contextmanager
@@ -28,35 +19,15 @@ def resumable(last: Path) -> Iterator[None]:
     half an epoch is not worth keeping.
     """
     advice = f"go on with --resume {last.as_posix()}"
-    with _sigterm_raises():
+    with signals_raise():
         try:
             yield
         except KeyboardInterrupt:
             raise UserError(f"interrupted; {advice}") from None
-        except Terminated:
-            raise UserError(f"terminated (SIGTERM); {advice}") from None
+        except (Terminated, OutputError) as error:
+            raise UserError(f"{error}; {advice}") from None
         except OSError as error:
-            if error.errno not in _STORAGE_ERRORS:
+            if error.errno not in STORAGE_ERRORS:
                 raise
             place = f" at '{error.filename}'" if error.filename else ""
             raise UserError(f"{error.strerror}{place}; mend that, then {advice}") from error
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises `Terminated` in this process; workers forked meanwhile still die of it silently."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    owner = os.getpid()
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            os._exit(128 + signum)
-        raise Terminated
-
-    previous = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

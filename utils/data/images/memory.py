@@ -7,10 +7,14 @@ import ctypes
 import mmap
 import multiprocessing
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from utils.commands.values import input_bytes, memory_text
+from utils.errors import UserError
 
 
 def available_memory() -> int | None:
@@ -24,10 +28,26 @@ def available_memory() -> int | None:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         limits.append(limit - used + int(statistics.get("inactive_file", 0)))
+    with contextlib.suppress(ImportError, OSError, ValueError, IndexError):  # `ulimit -v`; no such thing on Windows
+        import resource
+
+        if (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limits.append(max(0, allowed - pages * os.sysconf("SC_PAGE_SIZE")))
     if not limits:
         with contextlib.suppress(AttributeError, OSError, ValueError):
             limits.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=None)
+
+
+def check_memory(images: int, size: Sequence[int]) -> None:
+    """Raise `UserError` where the float input of a network alone, `images` of `size` (height, width), does not fit."""
+    needed, available = input_bytes(images, size[0], size[1]), available_memory()
+    if available is not None and needed > available:
+        raise UserError(
+            f"--imgsz {size[0]} {size[1]} in batches of {images} takes {memory_text(needed)} for the pictures alone, "
+            f"and {memory_text(available)} are free; give a smaller --imgsz or --batch-size"
+        )
 
 
 class SharedBytes:

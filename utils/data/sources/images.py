@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.errors import UserError
+from utils.files import atomic_write
+
 
 class UnreadableImage(Exception):
     """The file is not a picture, or not the whole of one; the text is the reason without the path."""
@@ -76,8 +79,8 @@ def _read_with_pil(path: str | Path) -> np.ndarray:
 def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
     """Write (H, W, 3) or (H, W) uint8 BGR to `path` in the format of its suffix; the path written is returned.
 
-    A suffix that cannot be encoded becomes ``.jpg``. A file that could not be written whole is removed, and the
-    `OSError` raised.
+    A suffix that cannot be encoded becomes ``.jpg``. A file that cannot be written whole is not written at all.
+    Raises `UserError` where a folder is in the way or the format cannot hold the picture, `OSError` with the path.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -85,12 +88,12 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
         path = path.with_suffix(".jpg")
         suffix = ".jpg"
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
-    done, data = cv2.imencode(suffix, image, flags)
-    if not done:
-        raise OSError(f"cannot encode a {image.shape} picture as '{path.name}'")
     try:
-        path.write_bytes(data.tobytes())
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
+        done, data = cv2.imencode(suffix, image, flags)
+    except cv2.error:  # too wide or too high for the format
+        done = False
+    if not done:
+        raise UserError(f"cannot write '{path}': a picture of {image.shape[1]}x{image.shape[0]} is no {suffix} file")
+    with atomic_write(path, durable=False) as file:
+        file.write(data)
     return path

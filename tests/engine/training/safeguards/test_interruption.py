@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.training.safeguards.interruption import resumable
+from utils.commands.streams import OutputError
 from utils.errors import UserError
 
 LAST = Path("runs/train/exp/weights/last.pt")
@@ -26,6 +27,13 @@ def test_sigterm_is_caught_and_the_handler_put_back() -> None:
     with pytest.raises(UserError, match=r"terminated \(SIGTERM\).*--resume"), resumable(LAST):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_lost_output_and_a_closed_terminal() -> None:
+    with pytest.raises(UserError, match=r"cannot write to standard output; go on with --resume"), resumable(LAST):
+        raise OutputError("cannot write to standard output")
+    with pytest.raises(UserError, match=r"terminated \(SIGHUP\); go on with --resume"), resumable(LAST):
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_full_disk() -> None:
