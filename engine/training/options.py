@@ -16,13 +16,20 @@ WANDB = "this project logs to CSV and TensorBoard only"
 def training_parser(description: str, *, data: str, project: str, cfg: str) -> CommandParser:
     """The flags of a training: those of YOLOv5 v7, and a few more; the arguments are what the tasks set differently."""
     parser = CommandParser(description=description)
+    _add_what(parser, data, cfg)
+    _add_run(parser, project)
+    _add_learning(parser)
+    for name in ("data", "cfg", "hyp"):  # their content, where Python has it at hand
+        parser.take_objects(name, dict)
+    parser.refuse("--bucket", "nothing is uploaded or fetched from cloud storage; copy files yourself")
+    for flag in ("--entity", "--upload_dataset", "--bbox_interval", "--artifact_alias"):
+        parser.refuse(flag, WANDB)
+    return parser
+
+
+def _add_what(parser: CommandParser, data: str, cfg: str) -> None:
     add = parser.add_argument
-    add(
-        "--weights",
-        type=text_or_nothing,
-        default="",
-        help="checkpoint to start from (ours or a published one); '' for none",
-    )
+    add("--weights", type=text_or_nothing, default="", help="checkpoint to start from (ours or published); '' for none")
     add(
         "--backbone-weights",
         type=text_or_nothing,
@@ -30,35 +37,20 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
         help="pretrained backbone: imagenet, imagenet-v1 or a .pth",
     )
     add("--backbone-norm", choices=["imagenet", "tf", "none"], default="imagenet", help="its input in training")
-    add(
-        "--cfg",
-        type=text_or_nothing,
-        default="",
-        help=f"model YAML; default: the checkpoint's own, or {cfg} without --weights",
-    )
+    add("--cfg", type=text_or_nothing, default="", help=f"model YAML; '': that of --weights, or {cfg}")
     add("--data", type=text, default=data, help="data set YAML, a path or a name under data/")
     add("--hyp", type=text, default="data/hyps/hyp.scratch-low.yaml", help="hyper-parameter YAML")
     add("--epochs", type=Whole(1), default=100, help="epochs to train")
-    add(
-        "--batch-size",
-        "--batch",
-        type=found_batch_size,
-        default=16,
-        help="images a step over all processes; -1 finds it (CUDA)",
-    )
-    add(
-        "--imgsz",
-        "--img",
-        "--img-size",
-        type=image_side,
-        nargs="+",
-        default=[640],
-        help="size, or height and width, pixels",
-    )
+    batch = ("--batch-size", "--batch")
+    add(*batch, type=found_batch_size, default=16, help="images a step over all processes; -1 finds it (CUDA)")
+    sizes = ("--imgsz", "--img", "--img-size")
+    add(*sizes, type=image_side, nargs="+", default=[640], help="size, or height and width, pixels")
+
+
+def _add_run(parser: CommandParser, project: str) -> None:
+    add = parser.add_argument
     add("--rect", action="store_true", help="rectangular batches of images of like shape, no mosaic")
-    add(
-        "--resume", type=text, nargs="?", const=True, default=False, help="go on with the newest, or the given, last.pt"
-    )
+    add("--resume", type=text, nargs="?", const=True, default=False, help="go on with the newest last.pt, or this one")
     add("--nosave", action="store_true", help="save the final checkpoint only")
     add("--noval", action="store_true", help="validate the final epoch only")
     add("--noautoanchor", action="store_true", help="keep the YAML's anchors")
@@ -75,6 +67,10 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     add("--project", type=text, default=project, help="folder of the run folders")
     add("--name", type=text, default="exp", help="name of the run folder")
     add("--exist-ok", action="store_true", help="use the run folder again if it exists")
+
+
+def _add_learning(parser: CommandParser) -> None:
+    add = parser.add_argument
     add("--quad", action="store_true", help="batches of four images joined into one of twice the side")
     add("--cos-lr", action="store_true", help="cosine learning rate schedule")
     add("--label-smoothing", type=Fraction(below=True), default=0.0, help="epsilon of label smoothing")
@@ -86,12 +82,6 @@ def training_parser(description: str, *, data: str, project: str, cfg: str) -> C
     add("--amp", action=argparse.BooleanOptionalAction, default=True, help="mixed precision on CUDA")
     add("--amp-dtype", choices=["fp16", "bf16"], default="fp16", help="number format of mixed precision")
     add("--trust", action="store_true", help="read a checkpoint with classes off the allow-list (none is ever run)")
-    for name in ("data", "cfg", "hyp"):  # their content, where Python has it at hand
-        parser.take_objects(name, dict)
-    parser.refuse("--bucket", "nothing is uploaded or fetched from cloud storage; copy files yourself")
-    for flag in ("--entity", "--upload_dataset", "--bbox_interval", "--artifact_alias"):
-        parser.refuse(flag, WANDB)
-    return parser
 
 
 def parse_training(parser: CommandParser, argv: list[str] | None) -> argparse.Namespace:

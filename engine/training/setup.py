@@ -62,7 +62,6 @@ def build_session(
         check_anchors(label_sizes(train_loader.dataset.index, imgsz), net.model[-1], thr=hyp["anchor_t"], imgsz=imgsz)  # type: ignore[index]
         net.float()
 
-    check_memory(min(options["batch_size"] // world_size(), len(train_loader.dataset)), imgsz)
     gains = scale_gains(hyp, net.model[-1].nl, len(names), imgsz)  # type: ignore[index, union-attr, arg-type]
     if is_main_process() and checkpoint is None:
         rehearse(net, task, gains, device)
@@ -174,6 +173,7 @@ def build_loaders(
             rect=options["rect"], rank=rank(), image_weights=options["image_weights"], quad=options["quad"],
             shuffle=True, prefix="train: ", **shared,
         )  # fmt: skip
+    check_memory(min(options["batch_size"] // world_size(), len(train_loader.dataset)), imgsz)
     if not is_main_process():
         return train_loader, None
     val_loader = create_loader(
