@@ -11,7 +11,7 @@ import torch
 
 import train
 from engine.training.trainer import Trainer
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.format import load_checkpoint, save_checkpoint
 from models.loading import load_model
 from utils.errors import UserError
 
@@ -129,6 +129,80 @@ def test_killed_in_the_first_epoch_leaves_a_loadable_last(
     assert load_checkpoint(last).epoch == -1
     train.run(resume=str(last))
     assert load_checkpoint(last).epoch == 1
+
+
+@pytest.mark.parametrize(("place", "early"), [("strip_optimizer", False), ("validate", True), ("mark_finished", False)])
+def test_killed_after_the_last_epoch_the_rest_is_done(
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+    early: bool,
+) -> None:
+    """best.pt is stripped and validated, whatever of that the first attempt had done."""
+
+    def kill(*args: Any, **named: Any) -> None:
+        raise Killed
+
+    if early:
+        fitnesses = iter([0.5, *[0.4] * 9])
+        monkeypatch.setattr("engine.validator.fitness", lambda metrics: next(fitnesses))
+        options = {**options, "epochs": 9, "patience": 1}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(f"engine.training.command.{place}", kill)
+        train.run(**options)
+    folder = tmp_path / "runs" / "exp"
+    last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
+    assert load_checkpoint(last).epoch == 1
+    weights, table = load_checkpoint(last).state_dict, (folder / "results.csv").read_bytes()
+    (folder / ".results.csv.abc.tmp").touch()
+    capsys.readouterr()
+
+    train.run(resume=str(last))
+    assert "Results saved to" in (said := capsys.readouterr().out)
+    assert "Training epochs" not in said
+    assert load_checkpoint(best).optimizer is None
+    assert all(torch.equal(value, weights[key]) for key, value in load_checkpoint(last).state_dict.items())
+    assert (folder / "results.csv").read_bytes() == table
+    assert not list(folder.rglob("*.tmp"))
+    hint = (
+        "stopped early .* after 2 epochs; nothing to resume.*--patience 2" if early else "2 epochs; nothing to resume"
+    )
+    with pytest.raises(UserError, match=hint):
+        train.run(resume=str(last))
+
+
+def test_a_training_that_stopped_early_goes_on_with_more_patience(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitnesses = iter([0.5, *[0.4] * 20])
+    monkeypatch.setattr("engine.validator.fitness", lambda metrics: next(fitnesses))
+    train.run(**{**options, "epochs": 4, "patience": 1})
+    assert len(rows(tmp_path / "runs" / "exp")) == 1 + 2
+    train.run(resume=str(tmp_path / "runs" / "exp" / "weights" / "last.pt"), patience=0)
+    assert len(rows(tmp_path / "runs" / "exp")) == 1 + 4
+
+
+def test_last_is_written_after_the_other_files(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two files of one epoch, a training repeats that epoch; it would not if last.pt told otherwise."""
+    written = []
+
+    def record(path: Path, checkpoint: Any) -> None:
+        written.append(path.name)
+        save_checkpoint(path, checkpoint)
+
+    monkeypatch.setattr("engine.training.saver.save_checkpoint", record)
+    train.run(**{**options, "epochs": 1, "save_period": 1})
+    assert written[:4] == ["last.pt", "best.pt", "epoch0.pt", "last.pt"]
+
+
+def test_a_refused_training_leaves_no_folder(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        train.run(**{**options, "weights": "nowhere.pt"})
+    assert not (tmp_path / "runs").exists()
 
 
 def test_resume_takes_more_epochs_and_refuses_the_rest(options: dict[str, Any], tmp_path: Path) -> None:

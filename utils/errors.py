@@ -42,12 +42,14 @@ _NO_MEMORY = re.compile(
 
 
 def refusal(error: BaseException) -> str | None:
-    """One line for an error by which the machine refused something: no memory, no space, no permission.
+    """One line for an error by which the machine refused something: memory, space, permission, a process's life.
 
     None for any other, which is a defect of ours.
     """
     if is_out_of_memory(error):
         return f"not enough memory ({first_line(error)}); a smaller --imgsz or --batch-size takes less"
+    if isinstance(error, RuntimeError):
+        return dead_worker(error)
     if isinstance(error, OSError) and (error.errno in STORAGE_ERRORS):
         reason = error.strerror or first_line(error)
         return f"{reason}: '{error.filename}'" if error.filename else reason
@@ -60,6 +62,21 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     kinds = (RuntimeError, ImportError, OSError)
     return (isinstance(error, kinds) or type(error).__module__ == "cv2") and bool(_NO_MEMORY.search(str(error)))
+
+
+def dead_worker(error: RuntimeError) -> str | None:
+    """One line where a process that loads data was killed; None for any other `error`.
+
+    torch raises it wherever the main process happens to be, from its handler of SIGCHLD.
+    """
+    if not str(error).startswith("DataLoader worker"):
+        return None
+    signal = re.search(r"by signal: ([^.]*)", str(error))
+    how = signal[1].strip() if signal else "unexpectedly"
+    return (
+        f"a process that loads data died ({how}), as happens when memory runs out; try fewer --workers (0: none), "
+        "or a smaller --batch-size"
+    )
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:

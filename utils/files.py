@@ -88,17 +88,31 @@ def _shown(path: Path) -> str:
 def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:
     """``runs/exp`` → ``runs/exp``, ``runs/exp2``, ``runs/exp3``, …: the first number above all that exist.
 
-    A file name keeps its suffix (``out.txt`` → ``out2.txt``). With `mkdir` the folder is made.
+    A file name keeps its suffix (``out.txt`` → ``out2.txt``). With `mkdir` the folder is made, and unless `exist_ok` it
+    is the caller's alone: of several commands that start at one moment each gets a number of its own.
     """
     path = Path(path)
-    if path.exists() and not exist_ok:
-        stem, suffix = (path.with_suffix("").name, path.suffix) if path.is_file() else (path.name, "")
-        pattern = re.compile(rf"{re.escape(stem + sep)}(\d+){re.escape(suffix)}")
-        taken = [int(m[1]) for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name))]
-        path = path.parent / f"{stem}{sep}{max(taken, default=1) + 1}{suffix}"
-    if mkdir:
-        make_folder(path)
-    return path
+    while True:
+        target = path if exist_ok or not os.path.lexists(path) else _next_number(path, sep)
+        if not mkdir:
+            return target
+        if exist_ok:
+            return make_folder(target)
+        make_folder(target.parent)
+        try:
+            target.mkdir()
+        except FileExistsError:  # another command was quicker; count on
+            continue
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        return target
+
+
+def _next_number(path: Path, sep: str) -> Path:
+    stem, suffix = (path.with_suffix("").name, path.suffix) if path.is_file() else (path.name, "")
+    pattern = re.compile(rf"{re.escape(stem + sep)}(\d+){re.escape(suffix)}")
+    taken = [int(m[1]) for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name))]
+    return path.parent / f"{stem}{sep}{max(taken, default=1) + 1}{suffix}"
 
 
 def make_folder(path: str | Path) -> Path:
@@ -109,8 +123,12 @@ def make_folder(path: str | Path) -> Path:
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "no permission to write", str(path))
     except OSError as error:
-        raise UserError(f"cannot write to folder '{path}': {error.strerror}; choose another with --project") from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to folder '{path}': {error.strerror}; choose another with --project")
 
 
 def refuse_folder(path: str | Path) -> Path:
@@ -125,6 +143,7 @@ def atomic_write(path: str | Path, mode: str = "wb", *, durable: bool = True) ->
     """A file handle whose content replaces `path` in one step when the block ends, and is dropped when it raises.
 
     Temporary file in the same folder, fsync, rename: a full disk or a killed process leaves the old file as it was.
+    What a killed process leaves beside it, `remove_leftovers` takes away.
     Without `durable` the system may take its time to bring the content to the disk: for files of which there are many.
     Raises `UserError` where a folder is in the way, and `OSError` with the name of the file.
     """
@@ -162,6 +181,13 @@ def _named(path: Path) -> Iterator[None]:
         if error.errno is None or (error.filename and not str(error.filename).endswith(".tmp")):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes have left of an `atomic_write` in `folder` and below; no one may write there now."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _umask() -> int:

@@ -10,6 +10,8 @@ from engine.training.events import Events
 from engine.training.image_weights import ImageWeights
 from engine.training.loggers import attach_loggers
 from engine.training.resume import resume_options
+from engine.training.safeguards.interruption import resumable
+from engine.training.saver import mark_finished
 from engine.training.session import Session
 from engine.training.setup import build_session
 from engine.training.trainer import Trainer
@@ -18,7 +20,7 @@ from models.checkpoints.format import strip_optimizer
 from models.loading import load_model
 from utils.distributed import broadcast, destroy_process_group, is_main_process, rank
 from utils.errors import UserError
-from utils.files import increment_path, make_folder
+from utils.files import increment_path, make_folder, remove_leftovers
 from utils.hyp import load_hyp
 from utils.logging import LOGGER, configure_logging
 from utils.yamls import save_yaml
@@ -32,11 +34,15 @@ def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> Vali
         options, checkpoint, save_dir = resume_options(options, task, given)
     else:
         check_options(options)
-        folder = Path(options["project"]) / options["name"]
-        save_dir = increment_path(folder, exist_ok=options["exist_ok"]) if is_main_process() else folder
+        save_dir = Path(options["project"]) / options["name"]
     try:
         session = build_session(options, task, save_dir, checkpoint)
-        session.save_dir = save_dir = broadcast(save_dir)
+        if is_main_process():
+            if checkpoint is None:
+                session.save_dir = increment_path(save_dir, options["exist_ok"], mkdir=True)
+            else:
+                remove_leftovers(save_dir)
+        session.save_dir = broadcast(session.save_dir)
         return train_session(session)
     finally:
         destroy_process_group()
@@ -52,12 +58,15 @@ def train_session(session: Session) -> ValidationResult | None:
         attach_loggers(events, session)
     if session.options["image_weights"]:
         events.subscribe(ImageWeights())
-    result = Trainer(session, events).fit()
-    if not is_main_process():
-        return None
-    if not session.options["evolve"]:
-        result = conclude(session) or result
-    events.emit("train_end", session=session, result=result)
+    last = session.save_dir / "weights" / "last.pt"
+    with resumable(last):
+        result = Trainer(session, events).fit()
+        if not is_main_process():
+            return None
+        if not session.options["evolve"]:
+            result = conclude(session) or result
+        events.emit("train_end", session=session, result=result)
+        mark_finished(last)
     return result
 
 

@@ -12,7 +12,7 @@ from engine.task import DetectionTask
 from engine.training.command import check_options, train_session
 from engine.training.setup import build_session
 from utils.errors import UserError
-from utils.files import atomic_write, increment_path, make_folder
+from utils.files import atomic_write, increment_path
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
 from utils.yamls import save_yaml
@@ -63,7 +63,7 @@ def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dic
     check_options(options)
     default = options["project"] == f"runs/train{task.run_suffix}"
     folder = Path(f"runs/evolve{task.run_suffix}" if default else options["project"])
-    save_dir = make_folder(increment_path(folder / options["name"], exist_ok=options["exist_ok"]))
+    save_dir = increment_path(folder / options["name"], options["exist_ok"], mkdir=True)
     start = load_hyp(options["hyp"])
     genes = [name for name in RANGES if name in start]
     table = EvolutionTable(save_dir / "evolve.csv", genes, task.metric_groups)

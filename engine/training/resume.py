@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.task import DetectionTask, wrong_task
+from engine.training.saver import Stage
 from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from utils.errors import UserError
 from utils.training.seeds import set_rng_state
 
-RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data")
+RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data", "patience")
 
 
 def resume_options(
@@ -35,12 +36,30 @@ def resume_options(
         raise UserError(f"--{other[0].replace('_', '-')} cannot change on resume; {allowed} can")
     stored = {**options, **checkpoint.opt, "resume": str(last), "trust": options.get("trust", False)}
     merged = {**stored, **{k: options[k] for k in RESUME_OVERRIDES if k in given}}
-    if checkpoint.epoch + 1 >= merged["epochs"]:
-        raise UserError(
-            f"'{last}' has finished its {checkpoint.epoch + 1} epochs; nothing to resume. "
-            f"Go on longer with --epochs {2 * (checkpoint.epoch + 1)}"
-        )
+    choose_stage(checkpoint, merged, longer=bool(given & {"epochs", "patience"}), name=str(last))
     return merged, checkpoint, last.parent.parent
+
+
+def choose_stage(checkpoint: Checkpoint, options: dict[str, Any], longer: bool, name: str) -> None:
+    """Set the stage of `checkpoint` to what is left to do: training, or the closing part alone.
+
+    `longer`: the user gave options that let a training go on whose epochs were done or that was stopped early. Raises
+    `UserError` where nothing is left.
+    """
+    done = checkpoint.epoch + 1
+    stage = checkpoint.extra.get("stage", Stage.TRAINING)
+    if longer and done < options["epochs"]:
+        stage = Stage.TRAINING
+    if stage == Stage.FINISHED and done < options["epochs"]:
+        raise UserError(
+            f"'{name}' stopped early and finished after {done} epochs; nothing to resume. "
+            f"Go on longer with --patience {2 * options['patience']}"
+        )
+    if stage == Stage.FINISHED or (stage == Stage.TRAINING and done >= options["epochs"]):
+        raise UserError(
+            f"'{name}' has finished its {done} epochs; nothing to resume. Go on longer with --epochs {2 * done}"
+        )
+    checkpoint.extra["stage"] = stage
 
 
 def newest_last(root: Path = Path("runs")) -> Path:
@@ -71,5 +90,7 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
     session.stopper.best_fitness = session.best_fitness
     session.stopper.best_epoch = int(checkpoint.extra.get("best_epoch", max(checkpoint.epoch, 0)))
     session.start_epoch = checkpoint.epoch + 1
+    if checkpoint.extra.get("stage") == Stage.CLOSING:
+        session.start_epoch = session.epochs
     if checkpoint.rng:
         set_rng_state(checkpoint.rng)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from engine.training.session import Session
-from models.checkpoints.format import Checkpoint, save_checkpoint
+from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_folder
 from utils.training.seeds import rng_state
+
+
+class Stage:
+    """How far the training is whose last.pt says so (`Checkpoint.extra`)."""
+
+    TRAINING = "training"
+    CLOSING = "closing"  # all epochs are done; best.pt is to be stripped and validated
+    FINISHED = "finished"
 
 
 class Saver:
@@ -22,22 +31,32 @@ class Saver:
         self.best = folder / "best.pt"
         self.period = period
 
-    def save(self, session: Session, epoch: int, *, is_best: bool) -> None:
-        """Save the state after `epoch` (-1: before the first) as last.pt, and as best.pt or epochN.pt where due."""
-        checkpoint = snapshot(session, epoch)
+    def save(self, session: Session, epoch: int, *, is_best: bool, stage: str = Stage.TRAINING) -> None:
+        """Save the state after `epoch` (-1: before the first) as last.pt, and as best.pt or epochN.pt where due.
+
+        last.pt comes last. A training killed between two files repeats this epoch and writes the others again; the
+        other way round, it would go on without them.
+        """
+        checkpoint = snapshot(session, epoch, stage)
         if not all(torch.isfinite(v).all() for v in (checkpoint.ema or {}).values() if v.is_floating_point()):
             raise UserError(
                 f"epoch {epoch}: the weights are no longer finite; '{self.last.as_posix()}' keeps the last good epoch. "
                 "Try --no-amp or a lower lr0"
             )
-        save_checkpoint(self.last, checkpoint)
         if is_best:
             save_checkpoint(self.best, checkpoint)
         if self.period > 0 and epoch >= 0 and epoch % self.period == 0:
             save_checkpoint(self.folder / f"epoch{epoch}.pt", checkpoint)
+        save_checkpoint(self.last, checkpoint)
 
 
-def snapshot(session: Session, epoch: int) -> Checkpoint:
+def mark_finished(last: Path) -> None:
+    """Note in the file `last` that nothing is left to do."""
+    checkpoint = load_checkpoint(last)
+    save_checkpoint(last, replace(checkpoint, extra={**checkpoint.extra, "stage": Stage.FINISHED}))
+
+
+def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Checkpoint:
     """All that is needed to go on after `epoch`, or to use the model, as plain data."""
     net = session.net
     return Checkpoint(
@@ -54,5 +73,5 @@ def snapshot(session: Session, epoch: int) -> Checkpoint:
         hyp=session.hyp,
         opt=session.options,
         rng=rng_state(),
-        extra={"best_epoch": session.stopper.best_epoch, "imgsz": list(session.imgsz)},
+        extra={"best_epoch": session.stopper.best_epoch, "imgsz": list(session.imgsz), "stage": stage},
     )

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from engine.training.events import Events
 from engine.training.safeguards.guard import FiniteGuard
-from engine.training.safeguards.interruption import resumable
-from engine.training.saver import Saver
+from engine.training.saver import Saver, Stage
 from engine.training.session import Session
 from engine.validator import ValidationResult, validate
 from utils.distributed import broadcast, is_main_process, world_size
@@ -38,22 +37,23 @@ class Trainer:
         """Train from `start_epoch` to the end (or the early stop); returns the last validation, on the main process."""
         s = self.session
         result = None
+        if s.start_epoch >= s.epochs:  # a training that was killed when only its conclusion was left
+            return None
         self.events.emit("train_start", session=s)
-        with resumable(s.save_dir / "weights" / "last.pt"):
+        if self.saver:
+            self.saver.save(s, s.start_epoch - 1, is_best=False)  # so that there is something to go on with
+        for epoch in range(s.start_epoch, s.epochs):
+            try:
+                losses = self.train_epoch(epoch)
+            except torch.cuda.OutOfMemoryError as error:
+                raise out_of_memory(s.options["batch_size"]) from error
+            final, stop = epoch + 1 == s.epochs, False
             if self.saver:
-                self.saver.save(s, s.start_epoch - 1, is_best=False)  # so that there is something to go on with
-            for epoch in range(s.start_epoch, s.epochs):
-                try:
-                    losses = self.train_epoch(epoch)
-                except torch.cuda.OutOfMemoryError as error:
-                    raise out_of_memory(s.options["batch_size"]) from error
-                final, stop = epoch + 1 == s.epochs, False
-                if self.saver:
-                    if final or s.stopper.possible_stop or not s.options["noval"]:
-                        result = self.validate()
-                    stop = self.conclude_epoch(epoch, losses, result, final)
-                if broadcast(stop):
-                    break
+                if final or s.stopper.possible_stop or not s.options["noval"]:
+                    result = self.validate()
+                stop = self.conclude_epoch(epoch, losses, result, final)
+            if broadcast(stop):
+                break
         return result
 
     def train_epoch(self, epoch: int) -> Tensor:
@@ -154,7 +154,7 @@ class Trainer:
         rates = [group["lr"] for group in s.optimizer.param_groups]
         self.events.emit("epoch_end", session=s, epoch=epoch, losses=losses.tolist(), result=result, rates=rates)
         if final or stop or not s.options["nosave"]:
-            self.saver.save(s, epoch, is_best=is_best)
+            self.saver.save(s, epoch, is_best=is_best, stage=Stage.CLOSING if final or stop else Stage.TRAINING)
         return stop
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.files import atomic_write, expand_home, find_file, increment_path, make_folder, read_file
+from utils.files import atomic_write, expand_home, find_file, increment_path, make_folder, read_file, remove_leftovers
 
 
 def test_increment_path_counts_on(tmp_path: Path) -> None:
@@ -20,6 +21,28 @@ def test_increment_path_counts_on(tmp_path: Path) -> None:
     (tmp_path / "exponential77").mkdir()
     assert increment_path(exp) == tmp_path / "exp10"
     assert increment_path(exp, exist_ok=True) == exp
+
+
+def test_run_folders_are_made_for_one_command_only(tmp_path: Path) -> None:
+    exp = tmp_path / "new" / "runs" / "exp"
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: increment_path(exp, mkdir=True), range(64)))
+    assert sorted(made) == sorted(exp.parent.iterdir())
+    assert len(made) == 64
+    assert increment_path(exp, exist_ok=True, mkdir=True) == exp
+    (exp.parent / "exp65").symlink_to("nowhere")
+    assert increment_path(exp, mkdir=True) == exp.parent / "exp66"
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    with (tmp_path / "weights" / "a.pt").open("w") as file:
+        file.write("a")
+    writer = atomic_write(tmp_path / "weights" / "a.pt", "w")
+    writer.__enter__().write("half")
+    assert len(list((tmp_path / "weights").iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert [p.name for p in (tmp_path / "weights").iterdir()] == ["a.pt"]
 
 
 def test_increment_path_keeps_a_suffix(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.commands.signals import Terminated, signals_raise
 from utils.commands.streams import OutputError
-from utils.errors import STORAGE_ERRORS, UserError
+from utils.errors import STORAGE_ERRORS, UserError, dead_worker
 
 
 @contextlib.contextmanager
@@ -18,16 +18,23 @@ def resumable(last: Path) -> Iterator[None]:
     `last` is written atomically before the first epoch and after each, so nothing need be saved here: the state of
     half an epoch is not worth keeping.
     """
-    advice = f"go on with --resume {last.as_posix()}"
+
+    def advice() -> str:
+        return f"go on with --resume {last.as_posix()}" if last.is_file() else "start again, nothing was saved yet"
+
     with signals_raise():
         try:
             yield
         except KeyboardInterrupt:
-            raise UserError(f"interrupted; {advice}") from None
+            raise UserError(f"interrupted; {advice()}") from None
         except (Terminated, OutputError) as error:
-            raise UserError(f"{error}; {advice}") from None
+            raise UserError(f"{error}; {advice()}") from None
+        except RuntimeError as error:
+            if death := dead_worker(error):
+                raise UserError(f"{death}; {advice()}") from error
+            raise
         except OSError as error:
             if error.errno not in STORAGE_ERRORS:
                 raise
             place = f" at '{error.filename}'" if error.filename else ""
-            raise UserError(f"{error.strerror}{place}; mend that, then {advice}") from error
+            raise UserError(f"{error.strerror}{place}; mend that, then {advice()}") from error

@@ -16,6 +16,30 @@ from utils.errors import UserError
 LAST = Path("runs/train/exp/weights/last.pt")
 
 
+@pytest.fixture(autouse=True)
+def _saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    LAST.parent.mkdir(parents=True)
+    LAST.touch()
+
+
+def test_before_anything_was_saved() -> None:
+    LAST.unlink()
+    with pytest.raises(UserError, match="interrupted; start again, nothing was saved yet"):
+        with resumable(LAST):
+            raise KeyboardInterrupt
+
+
+def test_a_dead_worker() -> None:
+    with pytest.raises(UserError, match=r"loads data died \(Killed\).*--workers \(0: none\).*; go on with --resume"):
+        with resumable(LAST):
+            raise RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. ")
+    with pytest.raises(UserError, match=r"loads data died \(unexpectedly\)"), resumable(LAST):
+        raise RuntimeError("DataLoader worker (pid(s) 17) exited unexpectedly")
+    with pytest.raises(RuntimeError, match="shape"), resumable(LAST):
+        raise RuntimeError("shape")
+
+
 def test_ctrl_c() -> None:
     with pytest.raises(UserError, match=r"interrupted; go on with --resume runs/train/exp/weights/last\.pt"):
         with resumable(LAST):
