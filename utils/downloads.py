@@ -8,6 +8,7 @@ import lzma
 import os
 import re
 import shutil
+import string
 import tarfile
 import time
 import urllib.error
@@ -19,6 +20,8 @@ from email.message import Message
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from utils.errors import UserError
 from utils.files import make_folder
@@ -31,6 +34,15 @@ _BLOCK = 1 << 20
 _TRIES = 4
 _RATIO, _FLOOR = 200, 1 << 30  # an archive that grows beyond both is taken for a bomb
 _MOST_MEMBERS = 5_000_000
+_PATIENCE, _SLOWEST = 60.0, 1000  # seconds after which fewer bytes a second than this are taken for a dead server
+_NETWORK_TROUBLE = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ValueError,  # where a server redirects to what is no address
+    OverflowError,
+)
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -54,12 +66,14 @@ def download(
     when the address cannot be reached, saying where to put the file by hand, and when the content is not `sha256`.
     """
     target = Path(target)
-    if not url.lower().startswith(("http://", "https://", "file://")):
-        raise UserError(f"cannot fetch '{url}': addresses start with http://, https:// or file://")
+    address = check_address(url)
+    local = url2pathname(urlsplit(address).path) if address.startswith("file:") else ""
+    if os.path.exists(local) and not os.path.isfile(local):
+        raise UserError(f"cannot fetch {url}: it is no regular file")
     make_folder(target.parent)
     try:
-        part = _fetch(url, target, progress, timeout)
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        part = _fetch(address, target, progress, timeout)
+    except _NETWORK_TROUBLE as error:
         raise UserError(f"cannot fetch {url} ({_reason(error)}); without a network, put it at {target}") from error
     try:
         check_sha256(part, sha256, url)
@@ -68,6 +82,22 @@ def download(
         raise
     os.replace(part, target)
     return target
+
+
+def check_address(url: str) -> str:
+    """`url` as it is sent: letters beyond ASCII escaped. Raises `UserError` for what is no address."""
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme not in ("http", "https", "file"):
+            raise ValueError("addresses start with http://, https:// or file://")
+        if parts.scheme != "file" and (not parts.hostname or parts.port == 0):
+            raise ValueError("it names no host")
+        (parts.hostname or "").encode("idna")  # raises for a part of a name that is too long
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    except ValueError as error:  # UnicodeError is one
+        raise UserError(f"cannot fetch '{url}': not an address ({error})") from error
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _fetch(url: str, target: Path, progress: bool, timeout: float) -> Path:
@@ -117,11 +147,27 @@ def _open(url: str, timeout: float, start: int = 0):  # type: ignore[no-untyped-
 
 
 def _save(response: IO[bytes], part: Path, start: int, total: int | None, description: str) -> None:
-    blocks: Iterator[bytes] = iter(lambda: response.read(_BLOCK), b"")
+    blocks = _blocks(response)
     count = None if total is None else -(-(total - start) // _BLOCK)
     with open(part, "ab" if start else "wb") as file:
         for block in Progress(blocks, description, count, unit="MB", enabled=bool(description)):
             file.write(block)
+
+
+def _blocks(response: IO[bytes]) -> Iterator[bytes]:
+    """The content in blocks of `_BLOCK` bytes. Raises `TimeoutError` where a server sends next to nothing for long."""
+    block, begin, count = bytearray(), time.monotonic(), 0
+    while piece := response.read1(_BLOCK):  # type: ignore[attr-defined]
+        block += piece
+        count += len(piece)
+        seconds = time.monotonic() - begin
+        if seconds > _PATIENCE and count < _SLOWEST * seconds:
+            raise TimeoutError(f"only {count} bytes came in {seconds:.0f} s")
+        if len(block) >= _BLOCK:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
 
 
 def _reason(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import io
 import stat
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from utils import downloads
-from utils.downloads import check_sha256, download, is_archive, unpack
+from utils.downloads import check_address, check_sha256, download, is_archive, unpack
 from utils.errors import UserError
 
 CONTENT = bytes(range(256)) * 12000  # 3 MB, three blocks
@@ -255,3 +256,34 @@ def test_encrypted_zip(tmp_path: Path) -> None:
     archive.write_bytes(content)
     with pytest.raises(UserError, match="is encrypted"):
         unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/a.zip", "http://h:x/a", "http://h:99999/a", f"http://{'a' * 100}/a", "http:///a", "ftp://h/a"]
+)  # fmt: skip
+def test_odd_addresses_are_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot fetch .*not an address"):
+        download(url, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_letters_beyond_ascii_are_escaped() -> None:
+    assert check_address("http://é.com:80/é b.zip?q=é%20x") == "http://xn--9ca.com:80/%C3%A9%20b.zip?q=%C3%A9%20x"
+    assert check_address("https://user:a@h/%20(1).zip") == "https://user:a@h/%20(1).zip"
+
+
+def test_a_device_is_not_fetched(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no regular file"):
+        download("file:///dev/zero", tmp_path / "a")
+
+
+def test_a_server_that_sends_next_to_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def read1(self, _: int) -> bytes:
+            clock[0] += 20
+            return b"x"
+
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with pytest.raises(TimeoutError, match="only 4 bytes came in 80 s"):
+        list(downloads._blocks(Slow()))  # type: ignore[arg-type]

@@ -6,14 +6,22 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from utils.data.images.headers import most_pixels
 from utils.data.indexing.cache import cache_path, fingerprint, load_arrays, save_arrays
-from utils.data.indexing.image_files import list_images
+from utils.data.indexing.image_files import MIN_SIDE, list_images
 from utils.data.indexing.scan import ScanReport, scan
 from utils.data.labels import label_path, parse_labels
 from utils.errors import UserError
+from utils.logging import LOGGER
+
+_KINDS: dict[str, tuple[Any, ...]] = {  # of the arrays: type, and shape behind the first dimension
+    "path_offsets": (np.int64,), "shapes": (np.int32, 2), "offsets": (np.int64,), "classes": (np.float32,),
+    "boxes": (np.float32, 4), "polygons": (np.float32, 2), "polygon_offsets": (np.int64,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +133,23 @@ class ImageIndex:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return ImageIndex(**{**values, "classes": np.zeros_like(self.classes)})
 
+    def check(self, images: Sequence[str], polygons: bool) -> None:
+        """Raise `ValueError` where this cannot be an index of (some of) `images`, made with or without `polygons`."""
+        for f in fields(self)[1:]:
+            value, wanted = getattr(self, f.name), _KINDS[f.name]
+            if value is not None and (value.dtype != wanted[0] or value.shape[1:] != wanted[1:]):
+                raise ValueError(f"{f.name} is of another kind")
+        coordinates = [self.boxes] if self.polygons is None else [self.boxes, self.polygons]
+        if (
+            polygons != (self.polygons is not None)
+            or any(not ((array >= 0) & (array <= 1)).all() for array in coordinates)
+            or not ((self.classes >= 0) & (self.classes == np.floor(self.classes)) & np.isfinite(self.classes)).all()
+            or (self.shapes < MIN_SIDE).any()
+        ):
+            raise ValueError("its values are out of range")
+        if self.path_bytes != b"".join(map(os.fsencode, images)) and not set(self.paths) <= set(images):
+            raise ValueError("it is of other images")
+
     # --- statistics ---------------------------------------------------------------------------------------------------
 
     @property
@@ -182,12 +207,10 @@ def build_index(
     """
     images = list_images(paths)
     labels = [label_path(image) for image in images]
-    key = fingerprint(images, labels, polygons)
+    key = fingerprint(images, labels, polygons, most_pixels())
     file = cache_path(paths, labels[0], polygons=polygons)
-    stored = load_arrays(file, key) if cache else None
-    if stored is not None:
-        report = ScanReport.from_json(stored.pop("report").tobytes().decode())
-        index = ImageIndex(stored.pop("path_bytes").tobytes(), **stored)
+    if cache and (stored := _stored(file, key, images, polygons)):
+        index, report = stored
     else:
         result = scan(images, labels, polygons=polygons, prefix=prefix)
         report, table = result.report, result.table
@@ -207,6 +230,21 @@ def build_index(
     if nc is not None:
         _check_classes(index, nc, names)
     return index
+
+
+def _stored(file: Path, key: bytes, images: Sequence[str], polygons: bool) -> tuple[ImageIndex, ScanReport] | None:
+    """What the cache `file` holds of `images`; None where it is absent, of another key, or damaged, which is told."""
+    try:
+        arrays = load_arrays(file, key)
+        if arrays is None:
+            return None
+        report = ScanReport.from_json(arrays.pop("report").tobytes().decode())
+        index = ImageIndex(arrays.pop("path_bytes").tobytes(), **arrays)
+        index.check(images, polygons)
+    except Exception as error:  # readers of a damaged file raise all sorts
+        LOGGER.info(f"{file} is damaged ({str(error) or type(error).__name__}) and is made anew")
+        return None
+    return index, report
 
 
 def _check_any_labels(index: ImageIndex, report: ScanReport, prefix: str) -> None:

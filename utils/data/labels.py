@@ -14,6 +14,8 @@ from utils.ops.polygons import clip_polygons, joined, split
 
 SLIGHT = 1e-3  # overflow that rounding in a text file explains; clipped without a word
 THIN = 1e-5  # a polygon that deviates less than this from a straight line (root mean square) has no area
+FAR = 1e6  # a coordinate or class beyond this is nonsense, and computing with it would overflow
+MOST_OBJECTS = 50_000  # in one file; the densest pictures of crowds have about 20,000
 _FORM = "a row is 'class x y w h' or 'class x1 y1 x2 y2 x3 y3 …'"
 
 
@@ -73,7 +75,7 @@ def parse_labels(
     another is dropped; `LabelTable.notes` counts them. With `polygons` a box row (4 numbers) gets its rectangle, which
     is noted too, and an outline whose points lie on one line is dropped. A row that is not an object at all (not
     numeric, not finite, another number of columns, a class outside 0..`nc`-1, a negative size) is a `UserError` with
-    file and line.
+    file and line, and so is a file of more than `MOST_OBJECTS` rows.
     """
     rows = _split_rows(texts, files)
     notes = LabelNotes()
@@ -131,14 +133,23 @@ def _split_rows(texts: Sequence[bytes], files: Sequence[str]) -> _Rows:
     owners: list[int] = []
     lines: list[int] = []
     for owner, text in enumerate(texts):
+        if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UserError(f"{files[owner]}: UTF-16 text; save it as UTF-8")
+        before = len(widths)
         for line, row in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
             if words := row.split():
                 tokens += words
                 widths.append(len(words))
                 owners.append(owner)
                 lines.append(line)
+        if len(widths) - before > MOST_OBJECTS:
+            raise UserError(
+                f"{files[owner]}: {len(widths) - before} objects, and {MOST_OBJECTS} are the most in a file"
+            )
     ends = np.cumsum(widths, dtype=np.int64)
     try:
+        if any(b"_" in text for text in texts):
+            raise ValueError("Python would read 1_5 as 15")
         values = np.fromiter(map(float, tokens), np.float64, len(tokens))
     except ValueError:
         index, word = next((i, t) for i, t in enumerate(tokens) if not _is_number(t))
@@ -154,14 +165,14 @@ def _is_number(word: bytes) -> bool:
         float(word)
     except ValueError:
         return False
-    return True
+    return b"_" not in word
 
 
 def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
     """Raise `UserError` for the first row that is not an object."""
     widths, classes = rows.widths, rows.values[rows.starts]
     bad_width = (widths < 5) | (widths % 2 == 0)
-    bad_value = np.logical_or.reduceat(~np.isfinite(rows.values), rows.starts)
+    bad_value = np.logical_or.reduceat(~(np.abs(rows.values) <= FAR), rows.starts)
     with np.errstate(invalid="ignore"):
         bad_class = (classes != np.floor(classes)) | (classes < 0) | (classes >= (np.inf if nc is None else nc))
     is_box = widths == 5
@@ -177,8 +188,8 @@ def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
         hint += "" if width < 6 else "; is the last one a confidence?"
         why = f"{width} values, but {_FORM}{hint}"
     elif bad_value[row]:
-        value = next(v for v in rows.values[rows.starts[row] : rows.starts[row] + width] if not np.isfinite(v))
-        why = f"value {value} is not finite"
+        value = next(v for v in rows.values[rows.starts[row] : rows.starts[row] + width] if not abs(v) <= FAR)
+        why = f"value {value:g} is {'far beyond 0..1' if np.isfinite(value) else 'not finite'}"
     elif bad_class[row]:
         number = classes[row]
         limits = f"nc is {nc} (0 to {nc - 1})" if nc is not None else "classes are whole numbers from 0"

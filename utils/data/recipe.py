@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from utils.downloads import check_sha256, download, is_archive, unpack
+from utils.downloads import check_address, check_sha256, download, is_archive, unpack
 from utils.errors import UserError, nearest
 from utils.logging import LOGGER
 from utils.yamls import line_of
@@ -65,6 +65,10 @@ def _item(value: Any, place: str) -> Item:
     url, into, splits = fields.get("url"), fields.get("into", "."), fields.get("splits", [])
     if not isinstance(url, str) or not _is_url(url):
         raise UserError(f"{place}: a download needs a url that starts with http://, https:// or file://, not {url!r}")
+    try:
+        check_address(url)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
     sha256 = fields.get("sha256")
     if sha256 is not None and (len(str(sha256)) != 64 or set(str(sha256).lower()) - set("0123456789abcdef")):
         raise UserError(f"{place}: sha256 is 64 hexadecimal digits, not {sha256!r}")
@@ -72,6 +76,8 @@ def _item(value: Any, place: str) -> Item:
     if path.is_absolute() or ".." in path.parts:
         raise UserError(f"{place}: 'into' is a folder of the data set, not {into!r}")
     splits = [splits] if isinstance(splits, str) else splits
+    if not isinstance(splits, list) or not set(map(str, splits)) <= {"train", "val", "test"}:
+        raise UserError(f"{place}: 'splits' lists some of train, val and test, not {splits!r}")
     return Item(url, None if sha256 is None else str(sha256), str(path), tuple(splits))
 
 

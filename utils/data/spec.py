@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,11 @@ from utils.logging import LOGGER
 from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
 SPLITS = ("train", "val", "test")
+MOST_CLASSES = 50_000
 _INFORMATION = (  # said about a data set and not used: exports of labelling tools hold such keys
     "roboflow", "license", "licence", "author", "description", "version", "date", "url", "source", "contributor",
 )  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a name stands in a line of its own, and on pictures
 _KEYS = ("path", *SPLITS, "names", "nc", "download", "convert", "generate", *_INFORMATION)
 
 
@@ -83,7 +86,7 @@ def load_dataset(
         if split not in entries:
             raise UserError(f"{file or 'data set'}: key '{split}' is missing; it names the folder of those images")
     recipe = read_recipe(content, file)
-    base = content.get("path") or ""
+    base = "" if content.get("path") is None else content["path"]
     if not isinstance(base, (str, Path)):
         raise UserError(f"{_line(file, 'path')}: 'path' is the folder of the data set, not {base!r}")
 
@@ -120,20 +123,24 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
 def read_names(content: Mapping[str, Any], file: Path | None) -> dict[int, str]:
     """Class names by id, from a list or from a mapping with keys 0..n-1; `nc`, if given, must agree."""
     names, nc = content.get("names"), content.get("nc")
-    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or nc < 1):
-        raise UserError(f"{_line(file, 'nc')}: nc is the number of classes, 1 or more, not {nc!r}")
+    if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or not 1 <= nc <= MOST_CLASSES):
+        raise UserError(f"{_line(file, 'nc')}: nc is the number of classes, 1 to {MOST_CLASSES}, not {nc!r}")
     if names is None and nc is not None:
         return {i: f"class{i}" for i in range(nc)}
     if not isinstance(names, (list, tuple, dict)) or not names:
         raise UserError(f"{_line(file, 'names')}: 'names' must list the classes, as in names: [cat, dog]")
     if not isinstance(names, dict):
         names = dict(enumerate(names))
+    if len(names) > MOST_CLASSES:
+        raise UserError(f"{_line(file, 'names')}: {len(names)} names, and {MOST_CLASSES} are the most")
     if set(names) != set(range(len(names))):
         ids = ", ".join(str(key) for key in list(names)[:12])
         raise UserError(f"{_line(file, 'names')}: {len(names)} names need ids 0 to {len(names) - 1}, not {ids}")
     for key, name in names.items():
         if not isinstance(name, (str, int, float)) or isinstance(name, bool):
             raise UserError(f"{_line(file, 'names', key)}: class name {name!r} is no text; put it in quotes")
+        if _CONTROL.search(str(name)):
+            raise UserError(f"{_line(file, 'names', key)}: class name {name!r} holds a line break or the like")
     if nc is not None and nc != len(names):
         raise UserError(f"{_line(file, 'nc')}: nc is {nc}, but there are {len(names)} names; nc may be left out")
     return {i: str(names[i]) for i in range(len(names))}
@@ -199,16 +206,30 @@ def _place(root: Path, entry: str) -> Path:
 
 def _is_present(path: Path) -> bool:
     """True for a folder with content, a list whose first image exists, a pattern with a match, a file."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return any(path.iterdir())
-    if path.is_file():
-        return path.suffix != ".txt" or any(os.path.exists(image) for image in read_list(path)[:1])
+    if os.path.isfile(path):
+        return path.suffix != ".txt" or _absent_image(path) is None
     return is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is not None
+
+
+def _absent_image(listing: Path) -> str | None:
+    """The first image of a list, where it is not there; the name of the list where that is empty."""
+    first = next(iter(read_list(listing)), str(listing))
+    return None if os.path.isfile(first) and first != str(listing) else first
 
 
 def _tried(places: Sequence[_Location]) -> str:
     """One thing that is missing at each place."""
-    return ", ".join(str(next(iter(place.missing.values()))[0]) for place in places if place.missing)
+    missing = [next(iter(place.missing.values()))[0] for place in places if place.missing]
+    return ", ".join(_told(path) for path in missing)
+
+
+def _told(path: Path) -> str:
+    if not os.path.isfile(path):
+        return str(path)
+    image = _absent_image(path)
+    return f"{path} (an empty list)" if image == str(path) else f"{image} (the first image in {path})"
 
 
 def _not_found(file: Path | None, places: Sequence[_Location], recipe: Recipe, download: bool) -> str:

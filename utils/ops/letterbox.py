@@ -47,7 +47,7 @@ def letterbox(
     if not scaleup:
         ratio = min(ratio, 1.0)
     ratios = ratio, ratio
-    size = round(width * ratio), round(height * ratio)
+    size = max(round(width * ratio), 1), max(round(height * ratio), 1)
     border_x, border_y = float(new_w - size[0]), float(new_h - size[1])
     if auto:
         border_x, border_y = border_x % stride, border_y % stride

@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(given: Any, said: str, tmp_path: Path, monkeypatc
 
 def test_addresses_that_give_no_picture(server: str, tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
-    with pytest.raises(UserError, match="page.jpg: not an image"):
+    with pytest.raises(UserError, match="page.jpg: is not an image"):
         read_pictures(f"{server}/page.jpg")
     with pytest.raises(UserError, match=r"cannot fetch http://.*/gone.jpg \(HTTP 404 File not found\)$"):
         read_pictures(f"{server}/gone.jpg")

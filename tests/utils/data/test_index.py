@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -254,3 +257,92 @@ def test_coco128(shared_data) -> None:
     assert index.class_counts(80)[0] == 254  # persons
     for i in range(0, 128, 16):
         assert tuple(index.shapes[i]) == cv2.imread(index.path(i)).shape[:2]
+
+
+def _plain_array(arrays: dict, file: Path) -> None:
+    with open(file, "wb") as stream:
+        np.save(stream, np.zeros(3))
+
+
+def _huge_header(arrays: dict, file: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("key.npy", header.getvalue())
+
+
+def _inflating(arrays: dict, file: Path) -> None:
+    np.savez_compressed(file.with_suffix(".npz"), **{**arrays, "key": np.zeros(10**7, np.uint8)})
+    file.with_suffix(".npz").replace(file)
+
+
+def _encrypted(arrays: dict, file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[6] |= 1  # the flag in the first local header, and in the directory
+    data[data.index(b"PK\1\2") + 8] |= 1
+    file.write_bytes(data)
+
+
+def _with(file: Path, arrays: dict, **changes: np.ndarray | None) -> None:
+    changed = {name: value for name, value in {**arrays, **changes}.items() if value is not None}
+    with open(file, "wb") as stream:
+        np.savez(stream, **changed)
+
+
+def _text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+HOSTILE: dict[str, Callable[[dict, Path], None]] = {
+    "npy": _plain_array,
+    "npy_huge_header": _huge_header,
+    "zip_bomb_key": _inflating,
+    "encrypted_flag": _encrypted,
+    "noreport": lambda arrays, file: _with(file, arrays, report=None),
+    "extra": lambda arrays, file: _with(file, arrays, evil=np.zeros(3)),
+    "missing": lambda arrays, file: _with(file, arrays, boxes=None),
+    "classes_nan": lambda arrays, file: _with(file, arrays, classes=np.full(3, np.nan, np.float32)),
+    "classes_half": lambda arrays, file: _with(file, arrays, classes=np.full(3, 0.5, np.float32)),
+    "classes_text": lambda arrays, file: _with(file, arrays, classes=np.array(["a", "b", "c"])),
+    "offsets": lambda arrays, file: _with(file, arrays, offsets=arrays["offsets"][::-1].copy()),
+    "short": lambda arrays, file: _with(file, arrays, boxes=arrays["boxes"][:1]),
+    "flat_boxes": lambda arrays, file: _with(file, arrays, boxes=np.zeros(3, np.float32)),
+    "boxes_nan": lambda arrays, file: _with(file, arrays, boxes=arrays["boxes"] * np.float32("nan")),
+    "shapes0": lambda arrays, file: _with(file, arrays, shapes=arrays["shapes"] * 0),
+    "shapes_none": lambda arrays, file: _with(file, arrays, shapes=np.zeros((0, 2), np.int32)),
+    "report": lambda arrays, file: _with(file, arrays, report=_text("[0, 0] extra")),
+    "report2": lambda arrays, file: _with(file, arrays, report=_text('[0, 0, [], {"clipped": 3}]')),
+    "report3": lambda arrays, file: _with(file, arrays, report=_text("[" * 10**5)),
+    "paths": lambda arrays, file: _with(file, arrays, path_bytes=arrays["path_bytes"][:-1]),
+    "other_paths": lambda arrays, file: _with(file, arrays, path_bytes=arrays["path_bytes"][::-1].copy()),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_cache_is_made_anew_with_a_word(name: str, tmp_path: Path, capsys) -> None:
+    folder = make_split(tmp_path, {"a": "0 .5 .5 .2 .2\n1 .1 .1 .1 .1", "b": "0 .5 .5 .4 .4"})
+    good = build_index([folder], 2)
+    cache = tmp_path / "labels" / "train.boxes.cache"
+    with np.load(cache) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    HOSTILE[name](arrays, cache)
+    capsys.readouterr()
+    again = build_index([folder], 2)
+    said = capsys.readouterr()
+    assert f"{cache} is damaged" in said.out
+    assert said.err == ""
+    assert again.paths == good.paths
+    for field in ("shapes", "offsets", "classes", "boxes"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(good, field))
+    build_index([folder], 2)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_the_limit_of_pixels_is_part_of_the_key(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_split(tmp_path, {"a": "0 .5 .5 .2 .2", "b": "0 .5 .5 .2 .2"})
+    cv2.imwrite(str(folder / "b.png"), np.zeros((100, 100, 3), np.uint8))
+    monkeypatch.setenv("YOLOv5_MAX_IMAGE_PIXELS", "5000")
+    assert len(build_index([folder], 1)) == 1
+    assert "b.png claims 100x100 pixels, more than 5000; set the environment variable" in capsys.readouterr().err
+    monkeypatch.delenv("YOLOv5_MAX_IMAGE_PIXELS")
+    assert len(build_index([folder], 1)) == 2

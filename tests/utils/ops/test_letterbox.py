@@ -58,3 +58,11 @@ def test_smallest_rectangle_is_a_multiple_of_the_stride(stride: int) -> None:
 def test_an_image_that_fits_is_not_copied() -> None:
     original = np.zeros((64, 64, 3), np.uint8)
     assert letterbox(original, 64).image is original
+
+
+@pytest.mark.parametrize("shape", [(10000, 1), (1, 10000), (10, 20000), (65000, 10)])
+@pytest.mark.parametrize("auto", [False, True])
+def test_at_least_one_pixel_remains(shape: tuple[int, int], auto: bool) -> None:
+    image = letterbox(np.zeros((*shape, 3), np.uint8), 64, auto=auto).image
+    assert max(image.shape[:2]) == 64
+    assert (image == 0).any(), "something of the picture is left"

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import threading
+from pathlib import Path
+
 import cv2
 import numpy as np
 
+from utils.data.images.headers import HEAD, BrokenImageError, read_header
 from utils.errors import UserError
+from utils.files import read_file
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _JPEG = ("jpg", "jpeg", "mpo")  # only these decode at reduced scale for less work
+_LARGE = 2**24  # pixels
+_one_large = threading.Lock()  # threads decode one large picture at a time, so that their memory does not add up
+
+
+def decode(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """The picture in `data`, as `cv2.imdecode` gives it with `flags`.
+
+    Every picture that comes from a file is decoded here. Raises `BrokenImageError` for one that cannot be decoded or
+    has more pixels than `most_pixels`.
+    """
+    size = read_header(io.BytesIO(data), data[:HEAD]).size
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its remarks on broken files; ours name the file
+    with _one_large if size is None or size[0] * size[1] > _LARGE else contextlib.nullcontext():
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            raise BrokenImageError(f"cannot be decoded ({error.err})") from error
+    if image is None:
+        raise BrokenImageError("is not an image that OpenCV can decode")
+    return image
+
+
+def decode_file(path: str | Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """The picture in the file `path`, see `decode`. Raises `OSError` where the file cannot be read."""
+    return decode(read_file(path), flags)  # unlike cv2.imread this opens any path on any system
 
 
 def read_image(path: str, reduction: int = 1) -> np.ndarray:
@@ -17,13 +49,13 @@ def read_image(path: str, reduction: int = 1) -> np.ndarray:
     Raises `UserError` that names the file if it is gone or broken.
     """
     try:
-        data = np.fromfile(path, np.uint8)  # unlike cv2.imread this opens any path on any system
+        return decode_file(path, _REDUCED.get(reduction, cv2.IMREAD_COLOR))
     except OSError as error:
         raise UserError(f"cannot read image '{path}': {error.strerror}") from error
-    image = cv2.imdecode(data, _REDUCED.get(reduction, cv2.IMREAD_COLOR)) if len(data) else None
-    if image is None:
-        raise UserError(f"cannot decode image '{path}'; mend or remove it, and delete the label cache")
-    return image
+    except BrokenImageError as error:
+        raise UserError(
+            f"cannot decode image '{path}': it {error}; mend or remove it, and delete the label cache"
+        ) from error
 
 
 def read_for_training(path: str, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

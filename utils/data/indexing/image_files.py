@@ -1,25 +1,20 @@
-"""Image files: which names count, where a split's pictures lie, and how large a picture is without decoding it."""
+"""Image files: which names count, where a split's pictures lie, and how large each is."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
+from utils.data.images.headers import HEAD, BrokenImageError, check_jpeg_end, check_png, read_header
 from utils.errors import UserError
+from utils.files import open_file, read_file
 
 IMG_FORMATS = ("bmp", "dng", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp", "pfm")
 
 MIN_SIDE = 10  # pixels; a smaller picture is a broken thumbnail rather than a photograph
-_HEAD = 2048  # bytes read first: most files have their size in them
-_SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # JPEG frame headers (ITU T.81)
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
-
-
-class BrokenImageError(Exception):
-    """A picture that cannot be used; the text says why."""
 
 
 def is_image(name: str | Path) -> bool:
@@ -64,10 +59,15 @@ def read_list(path: str | Path) -> list[str]:
     otherwise relative to the working directory.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line for text in file if (line := text.strip())]
+        text = read_file(path).decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a UTF-8 list of image paths ({error.reason} at byte {error.start})") from error
+    if "\0" in text:
+        line_number = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}:{line_number}: not a list of image paths: no file name holds a NUL character")
+    lines = [line for row in re.split(r"[\r\n]+", text) if (line := row.strip())]
     folder = os.path.dirname(os.path.abspath(path))
     plain = next((line for line in lines if not line.startswith("./") and not os.path.isabs(line)), None)
     base = folder if plain is None or os.path.exists(os.path.join(folder, plain)) else os.getcwd()
@@ -102,103 +102,24 @@ def _walk(folder: str) -> Iterator[str]:
 def read_image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) in pixels as the decoder gives them, EXIF orientation applied.
 
-    JPEG and PNG are read from their headers, and their end is looked for, so that a truncated file is found at the
-    price of a few kilobytes. Another format is decoded. Raises `BrokenImageError`.
+    A JPEG is read from its header, and its end is looked for, so that a truncated one is found at the price of a few
+    kilobytes. A PNG is read whole and its checksums are compared. Another format is decoded. Raises `BrokenImageError`.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(_HEAD)
-            if head.startswith(b"\xff\xd8"):
-                size = _jpeg_size(file, head) or _decoded_size(path)
-            elif head.startswith(b"\x89PNG\r\n\x1a\n") and b"eXIf" not in head:
-                size = _png_size(file, head)
-            elif head:
-                size = _decoded_size(path)
-            else:
-                raise BrokenImageError("the file is empty")
+        with open_file(path) as file:
+            header = read_header(file, head := file.read(HEAD))
+            if header.format == "jpeg" and header.size:
+                check_jpeg_end(file, header.end)
+            elif header.format == "png":
+                check_png(head + file.read())
     except OSError as error:
-        raise BrokenImageError(error.strerror or str(error)) from error
+        raise BrokenImageError(f"cannot be read: {error.strerror or error}") from error
+    size = header.size
+    if size is None or header.format not in ("jpeg", "png") or (header.format == "png" and b"eXIf" in head):
+        from utils.data.images.decode import decode_file
+
+        height, width = decode_file(path).shape[:2]
+        size = int(height), int(width)
     if min(size) < MIN_SIDE:
         raise BrokenImageError(f"is {size[1]}x{size[0]} pixels, and {MIN_SIDE} a side are the least")
     return size
-
-
-def _decoded_size(path: str | Path) -> tuple[int, int]:
-    import cv2
-    import numpy as np
-
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BrokenImageError("is not an image that OpenCV can decode")
-    return int(image.shape[0]), int(image.shape[1])
-
-
-def _png_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
-    if len(head) < 33 or head[12:16] != b"IHDR":
-        raise BrokenImageError("is a PNG without a header")
-    file.seek(-8, os.SEEK_END)
-    if file.read(4) != b"IEND":
-        file.seek(0)
-        if b"IEND" not in file.read()[33:]:
-            raise BrokenImageError("is a truncated PNG")
-    return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-
-
-def _jpeg_size(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
-    """Walk the marker segments up to the scan data: a frame header has the size, APP1 may have the orientation.
-
-    None for a file in whose headers something else stands, which decoders may forgive.
-    """
-
-    def read(start: int, count: int) -> bytes:
-        if start + count <= len(head):
-            return head[start : start + count]
-        file.seek(start)
-        return file.read(count)
-
-    position, size, turned = 2, None, None
-    while True:
-        segment = read(position, 4)
-        if len(segment) < 4:
-            raise BrokenImageError("is a truncated JPEG")
-        if segment[0] != 0xFF:
-            return None
-        marker = segment[1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill byte, or a marker without content
-            position += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(segment[2:4], "big")
-        if marker in _SOF:
-            frame = read(position + 4, 5)
-            size = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-        elif marker == 0xE1 and turned is None and read(position + 4, 6) == b"Exif\0\0":
-            turned = _exif_orientation(read(position + 10, length - 8)) >= 5
-        elif marker in (0xDA, 0xD9):  # start of scan, end of image
-            break
-        position += 2 + length
-    if size is None or not all(size):
-        return None
-    file.seek(-2, os.SEEK_END)
-    if file.read(2) != b"\xff\xd9":  # an end marker somewhere before trailing bytes is good as well
-        file.seek(position)
-        if b"\xff\xd9" not in file.read():
-            raise BrokenImageError("is a truncated JPEG")
-    return size[::-1] if turned else size
-
-
-def _exif_orientation(tiff: bytes) -> int:
-    """The orientation (1 to 8) in an EXIF block; 1 where it has none or is malformed."""
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
-    if order is None:
-        return 1
-
-    def number(start: int, count: int) -> int:
-        return int.from_bytes(tiff[start : start + count], order)  # type: ignore[arg-type]
-
-    directory = number(4, 4)
-    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
-        if entry + 12 > len(tiff):
-            break
-        if number(entry, 2) == _ORIENTATION:
-            return number(entry + 8, 2) if 1 <= number(entry + 8, 2) <= 8 else 1
-    return 1

@@ -13,12 +13,21 @@ import numpy as np
 from utils.data.indexing.image_files import BrokenImageError, read_image_size
 from utils.data.labels import LabelNotes, LabelTable, parse_labels
 from utils.errors import UserError
+from utils.files import read_file
 from utils.logging import LOGGER
 from utils.progress import Progress
 
 CHUNK = 256  # images a task: long enough arrays for numpy, short enough for a moving progress bar
 THREADS = 4  # while one waits for the disk another parses
+MOST_LABEL_BYTES = 16 << 20  # of one file
 _SHOWN = 10  # broken images named one by one
+
+_NOTES = {
+    "clipped": "objects reach beyond their image and were clipped",
+    "outside": "objects lie outside their image or have no area and were dropped",
+    "repeated": "label rows repeat another of the same file and were dropped",
+    "rectangle": "objects are boxes (4 numbers), so their outline is the rectangle",
+}
 
 
 @dataclass
@@ -42,8 +51,8 @@ class ScanReport:
     @classmethod
     def from_json(cls, text: str) -> ScanReport:
         missing, empty, broken, found = json.loads(text)
-        notes = LabelNotes({kind: (count, first) for kind, (count, first) in found.items()})
-        return cls(missing, empty, [(image, why) for image, why in broken], notes)
+        notes = LabelNotes({kind: (int(count), str(first)) for kind, (count, first) in found.items() if kind in _NOTES})
+        return cls(int(missing), int(empty), [(str(image), str(why)) for image, why in broken], notes)
 
     def log(self, images: int, objects: int, prefix: str = "") -> None:
         """One line of information; a warning for each kind of thing that was left out or mended."""
@@ -56,14 +65,8 @@ class ScanReport:
             LOGGER.warning(f"{prefix}{image} {why}; the image is left out")
         if len(self.broken) > _SHOWN:
             LOGGER.warning(f"{prefix}{len(self.broken) - _SHOWN} more broken images are left out")
-        texts = {
-            "clipped": "objects reach beyond their image and were clipped",
-            "outside": "objects lie outside their image or have no area and were dropped",
-            "repeated": "label rows repeat another of the same file and were dropped",
-            "rectangle": "objects are boxes (4 numbers), so their outline is the rectangle",
-        }
         for kind, (count, first) in self.notes.found.items():
-            LOGGER.warning(f"{prefix}{count} {texts[kind]} (first: {first})")
+            LOGGER.warning(f"{prefix}{count} {_NOTES[kind]} (first: {first})")
 
 
 class ScanResult(NamedTuple):
@@ -109,8 +112,7 @@ def _scan_chunk(images: Sequence[str], labels: Sequence[str], start: int, polygo
         kept.append(position)
         owners.append(label)
         try:
-            with open(label, "rb", buffering=0) as file:
-                texts.append(file.read())
+            texts.append(read_file(label, MOST_LABEL_BYTES))
         except FileNotFoundError:
             report.missing += 1
             texts.append(b"")

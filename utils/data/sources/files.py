@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.images import UnreadableImage, read_image
 from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
+from utils.files import expand_home
 from utils.logging import LOGGER
 from utils.progress import Progress
 
@@ -36,10 +38,10 @@ def find_media(source: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def _expand(entry: str) -> list[str]:
-    path = Path(entry).expanduser()
-    if path.is_dir():
+    path = expand_home(entry)
+    if os.path.isdir(path):  # false, too, for names that no file can have
         return sorted(str(p) for p in path.iterdir() if is_media(p) and not p.name.startswith(".") and p.is_file())
-    if path.is_file():
+    if os.path.isfile(path):
         if path.suffix.lower() == ".txt":
             return _expand_list(path)
         if not is_media(path):
@@ -59,7 +61,7 @@ def _expand_list(path: Path) -> list[str]:
     for line in read_list(path):
         if Path(line).suffix.lower() == ".txt":
             raise UserError(f"{path}: a list cannot hold another list ('{line}')")
-        found += _expand(line) if Path(line).exists() or is_pattern(line) else [line]
+        found += _expand(line) if os.path.exists(line) or is_pattern(line) else [line]
     return found
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from utils.data.images.decode import decode
+from utils.data.images.headers import HEAD, BrokenImageError, check_png, read_header
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_write, read_file
+
+_MOST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # pixels that an encoder takes a side
 
 
 class UnreadableImage(Exception):
@@ -23,27 +29,30 @@ def read_image(path: str | Path) -> np.ndarray:
     empty or undecodable file and for a truncated JPEG, which OpenCV alone would fill up with grey.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
+        if data.startswith(b"\x89PNG"):
+            check_png(data)
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
-    if not data:
-        raise UnreadableImage("the file is empty")
+    except BrokenImageError as error:
+        raise UnreadableImage(str(error)) from error
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # no end after the last scan
-        return _read_with_pil(path)  # tells a cut file from one with something appended
-    image = _decode(np.frombuffer(data, np.uint8))
-    return _read_with_pil(path) if image is None else image
+        return _read_with_pil(data)  # tells a cut file from one with something appended
+    image = _decode(data)
+    return _read_with_pil(data) if image is None else image
 
 
-def _decode(data: np.ndarray) -> np.ndarray | None:
+def _decode(data: bytes) -> np.ndarray | None:
     """None where OpenCV cannot; the caller asks the second decoder."""
-    is_float = bytes(data[:2]) in (b"PF", b"Pf")  # portable float map: read as 8 bits it would be black
     try:
-        image = None if is_float else cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if image is None:  # TIFFs of 32-bit samples are refused in the 8-bit mode only
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # absurd sizes and the like
-        return None
-    return None if image is None else _to_8_bits(image)
+        header = read_header(io.BytesIO(data), data[:HEAD])
+    except BrokenImageError as error:
+        raise UnreadableImage(str(error)) from error
+    # a portable float map, read as 8 bits, would be black; TIFFs of 32-bit samples are refused in the 8-bit mode only
+    for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)[header.format == "pfm" :]:
+        with contextlib.suppress(BrokenImageError):
+            return _to_8_bits(decode(data, flags))
+    return None
 
 
 def _to_8_bits(image: np.ndarray) -> np.ndarray:
@@ -56,7 +65,7 @@ def _to_8_bits(image: np.ndarray) -> np.ndarray:
     return (image * (255 / max(1.0, float(image.max(initial=0.0))))).clip(0, 255).astype(np.uint8)
 
 
-def _read_with_pil(path: str | Path) -> np.ndarray:
+def _read_with_pil(data: bytes) -> np.ndarray:
     """The slower decoder with the better diagnosis, and with more formats."""
     import warnings
 
@@ -65,7 +74,7 @@ def _read_with_pil(path: str | Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on odd metadata
-            with Image.open(path) as picture:
+            with Image.open(io.BytesIO(data)) as picture:
                 upright = ImageOps.exif_transpose(picture)
                 if upright.mode == "F" or upright.mode.startswith("I"):  # convert() would clip these instead of scaling
                     return np.dstack([_to_8_bits(np.asarray(upright))] * 3)
@@ -79,14 +88,18 @@ def _read_with_pil(path: str | Path) -> np.ndarray:
 def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
     """Write (H, W, 3) or (H, W) uint8 BGR to `path` in the format of its suffix; the path written is returned.
 
-    A suffix that cannot be encoded becomes ``.jpg``. A file that cannot be written whole is not written at all.
-    Raises `UserError` where a folder is in the way or the format cannot hold the picture, `OSError` with the path.
+    A suffix that cannot be encoded becomes ``.jpg``, and one whose format has no room for so many pixels a side becomes
+    ``.png``. A file that cannot be written whole is not written at all. Raises `UserError` where a folder is in the way
+    or the format cannot hold the picture, `OSError` with the path.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in (".dng", ".mpo", ".pfm", "") or not cv2.haveImageWriter(f"x{suffix}"):
         path = path.with_suffix(".jpg")
         suffix = ".jpg"
+    if max(image.shape[:2]) > _MOST_SIDE.get(suffix, 2**31):
+        path = path.with_suffix(".png")
+        suffix = ".png"
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
     try:
         done, data = cv2.imencode(suffix, image, flags)

@@ -36,6 +36,14 @@ def test_unknown_suffix_is_written_as_jpeg(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").shape == (60, 80, 3)
 
 
+@pytest.mark.parametrize(("name", "width"), [("a.jpg", 65501), ("a.webp", 16384), ("a.dng", 65501)])
+def test_a_picture_too_wide_for_its_format_is_written_as_png(name: str, width: int, tmp_path: Path) -> None:
+    path = write_image(tmp_path / name, np.full((12, width, 3), 7, np.uint8))
+    assert path == tmp_path / "a.png"
+    assert read_image(path).shape == (12, width, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_grey_alpha_16_bit_palette_float(tmp_path: Path) -> None:
     blue = scene()[..., 0]
     Image.fromarray(blue).save(tmp_path / "grey.png")
