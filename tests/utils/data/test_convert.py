@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,123 @@ def test_voc_absent(tmp_path: Path) -> None:
     (voc(tmp_path, thing("dog")) / "JPEGImages" / "a.jpg").unlink()
     with pytest.raises(UserError, match="names 'a', but there is no"):
         voc_to_yolo(tmp_path, {0: "dog"})
+
+
+def _coco(**changes: Any) -> dict[str, Any]:
+    """A good file of one image, category and annotation; ``bbox=…`` changes the part with such a key."""
+    image = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}
+    annotation = {
+        "id": 7,
+        "image_id": 1,
+        "category_id": 3,
+        "bbox": [10, 10, 20, 20],
+        "segmentation": [[1, 1, 9, 1, 9, 9]],
+    }
+    category = {"id": 3, "name": "cat"}
+    for key, value in changes.items():
+        next(part for part in (image, annotation, category) if key in part)[key] = value
+    return {"images": [image], "annotations": [annotation], "categories": [category]}
+
+
+def _more(part: str, **entry: Any) -> dict[str, Any]:
+    content = _coco()
+    content[part].append({**content[part][0], **entry})
+    return content
+
+
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "bbox3": (_coco(bbox=[1, 2, 3]), "annotation 7: bbox is x, y, width and height in pixels, not [1, 2, 3]"),
+    "bbox5": (_coco(bbox=[1, 2, 3, 4, 5]), "annotation 7: bbox is"),
+    "bboxempty": (_coco(bbox=[]), "annotation 7: bbox is"),
+    "bboxnan": (_coco(bbox=[1, float("nan"), 3, 4]), "annotation 7: bbox is"),
+    "bboxinf": (_coco(bbox=[1, 2, float("inf"), 4]), "annotation 7: bbox is"),
+    "bboxfar": (_coco(bbox=[1, 2, 1e300, 4]), "annotation 7: bbox is"),
+    "bboxstr": (_coco(bbox="oops"), "annotation 7: bbox is"),
+    "bboxwords": (_coco(bbox=["oops", 1, 2, 3]), "annotation 7: bbox is"),
+    "bboxtrue": (_coco(bbox=[True, 1, 2, 3]), "annotation 7: bbox is"),
+    "bboxnull": (_coco(bbox=None), "annotation 7: bbox is"),
+    "bboxnested": (_coco(bbox=[[1, 2], [3, 4]]), "annotation 7: bbox is"),
+    "widthnull": (_coco(width=None), "image 'a.jpg' is given as Nonex50 pixels"),
+    "widthstr": (_coco(width="wide"), "image 'a.jpg' is given as 'wide'x50 pixels"),
+    "heightlist": (_coco(height=[5]), "image 'a.jpg' is given as 100x[5] pixels"),
+    "heightnan": (_coco(height=float("nan")), "image 'a.jpg' is given as 100xnan pixels"),
+    "seg_num": (_coco(segmentation=5), "annotation 7: segmentation is a list of polygons"),
+    "seg_words": (_coco(segmentation=[["a"] * 6]), "annotation 7: segmentation is a list of polygons"),
+    "seg_odd": (_coco(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "annotation 7: segmentation is a list of polygons"),
+    "seg_flat": (_coco(segmentation=[1, 2, 3, 4, 5, 6]), "annotation 7: segmentation is a list of polygons"),
+    "seg_nan": (_coco(segmentation=[[1, 2, 3, 4, 5, float("nan")]]), "annotation 7: segmentation"),
+    "idlist": (_coco(image_id=[1]), "annotation 7: no such image_id: [1]"),
+    "catdict": (_coco(category_id={"a": 1}), "annotation 7: no such category_id"),
+    "catabsent": (_coco(category_id=4), "annotation 7: no such category_id: 4"),
+    "imageidlist": ({**_coco(), "images": [{**_coco()["images"][0], "id": [1]}]}, "ids must be numbers"),
+    "catmixed": (_more("categories", id="x"), "ids must be numbers"),
+    "cattwice": (_more("categories", name="dog"), "categories: id 3 is there twice"),
+    "imagetwice": (_more("images", file_name="b.jpg"), "images: id 1 is there twice"),
+    "catname": (_coco(name=None), "categories[0]: None is not a class name"),
+    "catnameline": (_coco(name="a\nb"), "is not a class name"),
+    "entry_int": ({**_coco(), "annotations": [5]}, "annotations[0] is a int where an object should be"),
+    "entry_str": ({**_coco(), "images": ["a.jpg"]}, "images[0] is a str where an object should be"),
+    "entry_null": ({**_coco(), "categories": [None]}, "categories[0] is a NoneType where an object should be"),
+    "bigint": ('{"images": [%s]}' % ("9" * 6000), "not JSON that can be read"),
+    "deep": ("[" * 100_000, "not JSON that can be read"),
+    "file_nul": (_coco(file_name="a\0.jpg"), "is not a path below the images' folder"),
+    "file_newline": (_coco(file_name="a\nb.jpg"), "is not a path below the images' folder"),
+    "file_surrogate": (_coco(file_name="a\ud800.jpg"), "is not a path below the images' folder"),
+    "file_trav": (_coco(file_name="../a.jpg"), "is not a path below the images' folder"),
+    "file_null": (_coco(file_name=""), "is not a path below the images' folder"),
+    "file_long": (_coco(file_name="a" * 300 + ".jpg"), "there can be no label file"),
+    "same_stem": (_more("images", id=2, file_name="a.png"), "images 'a.jpg' and 'a.png' would share the label file"),
+    "file_and_folder": (_more("images", id=2, file_name="a.txt/b.jpg"), "would be a file and a folder"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_coco_file_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    content, told = HOSTILE[name]
+    file = tmp_path / "a.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(told)) as error:
+        coco_to_yolo(file, tmp_path / "out", segments=True)
+    assert str(error.value).startswith(str(file))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_where_a_label_file_goes(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(_coco()))
+    (tmp_path / "out/labels/a.txt").mkdir(parents=True)
+    with pytest.raises(UserError, match="there can be no label file"):
+        coco_to_yolo(tmp_path / "a.json", tmp_path / "out")
+
+
+def test_an_object_without_outline_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(_coco(segmentation=None)))
+    assert coco_to_yolo(tmp_path / "a.json", tmp_path / "out", segments=True)["without outline"] == 1
+    assert (tmp_path / "out/labels/a.txt").read_text() == "0 0.2 0.4 0.2 0.4\n"
+
+
+@pytest.mark.parametrize("stem", ["../../../../pic", "/etc/passwd", "a/b", "..\\x", "n" * 250, "a\x01"])
+def test_voc_lists_name_images_of_their_folder_only(stem: str, tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "er" / "set"
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (root / "VOC2007" / folder).mkdir(parents=True)
+    (root / "VOC2007/ImageSets/Main/train.txt").write_text(f"{stem}\n")
+    (tmp_path / "pic.jpg").write_bytes(b"mine")
+    before = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    with pytest.raises(UserError, match="train.txt: .* is not the name of an image"):
+        voc_to_yolo(root, {0: "cat"})
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == before
+
+
+@pytest.mark.parametrize("width", ["nan", "inf", "1e300", "wide", "", "0", "-5"])
+def test_voc_sizes(width: str, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (root / "VOC2007" / folder).mkdir(parents=True)
+    (root / "VOC2007/ImageSets/Main/train.txt").write_text("a\n")
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
+    (root / "VOC2007/Annotations/a.xml").write_text(
+        f"<annotation><size><width>{width}</width><height>9</height></size><object><name>cat</name>{box}</object>"
+        "</annotation>"
+    )
+    with pytest.raises(UserError, match=r"a\.xml: not a VOC annotation"):
+        voc_to_yolo(root, {0: "cat"})

@@ -207,3 +207,43 @@ def test_against_a_plain_reading(shared_data) -> None:
                 np.testing.assert_allclose(table.boxes[row], expected, atol=2e-5)
                 row += 1
         assert row == len(table.classes) > 700
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\xff\xff\xff", "labels/a.txt:1: '\ufffd\ufffd\ufffd\ufffd' is not a number"),
+        (b"0 .5 .5 .2 .2\xff", "labels/a.txt:1: '.2\ufffd' is not a number"),
+        (b"0 .5 .5 .2 .2\x0c1 .5 .5 .2 .2", "labels/a.txt:1: 10 values"),  # a form feed is no end of a row
+        ("0 .5 .5 .2 .2".encode("utf-16"), "labels/a.txt: UTF-16 text"),
+        (b"0 .5 .5 .2 .2\0", "is not a number"),
+        (b"0 .5 .5 1e400 .2", "labels/a.txt:1: value inf is not finite"),
+        (b"0 .5 .5 1e300 .2", "labels/a.txt:1: value 1e+300 is far beyond 0..1"),
+        (b"0 1e300 1e300 .2 .2 .3 .4", "labels/a.txt:1: value 1e+300 is far beyond 0..1"),
+        (b"1e300 .5 .5 .2 .2", "labels/a.txt:1: value 1e+300 is far beyond"),
+        (b"0 .5 .5 .2 infinity", "labels/a.txt:1: value inf is not finite"),
+        (b"0 0.1_5 .5 .2 .2", "labels/a.txt:1: '0.1_5' is not a number"),
+        (b"0 .5 .5 0x1p-2 .2", "'0x1p-2' is not a number"),
+        (b"0 0,5 0,5 0,2 0,2", "'0,5' is not a number"),
+        (b"0 .5 .5 .2 " + b"9" * 100_000, "value inf is not finite"),
+        (b"0 " * 100_002, "100002 values"),
+        (b"0 .5 .5 .2 .2\n" * 50_001, "labels/a.txt: 50001 objects, and 50000 are the most"),
+    ],
+)
+def test_hostile_rows(content: bytes, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_labels([b"0 .5 .5 .2 .2", content], ["labels/0.txt", "labels/a.txt"], polygons=True)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbf0 .5 .5 .2 .2", b"0 .5 .5 .2 .2\r\n", b"0 .5 .5 .2 .2\r", b"0\t.5\t.5  .2 .2", b"\n0 +.5 5e-1 .2 .2"],
+)  # fmt: skip
+def test_other_ways_to_write_a_row_stay_good(content: bytes) -> None:
+    assert parse_labels([content], ["a.txt"]).boxes.tolist() == [np.float32([0.5, 0.5, 0.2, 0.2]).tolist()]
+
+
+def test_many_rows_are_good() -> None:
+    rows = b"".join(b"0 .5 .5 .2 %f\n" % (i / 60_000) for i in range(1, 50_001))
+    assert parse_labels([rows], ["a.txt"]).counts.tolist() == [50_000]

@@ -209,3 +209,65 @@ def test_real_yamls(shared_data) -> None:
         spec = load_dataset(shared_data / "data" / f"{name}.yaml")
         assert spec.nc == 80
         assert spec.split("train") == (shared_data / "data" / name / "images/train2017",)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nc: 10000000\n", "d.yaml:3: nc is the number of classes, 1 to 50000, not 10000000"),
+        ("nc: -1\n", "d.yaml:3: nc is the number of classes"),
+        ("nc: [2]\n", "d.yaml:3: nc is the number of classes"),
+        ("nc: 2.5\n", "d.yaml:3: nc is the number of classes"),
+        ("names: [[a, b], [c]]\n", "d.yaml:3: class name ['a', 'b'] is no text"),
+        ("names: {0: {a: b}}\n", "class name {'a': 'b'} is no text"),
+        ("names: {0: a, 2: b}\n", "d.yaml:3: 2 names need ids 0 to 1"),
+        ("names: {cat: 0}\n", "d.yaml:3: 1 names need ids 0 to 0"),
+        ("names: [2024-01-01]\n", "is no text; put it in quotes"),
+        ("names: [on, off]\n", "class name True is no text; put it in quotes"),
+        ('names: ["a\\nb"]\n', "class name 'a\\nb' holds a line break"),
+        ('names: ["a\\x1b[2J"]\n', "holds a line break or the like"),
+        (f"names: [{'a,' * 50_001}]\n", "d.yaml:3: 50001 names, and 50000 are the most"),
+        ("names: cat\n", "d.yaml:3: 'names' must list the classes"),
+        ("names: []\n", "d.yaml:3: 'names' must list the classes"),
+        ("names: [a]\npath: [a, b]\n", "d.yaml:4: 'path' is the folder of the data set, not ['a', 'b']"),
+        ("names: [a]\npath: []\n", "d.yaml:4: 'path' is the folder of the data set, not []"),
+        ("names: [a]\npath: 5\n", "d.yaml:4: 'path' is the folder"),
+        ("names: [a]\npath: ~nobody-of-this-name/x\n", "not found or incomplete"),
+        (f"names: [a]\npath: {'a' * 300}\n", "not found or incomplete"),
+        (f"names: [a]\ntest: {'a' * 300}\n", "not found or incomplete"),
+    ],
+)
+def test_hostile_values(elsewhere: Path, text: str, told: str) -> None:
+    file = elsewhere / "d.yaml"
+    file.write_text(f"train: images/train\nval: images/val\n{text}")
+    with pytest.raises(UserError) as error:
+        load_dataset(file)
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["{a: b}", "[1, 2]", "[[a]]", "['']", "5", "true", "[null]", "2024-01-01"])
+def test_a_split_is_a_path_or_a_list_of_paths(elsewhere: Path, value: str) -> None:
+    (elsewhere / "d.yaml").write_text(f"val: images/val\ntrain: {value}\nnames: [a]\n")
+    with pytest.raises(UserError, match=r"d.yaml:2: 'train' is a path or a list of paths"):
+        load_dataset(elsewhere / "d.yaml")
+
+
+def test_a_list_is_not_blamed_for_absent_images(elsewhere: Path) -> None:
+    (elsewhere / "train.txt").write_text("./images/0.png\n./images/1.png\n")
+    (elsewhere / "d.yaml").write_text("train: train.txt\nval: train.txt\nnames: [a]\n")
+    with pytest.raises(UserError, match=r"tried \S*images/0.png \(the first image in \S*train.txt\)"):
+        load_dataset(elsewhere / "d.yaml")
+    (elsewhere / "train.txt").write_text("\n")
+    with pytest.raises(UserError, match=r"train.txt \(an empty list\)"):
+        load_dataset(elsewhere / "d.yaml")
+
+
+def test_lists_that_hold_no_paths(elsewhere: Path) -> None:
+    (elsewhere / "d.yaml").write_text("train: train.txt\nval: train.txt\nnames: [a]\n")
+    for content, told in (
+        (b"a\nb\0.png\n", "train.txt:2: not a list of image paths"),
+        (b"\xff\xfe", "not a UTF-8 list"),
+    ):
+        (elsewhere / "train.txt").write_bytes(content)
+        with pytest.raises(UserError, match=told):
+            load_dataset(elsewhere / "d.yaml")

@@ -12,13 +12,15 @@ import numpy as np
 
 from utils.data.images.memory import SharedBytes, available_memory
 from utils.data.images.reader import ImageFiles, Images
+from utils.data.indexing.cache import from_npy
 from utils.errors import UserError
-from utils.files import atomic_write
+from utils.files import atomic_write, read_file
 from utils.logging import LOGGER
 from utils.progress import Progress
 
 MARGIN = 1.1  # memory that must be free, for each byte needed
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
+_NPY_HEADER = 128  # bytes in front of the pixels of a picture in a .npy file
 
 
 def cached(files: ImageFiles, kind: str, prefix: str = "") -> Images:
@@ -74,16 +76,19 @@ class DiskCache:
     def read(self, i: int) -> np.ndarray:
         """Image i; decoded if the cache file is gone or does not fit."""
         try:
-            image = np.load(self.path(i))
+            image = from_npy(read_file(self.path(i)))
         except (OSError, ValueError):
             return self.files.read(i)
-        return image if image.shape == (*self.files.stored[i], 3) else self.files.read(i)
+        fits = image.dtype == np.uint8 and image.shape == (*self.files.stored[i], 3)
+        return image if fits else self.files.read(i)
 
     def _make(self, i: int) -> None:
         path = self.path(i)
-        if path.exists() and path.stat().st_mtime >= os.stat(self.files.index.path(i)).st_mtime:
-            return
         try:
+            if os.path.isfile(path) and path.stat().st_mtime >= os.stat(self.files.index.path(i)).st_mtime:
+                if path.stat().st_size == _NPY_HEADER + int(self.files.stored[i].prod()) * 3:
+                    return
+                LOGGER.info(f"{path} is damaged and is made anew")
             path.parent.mkdir(exist_ok=True)
             with atomic_write(path) as file:
                 np.save(file, self.files.read(i))
@@ -96,8 +101,8 @@ def _fits_on_disk(files: ImageFiles, prefix: str) -> bool:
     free = shutil.disk_usage(Path(files.index.path(0)).parent).free
     if needed * MARGIN > free:
         LOGGER.warning(
-            f"{prefix}images are not cached on disk: they need up to {needed * MARGIN / _GIB:.1f} GiB, "
-            f"{free / _GIB:.1f} GiB are free"
+            f"{prefix}images are not cached on disk: they need up to {needed * MARGIN / _MIB:.0f} MiB, "
+            f"{free / _MIB:.0f} MiB are free"
         )
     return needed * MARGIN <= free
 

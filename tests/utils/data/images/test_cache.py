@@ -59,6 +59,41 @@ def test_disk_cache_is_used_and_renewed(files, tmp_path):
         np.testing.assert_array_equal(again.read(i), files.read(i))
 
 
+def damaged_npz(path):
+    np.savez(path.with_suffix(".npz"), a=np.zeros(3))
+    path.with_suffix(".npz").replace(path)
+
+
+def huge_header(path):
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        damaged_npz,
+        huge_header,
+        lambda path: np.save(path, np.load(path).astype(np.float64)),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+    ids=["empty", "npz", "huge", "f64", "cut", "folder"],
+)
+def test_a_hostile_disk_cache_is_not_trusted(files, damage, capsys):
+    first = DiskCache(files)
+    damage(first.path(0))
+    np.testing.assert_array_equal(first.read(0), files.read(0))
+    if first.path(0).is_dir():
+        with pytest.raises(UserError, match="a folder has that name"):
+            DiskCache(files)
+        return
+    capsys.readouterr()
+    np.testing.assert_array_equal(np.load(DiskCache(files).path(0)), files.read(0))
+    assert f"{first.path(0)} is damaged and is made anew" in capsys.readouterr().out
+
+
 def test_no_room_means_no_cache_and_says_so(files, monkeypatch, capsys):
     monkeypatch.setattr(cache, "available_memory", lambda: 1000)
     assert cached(files, "ram", "train: ") is files
