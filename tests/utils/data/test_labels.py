@@ -238,7 +238,7 @@ def test_hostile_rows(content: bytes, told: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xef\xbb\xbf0 .5 .5 .2 .2", b"0 .5 .5 .2 .2\r\n", b"0 .5 .5 .2 .2\r", b"0\t.5\t.5  .2 .2", b"\n0 +.5 5e-1 .2 .2"],
+    [b"\xef\xbb\xbf0 .5 .5 .2 .2", b"0 .5 .5 .2 .2\r\n", b"0 .5 .5 .2 .2\r", b"0\t.5 .5  .2 .2", b"\n0 +.5 5e-1 .2 .2"],
 )  # fmt: skip
 def test_other_ways_to_write_a_row_stay_good(content: bytes) -> None:
     assert parse_labels([content], ["a.txt"]).boxes.tolist() == [np.float32([0.5, 0.5, 0.2, 0.2]).tolist()]
