@@ -23,6 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import BenchmarkParser, positive, whole
+from utils.cli import run_command
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -66,12 +71,12 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     """Train everything, print the table, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BenchmarkParser(__doc__)
     parser.add_argument("--run", action="append", required=True, metavar="NAME = FLAGS", help="a network, or flags")
     parser.add_argument("--common", default="", help="flags of all trainings")
     parser.add_argument("--command", default="train.py", help="or segment/train.py")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--seeds", type=whole, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=positive, default=1, help="trainings side by side")
     parser.add_argument("--project", default="runs/compare", help="folder of the trainings")
     parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "compare.json"))
     options = parser.parse_args()
@@ -93,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

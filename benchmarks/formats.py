@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import figure, median_ms, processor, table
+from benchmarks.measuring import figure, median_ms, positive, processor, table, whole
 from engine.export.formats import FORMATS
 from utils.cli import CommandParser, image_size, run_command
 from utils.errors import UserError, nearest
@@ -45,19 +45,29 @@ PRECISIONS = {"fp32": [], "fp16": ["--half"], "int8": ["--int8", "--no-verify"]}
 RAW = ("tflite", "executorch")  # in 8 bits, these can hold the convolutions only
 
 
+def share(word: str) -> float:
+    """A number from 0 to 1 on the command line."""
+    try:
+        if 0 <= float(word) <= 1:
+            return float(word)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {word}")
+
+
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser("Measure what export.py writes")
     add = parser.add_argument
     add("--weights", required=True, help="checkpoint")
     add("--data", default="shapes.yaml", help="data set YAML: mAP on its val split; its pictures calibrate --int8")
-    add("--imgsz", "--img", type=int, nargs="+", default=[640], help="pixels: one size, or height width")
+    add("--imgsz", "--img", type=positive, nargs="+", default=[640], help="pixels: one size, or height width")
     add("--include", nargs="+", default=[], choices=list(FORMATS), help="formats, instead of all")
     add("--half", action="store_true", help="also in half precision")
     add("--int8", action="store_true", help="also in 8 bits; tflite and executorch with --raw-heads")
-    add("--hard-fail", type=float, default=None, metavar="X", help="fail if a mAP50-95 is below X")
-    add("--repeats", type=int, default=50, help="passes to take the median of")
-    add("--threads", type=int, default=0, help="threads of the CPU, 0: as PyTorch decides")
-    add("--workers", type=int, default=2, help="most data loader processes")
+    add("--hard-fail", type=share, default=None, metavar="X", help="fail if a mAP50-95 is below X")
+    add("--repeats", type=positive, default=50, help="passes to take the median of")
+    add("--threads", type=whole, default=0, help="threads of the CPU, 0: as PyTorch decides")
+    add("--workers", type=whole, default=2, help="most data loader processes")
     add("--python", nargs="+", default=[], metavar="FORMAT=PATH", help="interpreters of other environments")
     add("--keep", type=Path, default=None, metavar="DIR", help="leave the files there, instead of deleting them")
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "formats.csv", help="a .md goes beside it")

@@ -20,7 +20,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import Times, benchmark_parser, conditions, figure, in_turns, ratio, report, sample, table
+from benchmarks.measuring import (
+    Times,
+    benchmark_parser,
+    conditions,
+    figure,
+    in_turns,
+    ratio,
+    report,
+    sample,
+    table,
+    whole,
+)
+from utils.cli import run_command
 
 PLAIN_LOOP = "cv2.imread"
 BESIDE = {  # stage: the straightforward one
@@ -145,7 +157,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__, "loader", imgsz=640, batch=16, turns=5)
     parser.add_argument("--data", default=sample("data/coco128-seg.yaml", "shapes-seg.yaml"), help="YAML or folder")
     parser.add_argument("--hyp", default="hyp.scratch-low.yaml")
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of the whole loaders")
+    parser.add_argument("--workers", type=whole, nargs="*", default=[1, 2], help="of the whole loaders")
     parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
 
@@ -176,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

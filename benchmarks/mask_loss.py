@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measuring import benchmark_parser, conditions, peak_memory, report, run_process, table
+from benchmarks.measuring import benchmark_parser, conditions, peak_memory, positive, report, run_process, table
 from utils.cli import run_command
 from utils.errors import UserError
 
@@ -78,7 +78,7 @@ def measure(version: str, options: argparse.Namespace, targets: int) -> dict[str
 def main() -> None:
     """Measure each version in its own process, print, write."""
     parser = benchmark_parser(__doc__, "mask_loss", batch=16, imgsz=640, threads=2, repeats=3)
-    parser.add_argument("--targets", type=int, nargs="+", default=[192, 1000])
+    parser.add_argument("--targets", type=positive, nargs="+", default=[192, 1000])
     parser.add_argument("--version", choices=VERSIONS, help=argparse.SUPPRESS)  # measure one, in this process
     options = parser.parse_args()
     if options.version:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from benchmarks import HERE, ROOT
 from utils.errors import UserError
@@ -230,11 +230,40 @@ def report(output: Path, values: Mapping[str, Any], rows: Mapping[str, Any], tex
 # Command lines --------------------------------------------------------------------------------------------------------
 
 
-def benchmark_parser(documentation: str | None, name: str, **numbers: int) -> argparse.ArgumentParser:
-    """A parser with ``--output`` (results/`name`.json) and a flag for each of `numbers`, their defaults."""
-    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+class BenchmarkParser(argparse.ArgumentParser):
+    """A parser whose errors are one line. (Not the commands' own: the code that is measured may be an older one.)"""
+
+    def __init__(self, documentation: str | None) -> None:
+        super().__init__(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; {self.prog} --help lists the flags\n")
+
+
+def whole(word: str) -> int:
+    """A number on the command line: 0 or more."""
+    if not word.isdecimal() or len(word) > 9:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 999999999, not '{word}'")
+    return int(word)
+
+
+def positive(word: str) -> int:
+    """A number on the command line: 1 or more."""
+    if (number := whole(word)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more, not 0")
+    return number
+
+
+def benchmark_parser(documentation: str | None, name: str, **numbers: int) -> BenchmarkParser:
+    """A parser with ``--output`` (results/`name`.json) and a flag for each of `numbers`, their defaults.
+
+    A number whose default is 0 may be 0.
+    """
+    parser = BenchmarkParser(documentation)
     for flag, default in numbers.items():
-        parser.add_argument(f"--{flag}", type=int, default=default, help=f"default {default}")
+        parser.add_argument(
+            f"--{flag}", type=positive if default else whole, default=default, help=f"default {default}"
+        )
     parser.add_argument("--output", type=Path, default=HERE / "benchmarks" / "results" / f"{name}.json")
     return parser
 

@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import HERE, ROOT
-from benchmarks.measuring import conditions, figure, median_ms, peak_memory, report, run_process, table
+from benchmarks.measuring import conditions, figure, median_ms, peak_memory, positive, report, run_process, table, whole
 from utils.cli import CommandParser, run_command
 
 BESIDE = ("yolov5n", "yolov5s", "yolov5m")
@@ -38,13 +38,13 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scales", nargs="*", default=[], choices=LETTERS, help="letters, instead of none")
     parser.add_argument(
         "--imgsz",
-        type=int,
+        type=positive,
         nargs="*",
         default=[320, 640],
         help="sides of the image that is timed; none: nothing is timed",
     )
-    parser.add_argument("--repeats", type=int, default=20, help="forward passes to take the median of")
-    parser.add_argument("--threads", type=int, default=0, help="threads of the CPU, 0: as PyTorch decides")
+    parser.add_argument("--repeats", type=positive, default=20, help="forward passes to take the median of")
+    parser.add_argument("--threads", type=whole, default=0, help="threads of the CPU, 0: as PyTorch decides")
     parser.add_argument("--output", type=Path, default=HERE / "benchmarks" / "results" / "models.json")
     parser.add_argument("--child", action="store_true", help="measure the one --cfg here and print JSON")
     return parser.parse_args(argv)

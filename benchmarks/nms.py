@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import benchmark_parser, conditions, figure, in_turns, ratio, report, sample, table
+from utils.cli import run_command
 
 CASES: dict[str, dict[str, Any]] = {
     "validation": {"conf_thres": 0.001, "iou_thres": 0.6, "multi_label": True, "max_det": 300},
@@ -127,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -31,11 +31,13 @@ from benchmarks.measuring import (
     conditions,
     figure,
     peak_memory,
+    positive,
     report,
     run_process,
     sample,
     table,
     tree_memory,
+    whole,
 )
 from benchmarks.train_epoch import later_epochs
 from utils.cli import run_command
@@ -181,8 +183,8 @@ def measure_parts(options: Any) -> list[tuple[dict[str, Any], str]]:
 def main() -> None:
     """Measure, print, write."""
     parser = benchmark_parser(__doc__, "scale", img=192, epochs=3)
-    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10000, 100000])
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--images", type=positive, nargs="+", default=[1000, 10000, 100000])
+    parser.add_argument("--workers", type=whole, nargs="+", default=[0, 1, 2, 4])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--data", default=sample("data/coco128.yaml", "shapes.yaml"), help="of the trainings")
     parser.add_argument("--cfg", default="yolov5n_MobileNetv2.yaml", help="of the trainings")

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import HERE, ROOT
 from benchmarks.measuring import benchmark_parser, conditions, figure, ratio, report, run_process, sample, table
+from utils.cli import run_command
 from utils.errors import UserError
 
 
@@ -69,7 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

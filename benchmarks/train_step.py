@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring import benchmark_parser, conditions, figure, ratio, report, table
+from utils.cli import run_command
 
 PARTS = ("input", "forward", "loss", "backward", "optimiser", "average")
 
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,7 +20,8 @@ from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.loaders import network_input
 from utils.data.sources.source import Source
 from utils.devices import Profile, smart_inference_mode
-from utils.errors import UserError
+from utils.errors import UserError, printable
+from utils.files import make_folder
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.class_names import describe
@@ -171,8 +172,7 @@ class _Runner:
             return False
         name = self._names[frame.path]
         folder = self._save_dir / (name if frame.kind == "image" else f"{name}_{frame.number}")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return make_folder(folder)
 
     def speeds_ms(self) -> tuple[float, float, float]:
         before, inference, after = (timer.t / max(1, self._frames) * 1000 for timer in self._timers)
@@ -236,7 +236,7 @@ class _Log:
         self._last[frame.path] = now
         number = f", frame {frame.number}" if frame.kind == "stream" else ""
         text = f"{shape[1]}x{shape[2]} {result.summary(self._names)}, {milliseconds:.1f}ms"
-        LOGGER.info(f"{frame.place} {frame.path}{number}: {text}")
+        LOGGER.info(printable(f"{frame.place} {frame.path}{number}: {text}"))
 
 
 def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
@@ -245,7 +245,8 @@ def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]
         _tell_counts(summary, names, imgsz)
     if summary.unreadable:
         count = len(summary.unreadable)
-        listed = ", ".join(item.path for item in summary.unreadable[:5]) + (", …" if count > 5 else "")
+        named = [f"{item.path} ({item.reason})" for item in summary.unreadable[:5]]
+        listed = ", ".join(named) + (", …" if count > 5 else "")
         LOGGER.error(f"{count} of {summary.sources} sources could not be read, or not in full: {listed}")
 
 
@@ -253,7 +254,7 @@ def _tell_counts(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]
     stills = f"{summary.images} image{'s' if summary.images != 1 else ''}"
     moving = summary.frames - summary.images
     what = f"{stills} and {moving} frames" if summary.images and moving else f"{moving} frames" if moving else stills
-    LOGGER.info(f"{what} in {summary.seconds:.1f} s: {describe(summary.detections, names)}")
+    LOGGER.info(printable(f"{what} in {summary.seconds:.1f} s: {describe(summary.detections, names)}"))
     before, inference, after = summary.speeds_ms
     LOGGER.info(
         f"Speed: {before:.1f}ms pre-process, {inference:.1f}ms inference, {after:.1f}ms NMS per image"

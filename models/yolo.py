@@ -340,7 +340,7 @@ def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """``python models/yolo.py``; see `models.inspection.command.parse_opt` for its flags."""
+    """``python models/yolo.py``; see `models.inspection.command.parser` for its flags."""
     return inspect_network(model_of, args)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from utils.errors import printable
 from utils.logging import LOGGER
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Progress(Generic[T]):
             LOGGER.info(f"{self._text()}  {count}{of} in {seconds:.1f} s{rate}")
 
     def _text(self) -> str:
-        return self._description() if callable(self._description) else self._description
+        return printable(self._description() if callable(self._description) else self._description)
 
 
 def _length(items: Iterable[object]) -> int | None:

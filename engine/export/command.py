@@ -26,6 +26,7 @@ from utils.cli import image_size
 from utils.data.images.memory import check_memory
 from utils.devices import select_one_device
 from utils.errors import UserError
+from utils.files import refuse_folder
 from utils.logging import LOGGER
 from utils.sizes import make_divisible
 
@@ -50,7 +51,8 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     network = copy.deepcopy(model).half() if options.half else model
     job = Job(network, card, device, options.opset, options.simplify, options.dynamo, _calibration(options, card))
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
-    for writer in writers:
+    for form, writer in zip(formats, writers, strict=True):
+        check_place(form, weights)
         writer.check(job)
     reference = model if options.verify else None
     files = [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
@@ -62,7 +64,7 @@ def run_export(options: argparse.Namespace) -> list[Path]:
 
 def _write(form: Format, writer: Any, job: Job, weights: Path, reference: DetectionModel | None) -> Path:
     """The file of one format, beside the checkpoint, with its card; checked before it gets its name."""
-    target = weights.with_name(form.file.format(weights.stem).rstrip("/"))
+    target = target_of(form, weights)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
         writer.write(job, draft)
@@ -93,9 +95,26 @@ def _verified(job: Job, draft: Path, reference: DetectionModel) -> str:
     return "runs" if job.card.int8 else f"largest differences from PyTorch: {difference}"
 
 
+def target_of(form: Format, weights: Path) -> Path:
+    """The file, or the folder, that a format makes of `weights`: beside it."""
+    return weights.with_name(form.file.format(weights.stem).rstrip("/"))
+
+
+def check_place(form: Format, weights: Path) -> None:
+    """Raise `UserError` where the name of the export, or of its card, is taken by what no export has written."""
+    target = target_of(form, weights)
+    card = refuse_folder(f"{target}.json")
+    if not form.file.endswith("/"):
+        refuse_folder(target)
+    elif target.is_dir() and any(target.iterdir()) and not card.is_file():
+        raise UserError(f"'{target}' is a folder that no export of this project has written; move it away")
+    elif target.is_file():
+        raise UserError(f"'{target}' is a file, but {form.name} writes a folder of that name; move it away")
+
+
 def _put(draft: Path, target: Path) -> None:
-    """Move a finished file or folder to its name, over what was there."""
-    if target.is_dir():
+    """Move a finished file or folder to its name; a folder takes the place of that of an earlier export."""
+    if draft.is_dir() and target.is_dir():
         shutil.rmtree(target)
     os.replace(draft, target)
 

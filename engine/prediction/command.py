@@ -37,7 +37,7 @@ def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
     imgsz = _network_size(options.imgsz, backend.stride)
     backend.check(imgsz, options.augment, options.visualize)
     check_memory(options.batch_size, imgsz)
-    _quieten_decoders(source.live)
+    _quieten_decoders()
 
     wanted = {name: getattr(options, name, False) for name in _OUTPUT}  # detection has no --save-mask
     writes = not options.nosave or options.visualize or any(wanted[name] for name in _FILES)
@@ -83,15 +83,11 @@ def _network_size(given: int | list[int], stride: int) -> tuple[int, int]:
     return size
 
 
-def _quieten_decoders(live: bool) -> None:
-    """Decoders write their own complaints about broken files to stderr; the sources say it in one line.
-
-    For streams FFmpeg's words stay, because they tell a refused connection from a wrong password.
-    """
+def _quieten_decoders() -> None:
+    """Decoders write their own complaints about broken files and streams to stderr; the sources say it in one line."""
     logging = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, OpenCV 5
     logging.setLogLevel(0)
-    if not live:
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV when the first video is opened
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV when the first video is opened
 
 
 def _drop_if_empty(folder: Path) -> None:

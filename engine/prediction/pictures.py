@@ -99,8 +99,8 @@ class VideoFile:
         except UnreadableVideo:
             frames = 0
         if frames < self._written:
-            self._part.unlink(missing_ok=True)
             full = shutil.disk_usage(self.path.parent).free < _LEAST_SPACE
+            self._part.unlink(missing_ok=True)
             reason = "no space left on the device" if full else "a full disk, or a limit on the size of files"
             raise UserError(
                 f"cannot write video '{self.path}': {frames} of {self._written} frames were stored ({reason})"

@@ -44,6 +44,9 @@ class Result:
         return describe(Counter(self.classes.tolist()), names)
 
 
+_LONGEST = 100  # characters of a name made of an address, which may hold a long token
+
+
 class OutputNames:
     """One file name a source: two files called alike (in two folders, or ``a.jpg`` and ``a.png``) get two names."""
 
@@ -53,7 +56,7 @@ class OutputNames:
 
     def __getitem__(self, path: str) -> str:
         if path not in self._by_path:
-            stem = re.sub(r"[^\w.-]+", "_", path) if is_url(path) else Path(path).stem
+            stem = re.sub(r"[^\w.-]+", "_", path)[-_LONGEST:] if is_url(path) else Path(path).stem
             name, number = stem, 1
             while name.lower() in self._taken:  # some file systems do not tell A from a
                 number += 1

@@ -10,7 +10,7 @@ from typing import Any
 from engine.task import DetectionTask
 from engine.training.events import Events
 from engine.training.session import Session
-from utils.files import atomic_write
+from utils.files import atomic_write, refuse_folder
 from utils.logging import LOGGER, colorstr
 
 
@@ -57,7 +57,7 @@ class CsvLogger:
     """One row an epoch; a resumed training continues the table where the checkpoint stands."""
 
     def __init__(self, path: Path, task: DetectionTask, start_epoch: int = 0) -> None:
-        self.path = path
+        self.path = refuse_folder(path)  # before the first epoch, not after it
         self._columns = result_columns(task)
         self._rows: list[list[Any]] = []
         if start_epoch and path.is_file():

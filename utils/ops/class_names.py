@@ -43,6 +43,15 @@ def _plural(name: str, count: int) -> str:
     return f"{name}s" if count > 1 and name.isascii() else name
 
 
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\ud800-\udfff]+')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names of devices on Windows
+_LONGEST = 200  # bytes of a folder's name; systems allow 255
+
+
 def folder_name(text: str) -> str:
-    """A class's name as a folder's: no separators, and nothing that Windows forbids."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]+', "_", text).strip(". ") or "_"
+    """A class's name as that of one folder: no separators, no control characters, and nothing that Windows forbids.
+
+    Names come from files of others, so that of ``../../x`` is ``_.._x``.
+    """
+    name = _FORBIDDEN.sub("_", text).encode()[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
+    return f"_{name}" if _RESERVED.match(name) else name

@@ -36,7 +36,7 @@ FORMATS = {
         Format("onnx", "{}.onnx", ("onnx", "onnxruntime")),
         Format("openvino", "{}_openvino_model/", ("openvino", "onnx")),
         Format("ncnn", "{}_ncnn_model/", ("pnnx", "ncnn")),
-        Format("coreml", "{}.mlpackage", ("coremltools",), macos=True),
+        Format("coreml", "{}.mlpackage/", ("coremltools",), macos=True),
         Format("tflite", "{}.tflite", ("litert-torch", "ai-edge-litert")),
         Format("executorch", "{}.pte", ("executorch", "torchao")),
     )

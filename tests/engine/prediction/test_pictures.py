@@ -77,6 +77,80 @@ def test_no_encoder_is_one_line(tmp_path: Path) -> None:
         VideoFile(tmp_path / "missing" / "a.mp4", 10, (64, 48))
 
 
+def filled_with(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full: what OpenCV leaves behind is `text`, and it says nothing."""
+
+    class Full:
+        def __init__(self, path: str, *how: object) -> None:
+            self.path = path
+
+        def isOpened(self) -> bool:
+            return True
+
+        def write(self, picture: np.ndarray) -> None:
+            pass
+
+        def release(self) -> None:
+            Path(self.path).write_bytes(text)
+
+    monkeypatch.setattr("engine.prediction.pictures.cv2.VideoWriter", type("W", (Full,), {"fourcc": lambda *c: 0}))
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 4000])
+def test_a_video_that_a_full_disk_cut_short(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"an earlier video")
+    filled_with(left, monkeypatch)
+    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
+    for _ in range(3):
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(UserError, match=r"cannot write video '.*a\.mp4': 0 of 3 frames were stored"):
+        video.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"an earlier video"
+
+
+def test_one_lost_video_does_not_keep_the_others_from_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = Pictures(tmp_path)
+    for name in ("a", "b"):
+        frame = Frame(f"rtsp://{name}", np.zeros((48, 64, 3), np.uint8), "stream", 1, fps=10)
+        pictures.write(Result(frame, name, *_one_box(1)), None)
+    closed = []
+    close = VideoFile.close
+
+    def failing(video: VideoFile) -> None:
+        closed.append(video.path.name)
+        close(video)
+        if video.path.name == "b.mp4":
+            raise UserError("lost")
+
+    monkeypatch.setattr(VideoFile, "close", failing)
+    with pytest.raises(UserError, match="lost"):
+        pictures.close()
+    assert sorted(closed) == ["a.mp4", "b.mp4"]
+
+
+def test_a_video_without_a_frame_is_no_file(tmp_path: Path) -> None:
+    VideoFile(tmp_path / "a.mp4", 10, (64, 48)).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_in_the_place_of_pictures_and_videos(tmp_path: Path) -> None:
+    for name in ("x.png", "a.mp4"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"x\.png': a folder has that name"):
+        Pictures(tmp_path).write(Result(Frame("x.png", np.zeros((9, 9, 3), np.uint8)), "x", *_one_box(1)), None)
+    with pytest.raises(UserError, match=r"a\.mp4': a folder has that name"):
+        VideoFile(tmp_path / "a.mp4", 10, (64, 48))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_names_made_of_long_addresses_stay_short() -> None:
+    names = OutputNames()
+    assert len(names["rtsp://camera/" + "t" * 5000]) <= 100
+
+
 def test_crops_by_class_with_safe_names(tmp_path: Path) -> None:
     crops = Crops(tmp_path, NAMES)
     crops.write(result(), None)

@@ -96,6 +96,46 @@ def test_confidence_stands_last_and_makes_it_no_label(tmp_path: Path) -> None:
         parse_labels([text], ["a.txt"], polygons=True)
 
 
+def test_a_table_on_a_full_disk_ends_with_a_whole_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = CsvFile(tmp_path / "predictions.csv", NAMES)
+    table.write(result(), None)
+    before = (tmp_path / "predictions.csv").read_bytes()
+    file = table._file
+
+    class Full:
+        """Takes a few bytes, as a disk does before it is full."""
+
+        def write(self, content: bytes) -> int:
+            return file.write(content[:7])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(file, name)
+
+    monkeypatch.setattr(table, "_file", Full())
+    with pytest.raises(OSError, match="No space left") as error:
+        table.write(result(), None)
+    table.close()
+    assert error.value.filename == str(tmp_path / "predictions.csv")
+    assert (tmp_path / "predictions.csv").read_bytes() == before
+
+
+def test_folders_in_the_place_of_tables_and_labels(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").mkdir()
+    with pytest.raises(UserError, match="a folder has that name"):
+        CsvFile(tmp_path / "predictions.csv", NAMES)
+    (tmp_path / "labels" / "ü.txt").mkdir(parents=True)
+    with pytest.raises(UserError, match="a folder has that name"):
+        LabelFiles(tmp_path / "labels").write(result(), None)
+
+
+def test_names_that_are_not_unicode_keep_their_bytes(tmp_path: Path) -> None:
+    table = CsvFile(tmp_path / "predictions.csv", NAMES)
+    frame = Frame("\udcff.jpg", np.zeros((100, 200, 3), np.uint8))
+    table.write(Result(frame, "x", result().boxes, result().confidences, result().classes), None)
+    table.close()
+    assert b"\xff.jpg" in (tmp_path / "predictions.csv").read_bytes()
+
+
 def test_csv_has_one_header_and_survives_any_name(tmp_path: Path) -> None:
     table = CsvFile(tmp_path / "predictions.csv", NAMES)
     table.write(result(), None)

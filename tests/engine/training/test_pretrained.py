@@ -146,7 +146,7 @@ MISTAKES: dict[Callable[[Path, Path], list[str]], str] = {
     another_width: "row 0, Conv: [16, 3, 3, 3] here, [32, 3, 3, 3] in features.0; ImageNet weights exist in",
     both: "--weights already brings a backbone",
     norm: "invalid choice: 'imagnet'",
-    frozen_word: "argument --freeze: 'backbon' is neither a number nor 'backbone' (did you mean 'backbone'?)",
+    frozen_word: "--freeze: 'backbon' is neither a number nor 'backbone' (did you mean 'backbone'?)",
 }
 
 

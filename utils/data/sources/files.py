@@ -52,6 +52,8 @@ def _expand(entry: str) -> list[str]:
         return [str(path)]
     if is_pattern(path):
         return sorted(p for p in glob.glob(str(path), recursive=True) if is_media(p) and Path(p).is_file())
+    if os.path.exists(path):
+        raise UserError(f"source '{entry}' is neither a file nor a folder")
     raise UserError(f"source '{entry}' does not exist")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from utils.data.sources.video import frame_rate
 from utils.logging import LOGGER
 
+_PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
 OPEN_TIMEOUT = 10.0  # seconds OpenCV may try to connect
 READ_TIMEOUT = 10.0  # seconds without data after which OpenCV gives the connection up
 
@@ -53,7 +57,31 @@ def open_capture(address: str | int) -> cv2.VideoCapture:
         return cv2.VideoCapture(address)
     limits = {cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_TIMEOUT}
     parameters = [number for key, seconds in limits.items() for number in (key, int(seconds * 1000))]
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+    if not capture.isOpened():
+        raise Unreachable(why_unreachable(address))
+    return capture
+
+
+class Unreachable(Exception):
+    """A stream could not be opened; the text is the reason, as far as it can be found out."""
+
+
+def why_unreachable(address: str) -> str:
+    """What a plain connection to the host of `address` meets; OpenCV tells nothing of it."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or _PORTS.get(parts.scheme.lower())
+        if not parts.hostname or port is None:
+            return "cannot be opened"
+        with socket.create_connection((parts.hostname, port), OPEN_TIMEOUT):
+            return "cannot be opened: the host answers, but sends no video; check path, user and password"
+    except TimeoutError:
+        return "cannot be opened: the host does not answer"
+    except OSError as error:
+        return f"cannot be opened: {error.strerror or error}"
+    except ValueError as error:
+        return f"cannot be opened: not an address ({error})"
 
 
 class LatestFrame:
@@ -137,8 +165,11 @@ class LatestFrame:
         reason = "cannot be opened"
         while not self._stop.is_set():
             before = self._number
-            if self._read_connection():
-                reason = "the connection was lost" if self._number else "no frame came"
+            try:
+                if self._read_connection():
+                    reason = "the connection was lost" if self._number else "no frame came"
+            except Unreachable as error:
+                reason = str(error)
             if self._number > before:
                 pauses = self._backoff.pauses(worked_before=True)
             if self._stop.is_set() or (self._is_file and self._number):
@@ -147,7 +178,8 @@ class LatestFrame:
             pause = None if never_a_network else next(pauses, None)
             if pause is None:
                 return reason
-            LOGGER.warning(f"{self.name}: {reason}; trying again in {pause:g} s")
+            level = logging.WARNING if self._number else logging.INFO  # a loss, or a connection that never was
+            LOGGER.log(level, f"{self.name}: {reason}; trying again in {pause:g} s")
             self._stop.wait(pause)
         return None
 

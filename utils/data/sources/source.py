@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -82,7 +83,8 @@ def _fetch(url: str, folder: Path) -> Path:
 
 def _file_name(url: str) -> str:
     """The last part of the address, without query, with nothing that a file system could take for more."""
-    from urllib.parse import unquote, urlsplit
+    from urllib.parse import unquote
 
-    name = unquote(urlsplit(url).path).replace("\\", "/").rsplit("/", 1)[-1]
-    return "".join(c if c.isalnum() or c in "._- " else "_" for c in name).lstrip(".") or f"file.{suffix_of(url)}"
+    name = unquote(re.split(r"[?#]", url, maxsplit=1)[0]).replace("\\", "/").rsplit("/", 1)[-1]
+    plain = "".join(c if c.isalnum() or c in "._- " else "_" for c in name).lstrip(".")
+    return plain[-100:] or f"file.{suffix_of(url)}"

@@ -118,13 +118,16 @@ class Streams:
             return
         over.add(i)
         if reason := self.readers[i].failure:
-            LOGGER.warning(f"{self.readers[i].name}: {reason}; given up")
+            if len(over) < len(self.readers):  # the others go on; of the last, the summary tells at once
+                LOGGER.warning(f"{self.readers[i].name}: {reason}; given up")
             self.unreadable.append(Unreadable(self.paths[i], reason))
 
 
 def _capture_address(text: str) -> str | int:
     """A camera's number as int, which is what OpenCV wants; the rest as it is."""
     if text.isdecimal():
+        if len(text) > 9:
+            raise UserError(f"there is no camera {text}; --source 0 is the first one")
         return int(text)
     if not is_url(text) and not Path(text).exists() and not text.startswith("/dev/"):
         raise UserError(f"stream '{text}' is no address (rtsp://, http://, …), camera number or file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.sources.latest import Backoff, LatestFrame
+from utils.data.sources.latest import Backoff, LatestFrame, Unreachable, why_unreachable
 from utils.data.sources.streams import Streams, stream_addresses
 from utils.errors import UserError
 
@@ -107,7 +108,7 @@ def test_gives_up_sooner_where_it_never_worked(capsys: pytest.CaptureFixture[str
     assert latest.wait(2.0) is None
     assert latest.ended
     assert latest.failure == "cannot be opened"
-    assert capsys.readouterr().err.count("trying again") == QUICK.first_attempts
+    assert capsys.readouterr().out.count("trying again") == QUICK.first_attempts
 
 
 def test_camera_that_is_not_there_is_not_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +124,42 @@ def test_failing_reader_ends_with_the_reason(capsys: pytest.CaptureFixture[str])
     latest = LatestFrame(URL, opener=broken).start()
     assert latest.wait(2.0) is None
     assert latest.failure == "RuntimeError: driver"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("rtsp://127.0.0.1:1/x", "cannot be opened: Connection refused"),
+        ("rtsp://[::1/x", "cannot be opened: not an address (Invalid IPv6 URL)"),
+        ("http://127.0.0.1:99999/x", "cannot be opened: not an address (Port out of range 0-65535)"),
+        ("udp://127.0.0.1/x", "cannot be opened"),
+        ("rtsp:///x", "cannot be opened"),
+    ],
+)
+def test_why_a_stream_cannot_be_opened(address: str, told: str) -> None:
+    assert why_unreachable(address) == told
+
+
+def test_a_host_that_answers_without_video() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        told = why_unreachable(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")
+    assert told == "cannot be opened: the host answers, but sends no video; check path, user and password"
+
+
+def test_the_reason_reaches_the_summary_and_nothing_else_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(address: str | int) -> cv2.VideoCapture:
+        raise Unreachable("cannot be opened: Connection refused")
+
+    streams = Streams([URL], backoff=QUICK, opener=refused)
+    assert list(streams) == []
+    assert [item.reason for item in streams.unreadable] == ["cannot be opened: Connection refused"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", ["9" * 10, "9" * 5000])
+def test_there_is_no_such_camera(number: str) -> None:
+    with pytest.raises(UserError, match="there is no camera 9"):
+        Streams([number])
 
 
 def test_stride() -> None:
