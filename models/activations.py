@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UserError, nearest
+from models.literals import read_expression
+from utils.errors import UserError, first_line, nearest
 
 
 class _Clamp6(torch.autograd.Function):
@@ -84,19 +85,19 @@ def make_activation(act: bool | str | nn.Module | None) -> nn.Module:
 
 def _from_text(text: str) -> nn.Module:
     try:
-        node: ast.expr = ast.parse(text.strip(), mode="eval").body
+        node = read_expression(text)
         args, kwargs = [], {}
         if isinstance(node, ast.Call):
             args = [ast.literal_eval(a) for a in node.args]
             kwargs = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
             node = node.func
         path = ast.unparse(node)
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"activation '{text}' is neither a name nor 'Name(number, …)'") from error
+    except ValueError as error:
+        raise UserError(f"activation '{text[:200]}' is neither a name nor 'Name(number, …)'") from error
     name = path.removeprefix("torch.").removeprefix("nn.")
     if name not in ACTIVATIONS:
         raise UserError(f"unknown activation '{text}'{nearest(name, ACTIVATIONS)}; known are {', '.join(ACTIVATIONS)}")
     try:
         return ACTIVATIONS[name](*args, **kwargs)
-    except TypeError as error:
-        raise UserError(f"activation '{text}': {error}") from error
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(f"activation '{text}': {first_line(error)}") from error

@@ -8,6 +8,7 @@ import reprlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from models.budget import MOST_ANCHORS
 from utils.errors import UserError
 from utils.ops.class_names import check_class_names
 
@@ -170,7 +171,7 @@ def _shown(value: Any) -> str:
 
 def _is_pairs(anchors: Any) -> bool:
     """True for a list of [width, height], in numbers."""
-    return isinstance(anchors, list) and 0 < len(anchors) <= 100 and all(map(_is_pair, anchors))
+    return isinstance(anchors, list) and 0 < len(anchors) <= MOST_ANCHORS and all(map(_is_pair, anchors))
 
 
 def _is_pair(anchor: Any) -> bool:

@@ -8,20 +8,27 @@ exists under the name asked for wins, and YOLOv5's own form (``depth_multiple``,
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from models.activations import make_activation
+from models.budget import MOST_ANCHORS
 from utils.errors import UserError, nearest
 from utils.files import ROOT
 from utils.logging import LOGGER
+from utils.ops.class_names import MOST_CLASSES
 from utils.yamls import line_of, load_yaml
 
 KEYS = (
     "nc", "depth_multiple", "width_multiple", "scales", "anchors", "activation", "ch", "inplace", "backbone", "head",
 )  # fmt: skip
+
+MOST_MULTIPLE = 100  # of depth and width
+MOST_CHANNELS = 10_000  # of the image
+LARGEST_ANCHOR = 1 << 16  # pixels
 
 _FOLDER = ROOT / "models"
 _SIZED = re.compile(r"(?P<family>[A-Za-z]+\d+)(?P<scale>[nsmlx])(?P<rest>(?:[-_].*)?)")
@@ -122,13 +129,17 @@ def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
         if key not in content:
             reject(key, f"key '{key}' is missing")
     for key in ("depth_multiple", "width_multiple"):
-        if not _is_positive(content.setdefault(key, 1.0)):
-            reject(key, f"{key} must be a positive number, not {content[key]!r}")
-    for key in ("nc", "ch"):
-        if key in content and not (_is_positive(content[key]) and isinstance(content[key], int)):
-            reject(key, f"{key} must be a positive whole number, not {content[key]!r}")
+        if not _is_positive(content.setdefault(key, 1.0), MOST_MULTIPLE):
+            reject(key, f"{key} must be a positive number up to {MOST_MULTIPLE}, not {reprlib.repr(content[key])}")
+    for key, most in (("nc", MOST_CLASSES), ("ch", MOST_CHANNELS)):
+        if key in content and not (_is_positive(content[key], most) and isinstance(content[key], int)):
+            reject(key, f"{key} must be a positive whole number up to {most}, not {reprlib.repr(content[key])}")
     if not _are_anchors(content["anchors"]):
-        reject("anchors", "anchors must be a number of anchors, or a list of 'w,h, w,h, …' for each output level")
+        reject(
+            "anchors",
+            f"anchors must be a number of anchors up to {MOST_ANCHORS}, or a list of 'w,h, w,h, …' in pixels for each "
+            "output level",
+        )
     for key in ("backbone", "head"):
         if not isinstance(content[key], list) or not content[key]:
             reject(key, f"{key} must be a list of rows [from, number, module, args]")
@@ -138,25 +149,26 @@ def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
         except UserError as error:
             reject("activation", str(error))
     if not isinstance(content.get("inplace", True), bool):
-        reject("inplace", f"inplace must be True or False, not {content['inplace']!r}")
+        reject("inplace", f"inplace must be True or False, not {reprlib.repr(content['inplace'])}")
     return content
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _is_positive(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(_is_positive(v) for v in value)
+    return isinstance(value, list) and len(value) == 2 and all(_is_positive(v, MOST_MULTIPLE) for v in value)
 
 
 def _are_anchors(value: Any) -> bool:
     if isinstance(value, int):
-        return _is_positive(value)
+        return _is_positive(value, MOST_ANCHORS)
     return (
         isinstance(value, list)
         and bool(value)
         and all(isinstance(level, list) and level and len(level) % 2 == 0 for level in value)
         and len({len(level) for level in value}) == 1
-        and all(_is_positive(v) for level in value for v in level)
+        and len(value[0]) <= 2 * MOST_ANCHORS
+        and all(_is_positive(v, LARGEST_ANCHOR) for level in value for v in level)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import default_activation
+from models.budget import MOST_BLOCKS, Budget, check_map, check_resizing
+from models.literals import read_literal
 from models.registry import Inputs, Plan, find_block
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.sizes import make_divisible
 from utils.yamls import line_of
 
 # What a constructor or a small forward raises for arguments and shapes that do not go together.
-_CLASHES = (UserError, TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError, IndexError)
+_CLASHES = (
+    UserError, TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
+    MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,15 @@ def parse_model(
     channels = [ch if isinstance(ch, int) else ch[0]]  # channels[i + 1] is the output of row i; [0] the image
     layers: list[nn.Module] = []
     needed: set[int] = set()
-    with default_activation(d.get("activation")):
-        for row in read_rows(d, source):
+    with default_activation(d.get("activation")), Budget() as budget:
+        rows = read_rows(d, source)
+        for row in rows:
             with blame(row):
+                budget.spend_blocks(repeats(row, d))
                 sources = absolute_sources(row)
                 layer, out = _build(row, [channels[s + 1] for s in sources], d)
+                if out == 0 and row is not rows[-1]:
+                    raise UserError("a head must be the last row: nothing can read what it says")
             layers.append(layer)
             channels.append(out)
             relative = [row.sources] if isinstance(row.sources, int) else row.sources
@@ -93,6 +102,8 @@ def read_rows(d: Mapping[str, Any], source: Path | None = None) -> list[Row]:
     """The rows of backbone and head, numbered, names and literals in their arguments resolved."""
     names = {"nc": d["nc"], "anchors": d["anchors"]}
     rows: list[Row] = []
+    if (count := len(d["backbone"]) + len(d["head"])) > MOST_BLOCKS:
+        raise UserError(f"{source or 'network description'}: {count} rows, but at most {MOST_BLOCKS} blocks are built")
     for section in ("backbone", "head"):
         for position, entry in enumerate(d[section]):
             place = Place(str(source), section, position) if source else ""
@@ -105,19 +116,19 @@ def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | s
         raise UserError(f"{place}row {index}: {what}")
 
     if not isinstance(entry, list | tuple) or len(entry) != 4:
-        reject(f"expected [from, number, module, args], found {entry!r}")
+        reject(f"expected [from, number, module, args], found {reprlib.repr(entry)}")
     sources, number, module, args = entry
     listed = sources if isinstance(sources, list) else [sources]
     if not listed or not all(isinstance(s, int) and not isinstance(s, bool) for s in listed):
-        reject(f"'from' must be a row number or a list of them, not {sources!r}")
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        reject(f"'number' must be a whole number from 1, not {number!r}")
+        reject(f"'from' must be a row number or a list of them, not {reprlib.repr(sources)}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_BLOCKS:
+        reject(f"'number' must be a whole number from 1 to {MOST_BLOCKS}, not {reprlib.repr(number)}")
     if not isinstance(module, str) or not isinstance(args, list | tuple):
-        reject(f"expected a module name and a list of arguments, found {module!r} and {args!r}")
+        reject(f"expected a module name and a list of arguments, found {reprlib.repr([module, args])[1:-1]}")
     values = [_literal(a, names) for a in args]
     named = values.pop() if values and isinstance(values[-1], dict) else {}
     if not all(isinstance(key, str) for key in named):
-        reject(f"arguments by name must be a mapping of names to values, not {named!r}")
+        reject(f"arguments by name must be a mapping of names to values, not {reprlib.repr(named)}")
     return Row(index, sources, number, module, values, place, named)
 
 
@@ -132,8 +143,8 @@ def _literal(value: Any, names: Mapping[str, Any]) -> Any:
     if value in names:
         return names[value]
     try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        return read_literal(value)
+    except ValueError:
         return value  # a word such as nearest or ReLU6
 
 
@@ -150,8 +161,7 @@ def absolute_sources(row: Row) -> list[int]:
 def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module, int]:
     """The module of a row whose inputs have these channels, and its output channels."""
     block = find_block(row.module)
-    depth, width = d.get("depth_multiple", 1.0), d.get("width_multiple", 1.0)
-    number = max(round(row.number * depth), 1) if row.number > 1 else row.number
+    width, number = d.get("width_multiple", 1.0), repeats(row, d)
     outputs = _anchors_per_level(d["anchors"]) * (d["nc"] + 5)  # a convolution that writes predictions is not scaled
 
     def scaled(c: int) -> int:
@@ -161,13 +171,18 @@ def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module
         plan = block.rule(row.args, Inputs(inputs, number, scaled))
         copies = [block.cls(*args, **row.named) for args in _copies(plan)]
     except _CLASHES as error:
-        raise UserError(f"{error} (input channels {inputs})") from error
+        raise UserError(f"{_told(error)} (input channels {inputs})") from error
     layer = copies[0] if len(copies) == 1 else nn.Sequential(*copies)
     layer.i, layer.f = row.index, row.sources  # type: ignore[assignment]
     layer.type = f"{block.cls.__module__}.{block.cls.__qualname__}"  # type: ignore[assignment]
     layer.np = sum(p.numel() for p in layer.parameters())  # type: ignore[assignment]
     layer.built = BuiltRow(row, number, row.written(plan.args))  # type: ignore[assignment]
     return layer, plan.channels
+
+
+def repeats(row: Row, d: Mapping[str, Any]) -> int:
+    """How often `row` is repeated in a network of this depth."""
+    return max(round(row.number * d.get("depth_multiple", 1.0)), 1) if row.number > 1 else row.number
 
 
 def row_of(layer: nn.Module) -> Row:
@@ -191,30 +206,62 @@ def blame(row: Row) -> Iterator[None]:
     try:
         yield
     except _CLASHES as error:
-        raise UserError(f"{row}: {error}") from error
+        raise UserError(f"{row}: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """What `error` says: our own words as they are, of a library's the first line."""
+    return str(error) if isinstance(error, UserError) else first_line(error)
 
 
 @torch.no_grad()
 def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch.Size]:
-    """The output shape of each row but the last (the head) for one `size` × `size` image, found by running them.
+    """The output shape of each row but the last (the head) for one `size` × `size` image.
 
-    Evaluation mode while it lasts, so no statistic moves. A row that cannot take its inputs is a `UserError` that names
-    it and their shapes.
+    Found by running them in evaluation mode, so that no statistic moves, on a batch of no images, which takes neither
+    time nor memory. A row that cannot take its inputs is a `UserError` that names it and their shapes; so is one whose
+    output is too large for any use.
     """
-    outputs: list[Tensor] = []
+    outputs: list[torch.Size] = []
     training = layers.training
     layers.eval()
     try:
-        image = torch.zeros(1, ch, size, size)
         for layer in list(layers)[:-1]:
             row = row_of(layer)
-            inputs = [outputs[s] if s >= 0 else image for s in absolute_sources(row)]
-            shapes = [tuple(x.shape) for x in inputs]
+            inputs = [outputs[s] if s >= 0 else torch.Size((1, ch, size, size)) for s in absolute_sources(row)]
             with blame(row):
                 try:
-                    outputs.append(layer(inputs[0] if isinstance(row.sources, int) else inputs))
+                    outputs.append(_output_shape(layer, inputs, listed=not isinstance(row.sources, int)))
                 except _CLASHES as error:
-                    raise UserError(f"cannot take inputs of shapes {shapes} (image {size}): {error}") from error
+                    shapes = [tuple(shape) for shape in inputs]
+                    raise UserError(f"cannot take inputs of shapes {shapes} (image {size}): {_told(error)}") from error
+                check_map(outputs[-1], size)
     finally:
         layers.train(training)
-    return [x.shape for x in outputs]
+    return outputs
+
+
+def measure_strides(layers: nn.Sequential, ch: int, size: int = 128) -> Tensor:
+    """Pixels a cell of each map that the last row, a head, reads: (nl)."""
+    shapes, head = output_shapes(layers, ch, size), row_of(layers[-1])
+    strides = [size / shapes[source][2] for source in absolute_sources(head)]
+    if min(strides) < 1:
+        raise UserError(f"{head}: it reads maps that are larger than the image, at strides {strides}")
+    return torch.tensor(strides)
+
+
+def _output_shape(layer: nn.Module, shapes: Sequence[torch.Size], listed: bool) -> torch.Size:
+    """Of one image. Where a block cannot do with no images (or with none of these shapes), it is given one."""
+
+    def run(batch: int) -> Tensor:
+        inputs = [torch.zeros(batch, *shape[1:]) for shape in shapes]
+        output = layer(inputs if listed else inputs[0])
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            raise UserError("its output is no map (B, c, H, W)")
+        return output
+
+    check_resizing(layer)
+    try:
+        return torch.Size((1, *run(0).shape[1:]))
+    except _CLASHES:
+        return run(1).shape

@@ -74,14 +74,14 @@ def joined(args: list[Any], inputs: Inputs) -> Plan:
 def contracted(args: list[Any], inputs: Inputs) -> Plan:
     """``[gain]``: channels times gain²."""
     _not_repeated(inputs)
-    gain = args[0] if args else 2
+    gain = _gain(args)
     return Plan(args, _one(inputs) * gain**2)
 
 
 def expanded(args: list[Any], inputs: Inputs) -> Plan:
     """``[gain]``: channels over gain²."""
     _not_repeated(inputs)
-    c1, gain = _one(inputs), args[0] if args else 2
+    c1, gain = _one(inputs), _gain(args)
     if c1 % gain**2:
         raise UserError(f"{c1} channels are not divisible by gain² = {gain**2}")
     return Plan(args, c1 // gain**2)
@@ -115,6 +115,13 @@ def _channels(args: list[Any]) -> int:
     if not args or isinstance(args[0], bool) or not isinstance(args[0], int) or args[0] < 1:
         raise UserError("the first argument must be the number of output channels")
     return args[0]
+
+
+def _gain(args: list[Any]) -> int:
+    gain = args[0] if args else 2
+    if isinstance(gain, bool) or not isinstance(gain, int) or gain < 1:
+        raise UserError(f"the first argument must be how many times smaller the map gets, not {gain!r}")
+    return gain
 
 
 def _not_repeated(inputs: Inputs) -> None:

@@ -20,13 +20,14 @@ if __package__ in {None, ""}:  # run as a script: models/ is on the path, the pr
 import torch
 from torch import Tensor, nn
 
+from models.budget import check_anchor_count
 from models.cells import Cells, is_recorded, make_cells
 from models.configs import find_cfg, load_cfg, override
 from models.ensemble import join_masked
 from models.inspection.command import inspect_network
 from models.inspection.profiling import RowTimer, Watcher
 from models.inspection.summary import layer_table, network_name, summary_line
-from models.parser import absolute_sources, output_shapes, parse_model, read_rows, row_of
+from models.parser import measure_strides, parse_model, read_rows, row_of
 from models.registry import BLOCKS, find_prototypes, head, register, segment_head
 from models.tta import VIEWS, boxes_back, look, prototypes_back
 from utils.cli import run_command
@@ -55,6 +56,7 @@ class Detect(nn.Module):
         super().__init__()
         if not isinstance(nc, int) or nc < 1:
             raise UserError(f"the number of classes must be a positive whole number, not {nc!r}")
+        check_anchor_count(anchors if isinstance(anchors, int) else max(map(len, anchors), default=0) // 2)
         if isinstance(anchors, int):
             anchors = [list(range(1, 2 * anchors + 1))] * len(ch)
         if len(anchors) != len(ch):
@@ -330,13 +332,12 @@ def model_of(cfg: str | Path | Mapping[str, Any]) -> DetectionModel:
 
 def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
     """Pixels a cell of each level that the head, the last of `rows`, reads, measured on a small image."""
-    head, size = rows[-1], 128
+    head = rows[-1]
     if not isinstance(head, Detect):
         raise UserError(f"{row_of(head)}: the last row must be a detection head, such as Detect")
     if not isinstance(head.f, list):
         raise UserError(f"{row_of(head)}: a head reads a list of rows, such as [[17, 20, 23], 1, Detect, …]")
-    shapes = output_shapes(rows, ch, size)
-    return torch.tensor([size / shapes[source][2] for source in absolute_sources(row_of(head))])
+    return measure_strides(rows, ch)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -79,7 +79,7 @@ def dead_worker(error: RuntimeError) -> str | None:
     )
 
 
-def first_line(error: BaseException, limit: int = 300) -> str:
+def first_line(error: object, limit: int = 300) -> str:
     """The first line of what a library says, or the name of its exception where it says nothing."""
     words = str(error).strip().split("\n")[0].strip() or type(error).__name__
     return words if len(words) <= limit else f"{words[: limit - 1]}…"

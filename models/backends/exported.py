@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.backends.layouts import lift
-from models.backends.runtime import Runtime, first_line, shape_text
-from utils.errors import UserError
+from models.backends.runtime import Runtime, shape_text
+from utils.errors import UserError, first_line, refusal
 from utils.logging import LOGGER
 
 
@@ -82,6 +82,8 @@ class ExportedBackend:
         try:
             outputs = self.model(images)
         except Exception as error:  # each library has exceptions of its own
+            if refusal(error):
+                raise
             raise UserError(
                 f"{self.path} cannot be run on images of {shape_text(images.shape)}: {first_line(error)}"
             ) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.cards import KEY, MOST_BYTES, ModelCard
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 
 class Runtime:
@@ -78,12 +78,6 @@ def unreadable(path: Path, kind: str, error: object) -> UserError:
 def shape_text(sizes: Sequence[int | None]) -> str:
     """``1×3×any×any``, and "nothing" for a shape without sides."""
     return "×".join("any" if size is None else str(size) for size in sizes) or "nothing"
-
-
-def first_line(error: object) -> str:
-    """What a library said, in one line of at most 200 characters."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return "".join(c if c.isprintable() else "�" for c in text[:200])
 
 
 def in_order(names: Sequence[str]) -> list[int]:

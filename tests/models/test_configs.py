@@ -87,11 +87,11 @@ def test_what_is_not_found(name: str, message: str) -> None:
     [
         ("nc: 2", "ncc: 2", r":1: unknown key 'ncc' \(did you mean 'nc'\?\)"),
         ("nc: 2\n", "", "key 'nc' is missing"),
-        ("nc: 2", "nc: 0", ":1: nc must be a positive whole number, not 0"),
+        ("nc: 2", "nc: 0", ":1: nc must be a positive whole number up to 100000, not 0"),
         ("nc: 2", "nc: 2.5", ":1: nc must be"),
         ("nc: 2", "nc: true", ":1: nc must be"),
         ("nc: 2", "nc: 2\nch: -3", ":2: ch must be"),
-        ("nc: 2", "nc: 2\nwidth_multiple: wide", ":2: width_multiple must be a positive number, not 'wide'"),
+        ("nc: 2", "nc: 2\nwidth_multiple: wide", ":2: width_multiple must be a positive number up to 100, not 'wide'"),
         ("nc: 2", "nc: 2\ndepth_multiple: 0", ":2: depth_multiple"),
         ("anchors: 3", "anchors: 0", ":2: anchors must be"),
         ("anchors: 3", "anchors: [[1, 2, 3]]", ":2: anchors must be"),

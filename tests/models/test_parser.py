@@ -176,7 +176,7 @@ DETECT_ROW = "[[17, 20, 23], 1, Detect, [nc, anchors]]"
         ("[[-1, 6], 1", "[[-1, 6], 2", r"row 12, .*cannot be repeated"),
         ("[[-1, 6], 1", "[x, 1", r"row 12: 'from' must be a row number"),
         ("[-1, 3, C3, [128]]", "[[0, 1], 3, C3, [128]]", r"row 2, .*reads one row, not 2.*Concat"),
-        ("[-1, 3, C3, [128]]", "[-1, 0, C3, [128]]", r"row 2: 'number' must be a whole number from 1, not 0"),
+        ("[-1, 3, C3, [128]]", "[-1, 0, C3, [128]]", r"row 2: 'number' must be a whole number from 1 to 2000, not 0"),
         ("[-1, 3, C3, [128]]", "[-1, C3, [128]]", r"row 2: expected \[from, number, module, args\], found \[-1, 'C3'"),
         ("[-1, 3, C3, [128]]", "[-1, 3, C3, 128]", r"row 2: expected a module name and a list of arguments"),
         ("[-1, 3, C3, [128]]", "[-1, 3, C3, [wide]]", r"row 2, .*first argument must be the number of output channels"),
