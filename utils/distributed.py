@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -110,6 +110,20 @@ def all_gather(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value, group=_control)
     return values
+
+
+def broadcast_tensors(tensors: Iterable[torch.Tensor]) -> None:
+    """Give `tensors`, of one device, the main process's values, in place; one message for each type of number."""
+    if _control is None:
+        return
+    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor.detach())
+    for same in by_type.values():
+        packed = torch.cat([tensor.flatten() for tensor in same])
+        dist.broadcast(packed, src=0)
+        for tensor, values in zip(same, packed.split([t.numel() for t in same]), strict=True):
+            tensor.copy_(values.view(tensor.shape))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import hashlib
 import http.client
 import lzma
@@ -9,6 +12,7 @@ import os
 import re
 import shutil
 import string
+import struct
 import tarfile
 import time
 import urllib.error
@@ -43,14 +47,18 @@ _NETWORK_TROUBLE = (
     ValueError,  # where a server redirects to what is no address
     OverflowError,
 )
-_DAMAGE = (
+_LONGEST_READ = 4 << 20  # bytes that are asked of a tar file at once
+_DEEPEST = 50  # folders within each other
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+_DAMAGE = (  # besides, `OSError` without a number
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
     EOFError,
     NotImplementedError,
-    UnicodeError,
+    ValueError,
+    struct.error,
 )
 
 
@@ -225,18 +233,30 @@ def unpack(archive: str | Path, folder: str | Path, *, strip: str | None = None)
             if path is None:
                 continue
             target = folder / path
-            if not member.is_file:
-                target.mkdir(parents=True, exist_ok=True)
-                continue
             if member.size > shutil.disk_usage(folder if folder.exists() else archive.parent).free:
                 raise UserError(f"no room for '{member.name}' of {archive} ({member.size >> 20} MB) in {folder}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with member.open() as source, open(target, "wb") as file:
-                shutil.copyfileobj(source, file, _BLOCK)
-            files += 1
-    except _DAMAGE as error:
-        raise UserError(f"{archive} is damaged or no archive ({error}); delete it and fetch it again") from error
+            try:
+                _write(member, target)
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY:
+                    raise
+                raise UserError(f"{archive} holds '{member.name}', which has no place: {error.strerror}") from error
+            files += member.is_file
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, not the archive
+        why = str(error).split("\n")[0].rstrip(":") or type(error).__name__
+        raise UserError(f"{archive} is damaged or no archive ({why}); delete it and fetch it again") from error
     return files
+
+
+def _write(member: _Member, target: Path) -> None:
+    if not member.is_file:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with member.open() as source, open(target, "wb") as file:
+        shutil.copyfileobj(source, file, _BLOCK)
 
 
 def _members(archive: Path) -> Iterator[_Member]:
@@ -249,11 +269,42 @@ def _members(archive: Path) -> Iterator[_Member]:
                     raise UserError(f"{archive} holds a link ('{info.filename}'), which is not unpacked")
                 yield _Member(info.filename, info.file_size, not info.is_dir(), partial(zipped.open, info))
         return
-    with tarfile.open(archive) as tape:
+    with _Decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tape:  # type: ignore[call-overload]
         for entry in tape:
             if not (entry.isfile() or entry.isdir()):
                 raise UserError(f"{archive} holds a link or device ('{entry.name}'), which is not unpacked")
             yield _Member(entry.name, entry.size, entry.isfile(), partial(tape.extractfile, entry))  # type: ignore[arg-type]
+        behind = 0
+        while block := stream.read(_BLOCK):  # the checksum of a compressed file stands at its very end
+            behind += len(block)
+            if behind > _FLOOR:
+                raise tarfile.ReadError("it goes on and on behind its end")
+
+
+class _Decompressed:
+    """A tar file as a stream, decompressed as its first bytes say.
+
+    `tarfile` reads a long name or a table of attributes at once, as long as it claims to be; that ends in an error.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        with open(archive, "rb") as file:
+            head = file.read(6)
+        kinds = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+        opener = next((opener for magic, opener in kinds.items() if head.startswith(magic)), open)
+        self._file = opener(archive, "rb")  # type: ignore[operator]
+        self.seek, self.tell = self._file.seek, self._file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header of {count} bytes")
+        return self._file.read(count)
+
+    def __enter__(self) -> _Decompressed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _inside(name: str, archive: Path, strip: str | None) -> PurePosixPath | None:
@@ -263,6 +314,8 @@ def _inside(name: str, archive: Path, strip: str | None) -> PurePosixPath | None
         raise UserError(f"{archive} would write outside its folder ('{name}'); it is not unpacked")
     if "__MACOSX" in path.parts or path.name in (".DS_Store", ""):
         return None
+    if len(path.parts) > _DEEPEST:
+        raise UserError(f"{archive} holds folders more than {_DEEPEST} deep ('{name}'); it is not unpacked")
     if strip is not None and path.parts[0] == strip:
         path = PurePosixPath(*path.parts[1:])
     return path if path.parts else None

@@ -139,6 +139,26 @@ def refuse_folder(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
+def one_at_a_time(folder: str | Path) -> Iterator[None]:
+    """A block that of all processes of this machine one at a time runs for `folder`, which is made where it is absent.
+
+    The lock is on the folder itself, so nothing is left behind. Where a system or a file system has no such locks,
+    there is none.
+    """
+    handle = None
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        handle = os.open(make_folder(folder), os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO]:
     """A file handle whose content replaces `path` in one step when the block ends, and is dropped when it raises.
 

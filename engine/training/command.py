@@ -16,8 +16,8 @@ from engine.training.session import Session
 from engine.training.setup import build_session
 from engine.training.trainer import Trainer
 from engine.validator import ValidationResult, validate
-from models.checkpoints.format import strip_optimizer
-from models.loading import load_model
+from models.checkpoints.format import load_checkpoint, strip_optimizer
+from models.loading import build_model
 from utils.distributed import broadcast, destroy_process_group, is_main_process, rank
 from utils.errors import UserError
 from utils.files import increment_path, make_folder, remove_leftovers
@@ -61,10 +61,10 @@ def train_session(session: Session) -> ValidationResult | None:
     last = session.save_dir / "weights" / "last.pt"
     with resumable(last):
         result = Trainer(session, events).fit()
-        if not is_main_process():
-            return None
         if not session.options["evolve"]:
             result = conclude(session) or result
+        if not is_main_process():
+            return None
         events.emit("train_end", session=session, result=result)
         mark_finished(last)
     return result
@@ -84,11 +84,16 @@ def conclude(session: Session) -> ValidationResult | None:
     s = session
     weights = s.save_dir / "weights"
     best = weights / "best.pt" if (weights / "best.pt").is_file() else weights / "last.pt"
-    if best.name == "best.pt":
-        strip_optimizer(best)
-    LOGGER.info(f"\nValidating {best.as_posix()}...")
+    if is_main_process():
+        if best.name == "best.pt":
+            strip_optimizer(best)
+        LOGGER.info(f"\nValidating {best.as_posix()}...")
+    checkpoint = broadcast(load_checkpoint(best) if is_main_process() else None)  # other machines may lack the file
+    if s.val_loader is None:
+        return None
+    assert checkpoint is not None
     result = validate(
-        load_model(str(best), device=s.device, fuse=True),
+        build_model(checkpoint, best).eval().requires_grad_(False).fuse().to(s.device),
         s.val_loader,
         s.task,
         names=s.names,
@@ -98,7 +103,16 @@ def conclude(session: Session) -> ValidationResult | None:
         save_dir=s.save_dir,
         plots=not s.options["noplots"],
         verbose=True,
+        processes=s.val_loader.processes,
     )
+    if is_main_process():
+        tell_what_next(s, best)
+    return result
+
+
+def tell_what_next(session: Session, best: Path) -> None:
+    """Where everything is, and commands that use the weights `best`."""
+    s = session
     size = " ".join(str(n) for n in dict.fromkeys(s.imgsz))
     lines = [f"\nResults saved to {s.save_dir.as_posix()}"]
     if (drawn := s.save_dir / "val_batch0_pred.jpg").is_file():
@@ -110,4 +124,3 @@ def conclude(session: Session) -> ValidationResult | None:
         f"  python {commands['val']} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
     ]
     LOGGER.info("\n".join(lines))
-    return result

@@ -40,7 +40,7 @@ class Session:
     stopper: EarlyStopping
 
     train_loader: Any
-    val_loader: Any  # None in processes that do not validate
+    val_loader: Any  # this process's share; None where it has none and others validate
 
     imgsz: tuple[int, int]  # height, width
     epochs: int

@@ -152,7 +152,7 @@ def build_loaders(
     imgsz: tuple[int, int],
     stride: int,
 ) -> tuple[Any, Any]:
-    """(training batches of this process, validation batches on the main process and None elsewhere)."""
+    """This process's share of the training batches and of the validation batches."""
     missing = [split for split in ("train", "val") if split not in spec.splits]
     if missing:
         raise UserError(f"{spec.yaml_file}: no '{missing[0]}:' split; training needs train: and val:")
@@ -173,13 +173,11 @@ def build_loaders(
             rect=options["rect"], rank=rank(), image_weights=options["image_weights"], quad=options["quad"],
             shuffle=True, prefix="train: ", **shared,
         )  # fmt: skip
+        val_loader = create_loader(
+            spec.splits["val"], imgsz, options["batch_size"] // world_size() * 2, rect=True, pad=0.5, rank=rank(),
+            prefix="val: ", **{**shared, "cache": "" if options["noval"] else options["cache"]},
+        )  # fmt: skip
     check_memory(min(options["batch_size"] // world_size(), len(train_loader.dataset)), imgsz)
-    if not is_main_process():
-        return train_loader, None
-    val_loader = create_loader(
-        spec.splits["val"], imgsz, options["batch_size"] // world_size() * 2, rect=True, pad=0.5,
-        prefix="val: ", **{**shared, "cache": "" if options["noval"] else options["cache"]},
-    )  # fmt: skip
     return train_loader, val_loader
 
 

@@ -16,7 +16,7 @@ from engine.training.safeguards.guard import FiniteGuard
 from engine.training.saver import Saver, Stage
 from engine.training.session import Session
 from engine.validator import ValidationResult, validate
-from utils.distributed import broadcast, is_main_process, world_size
+from utils.distributed import broadcast, broadcast_tensors, is_main_process, world_size
 from utils.errors import UserError
 from utils.progress import Progress
 from utils.training.schedule import Accumulator
@@ -47,12 +47,10 @@ class Trainer:
                 losses = self.train_epoch(epoch)
             except torch.cuda.OutOfMemoryError as error:
                 raise out_of_memory(s.options["batch_size"]) from error
-            final, stop = epoch + 1 == s.epochs, False
-            if self.saver:
-                if final or s.stopper.possible_stop or not s.options["noval"]:
-                    result = self.validate()
-                stop = self.conclude_epoch(epoch, losses, result, final)
-            if broadcast(stop):
+            final = epoch + 1 == s.epochs
+            if broadcast(final or s.stopper.possible_stop or not s.options["noval"]):
+                result = self.validate()
+            if broadcast(self.conclude_epoch(epoch, losses, result, final) if self.saver else False):
                 break
         return result
 
@@ -125,9 +123,16 @@ class Trainer:
 
         return text
 
-    def validate(self) -> ValidationResult:
-        """Metrics of the averaged weights on the validation split."""
+    def validate(self) -> ValidationResult | None:
+        """Metrics of the averaged weights on the validation split, by all processes that have a share of it.
+
+        The weights are the main process's, which are those that are saved: the statistics of batch norms are each
+        process's own.
+        """
         s = self.session
+        broadcast_tensors(s.ema.ema.state_dict().values())
+        if s.val_loader is None:
+            return None
         result = validate(
             s.ema.ema,
             s.val_loader,
@@ -138,6 +143,7 @@ class Trainer:
             criterion=s.criterion,
             single_cls=s.options["single_cls"],
             save_dir=s.save_dir,
+            processes=s.val_loader.processes,
         )
         s.class_maps = result.maps
         return result

@@ -93,6 +93,11 @@ class Loader:
         """Images a batch (of this process)."""
         return self.plan.batch_size
 
+    @property
+    def processes(self) -> int:
+        """Among so many processes the batches are dealt in turn."""
+        return self.plan.world
+
     def __len__(self) -> int:
         return len(self.plan)
 

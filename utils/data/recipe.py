@@ -134,20 +134,41 @@ def _fetch_item(item: Item, folder: Path, root: Path) -> None:
         try:
             file = download(item.url, folder / name, item.sha256)
         except UserError as error:
-            for empty in (folder, *folder.parents):  # leave nothing behind where nothing came
-                if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
-                    break
-                empty.rmdir()
+            _remove_empty(folder, root)
             why = str(error).split("; without a network")[0]
             raise UserError(f"{why}; by hand, put {name} into {root} and start again") from error
     is_theirs = file.parent == root
     if is_archive(name):
         LOGGER.info(f"unpacking {name}")
-        unpack(file, folder, strip=root.name)
-        if not is_theirs:
-            file.unlink()
+        _unpack(file, folder, root, is_theirs)
     elif is_theirs:
         shutil.copy2(file, folder / name)
+
+
+def _unpack(file: Path, folder: Path, root: Path, is_theirs: bool) -> None:
+    """Unpack `file` into `folder`, all of it or nothing; an archive of ours goes in either case."""
+    aside = folder / ".unpacking"
+    shutil.rmtree(aside, ignore_errors=True)  # of a killed process
+    try:
+        unpack(file, aside, strip=root.name)
+    except UserError:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not is_theirs:
+            file.unlink()
+        _remove_empty(folder, root)
+        raise
+    if not is_theirs:
+        file.unlink()
+    if aside.is_dir():
+        _merge(aside, folder)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Leave nothing behind where nothing came: `folder` and the folders that hold it, up to those beside `root`."""
+    for empty in (folder, *folder.parents):
+        if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
+            break
+        empty.rmdir()
 
 
 def _merge(source: Path, target: Path) -> None:

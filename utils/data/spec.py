@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from utils.data.indexing.image_files import is_pattern, read_list
 from utils.data.recipe import Recipe, fetch, read_recipe
 from utils.errors import UserError
-from utils.files import ROOT, expand_home, find_file
+from utils.files import ROOT, expand_home, find_file, one_at_a_time
 from utils.logging import LOGGER
 from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
@@ -100,7 +100,9 @@ def load_dataset(
     if found is None and download and (recipe.items or recipe.is_script):
         home = _home(str(base), file)
         LOGGER.info(f"data set {file or ''} is not on this disk (tried {_tried(places)}); getting it into {home}")
-        fetch(recipe, home, list(_locate(home, entries, need).missing), names)
+        with one_at_a_time(home.parent):
+            if missing := list(_locate(home, entries, need).missing):  # another process may have got it meanwhile
+                fetch(recipe, home, missing, names)
         places = [_locate(home, entries, need)]
         found = next((place for place in places if not place.missing), None)
     if found is None:

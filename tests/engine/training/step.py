@@ -40,6 +40,8 @@ HEADS = {"detect": ["Detect", ["nc", "anchors"]], "segment": ["Segment", ["nc", 
 class Batches(list):
     """A list that the trainer takes for its loader."""
 
+    processes = 1
+
     def set_epoch(self, epoch: int) -> None:
         """Nothing to shuffle."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.task import DetectionTask
+from tests.engine.training import step
 from utils.data.batch import Batch, Placement
 from utils.data.index import ImageIndex
+from utils.ops.boxes import xyxy2xywh
 
 SIZE = (96, 128)  # (height, width) of every picture, and of the network's input
 
@@ -71,3 +75,27 @@ def perfect(index: ImageIndex) -> list[list[tuple[float, ...]]]:
         ]
         for s in map(index.label_slice, range(len(index)))
     ]
+
+
+def unsure_network(task: DetectionTask) -> nn.Module:
+    """A small real network whose predictions all have a confidence of about a quarter."""
+    net = step.make_network(task)
+    for convolution in net.model[-1].m:
+        nn.init.zeros_(convolution.bias)
+        nn.init.normal_(convolution.weight, std=0.3)
+    return net
+
+
+def labelled_batches(task: DetectionTask, net: nn.Module, count: int = 2) -> list[Batch]:
+    """Batches of two pictures of noise; labelled are two of `net`'s own detections in each, so some will be right."""
+    batches = []
+    for seed in range(count):
+        batch = step.make_batch(task, seed)
+        with torch.inference_mode():
+            found = task.postprocess(net.eval()(batch.images / 255), conf_thres=0.2, iou_thres=0.1, max_det=2)
+        boxes = torch.cat([rows[:, :4] for rows in found]).clamp(0, step.SIZE)
+        classes, images = torch.cat([rows[:, 5] for rows in found]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+        targets = torch.cat((images[:, None], classes[:, None], xyxy2xywh(boxes) / step.SIZE), 1)
+        polygons = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]) for x1, y1, x2, y2 in boxes.numpy()]
+        batches.append(replace(batch, targets=targets, polygons=polygons))
+    return batches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,40 +16,16 @@ from engine.task import DetectionTask
 from engine.validation.clock import StageClock
 from engine.validator import ValidationResult, validate
 from tests.engine.cuda import stand_in_cuda
-from tests.engine.training.step import NC, SIZE, make_batch, make_network
+from tests.engine.training.step import NC
+from tests.engine.validation.scenes import labelled_batches, unsure_network
 from utils.data.batch import Batch
 from utils.hyp import load_hyp
-from utils.ops.boxes import xyxy2xywh
 
 TASKS = {
     "detect": DetectionTask(),
     "segment": SegmentationTask(),
     "segment, retina": SegmentationTask(retina_masks=True),
 }
-
-
-def _network(task: DetectionTask) -> nn.Module:
-    """A network whose predictions all have a confidence of about a quarter."""
-    net = make_network(task)
-    for convolution in net.model[-1].m:
-        nn.init.zeros_(convolution.bias)
-        nn.init.normal_(convolution.weight, std=0.3)
-    return net
-
-
-def _batches(task: DetectionTask, net: nn.Module) -> list[Batch]:
-    """Two batches; labelled are two of the network's own detections in each picture, so some are right."""
-    batches = []
-    for seed in range(2):
-        batch = make_batch(task, seed)
-        with torch.inference_mode():
-            found = task.postprocess(net.eval()(batch.images / 255), conf_thres=0.2, iou_thres=0.1, max_det=2)
-        boxes = torch.cat([rows[:, :4] for rows in found]).clamp(0, SIZE)
-        classes, images = torch.cat([rows[:, 5] for rows in found]), torch.tensor([0.0, 0.0, 1.0, 1.0])
-        targets = torch.cat((images[:, None], classes[:, None], xyxy2xywh(boxes) / SIZE), 1)
-        polygons = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]) for x1, y1, x2, y2 in boxes.numpy()]
-        batches.append(replace(batch, targets=targets, polygons=polygons))
-    return batches
 
 
 def _validate(
@@ -73,8 +48,8 @@ def _validate(
 @pytest.mark.parametrize("name", TASKS)
 def test_the_same_figures_as_on_the_cpu(name: str, save_hybrid: bool) -> None:
     task = TASKS[name]
-    net = _network(task)
-    batches = _batches(task, net)
+    net = unsure_network(task)
+    batches = labelled_batches(task, net)
     expected = _validate(task, net, batches, "cpu", save_hybrid=save_hybrid)
     with stand_in_cuda():
         found = _validate(task, net.to("cuda"), batches, "cuda", save_hybrid=save_hybrid)
@@ -91,8 +66,8 @@ def test_one_copy_to_the_cpu_a_batch(name: str) -> None:
     image. Those are single numbers.
     """
     task = TASKS[name]
-    net = _network(task)
-    batches = _batches(task, net)
+    net = unsure_network(task)
+    batches = labelled_batches(task, net)
     with stand_in_cuda() as watch:
         net.to("cuda")
         watch.waits.clear()
@@ -162,8 +137,8 @@ PLANTS = {
 def test_a_tensor_left_on_the_cpu_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, function, plant = PLANTS[name]
     task = TASKS["segment"]
-    net = _network(task)
-    batches = _batches(task, net)
+    net = unsure_network(task)
+    batches = labelled_batches(task, net)
     with stand_in_cuda():
         net.to("cuda")
         monkeypatch.setattr(f"{module}.{function}", plant(getattr(importlib.import_module(module), function)))
@@ -174,8 +149,8 @@ def test_a_tensor_left_on_the_cpu_is_found(name: str, monkeypatch: pytest.Monkey
 def test_a_tensor_left_on_the_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matching is numpy's: what it is given must have come to the CPU."""
     task = TASKS["detect"]
-    net = _network(task)
-    batches = _batches(task, net)
+    net = unsure_network(task)
+    batches = labelled_batches(task, net)
     monkeypatch.setattr("engine.validator.fetched", list)
     with stand_in_cuda(), pytest.raises(TypeError, match="numpy"):
         _validate(task, net.to("cuda"), batches, "cuda")

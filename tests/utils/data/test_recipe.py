@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import random
+import tarfile
+import threading
+import time
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -182,3 +190,97 @@ def test_recipes_are_read_and_nothing_else_happens(tmp_path: Path) -> None:
     assert read_recipe({"download": "https://x/y.zip; rm -rf z"}, None).is_script
     fetch(Recipe(items=(Item("http://127.0.0.1:9/x", splits=("test",)),)), tmp_path / "set", ("train",), {})
     assert not (tmp_path / "set").exists()
+
+
+def _zip(*members: tuple[str, bytes]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a name twice
+            for name, data in members:
+                archive.writestr(name, data)
+
+    return make
+
+
+def _bytes(data: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(data) and None
+
+
+def _tar(size: int, kind: bytes) -> bytes:
+    """A tar whose first header claims a name or attributes of `size` zeros."""
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT) + bytes(min(size, 30 << 20))
+
+
+def _cut_tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("images/train/0.png")
+        entry.size = 100_000
+        archive.addfile(entry, io.BytesIO(random.Random(0).randbytes(entry.size)))
+    return stream.getvalue()
+
+
+GOOD = ("images/train/0.png", b"0"), ("images/val/0.png", b"0")
+HOSTILE: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "file_vs_dir": ("a.zip", _zip(*GOOD, ("z/a", b"1"), ("z/a/b", b"2")), "holds 'z/a/b', which has no place"),
+    "dir_vs_file": ("a.zip", _zip(*GOOD, ("z/a/b", b"2"), ("z/a", b"1")), "holds 'z/a', which has no place"),
+    "image_vs_dir": ("a.zip", _zip(*GOOD, ("images/train/0.png/x", b"2")), "which has no place"),
+    "file_over_dir": ("a.zip", _zip(*GOOD, ("z/a/", b""), ("z/a", b"1")), "holds 'z/a', which has no place"),
+    "longname": ("a.zip", _zip(*GOOD, ("n" * 300 + ".txt", b"1")), "which has no place: File name too long"),
+    "deep": ("a.zip", _zip(*GOOD, ("d/" * 1500 + "x", b"1")), "holds folders more than 50 deep"),
+    "traversal": ("a.zip", _zip(*GOOD, ("../../out.txt", b"1")), "would write outside its folder"),
+    "truncated": ("a.tar.gz", _bytes(_cut_tar()[:5000]), "is damaged"),
+    "broken_gzip": ("a.tar.gz", _bytes(_cut_tar()[:500] + b"\0" * 300 + _cut_tar()[800:]), "is damaged"),
+    "not_gzip": ("a.tar.gz", _bytes(b"\x1f\x8bgarbage" * 100), "is damaged"),
+    "not_bzip2": ("a.tar.bz2", _bytes(b"BZh9garbage" * 100), "is damaged"),
+    "not_xz": ("a.tar.xz", _bytes(b"\xfd7zXZ\0garbage" * 100), "is damaged"),
+    "html": ("a.tar.gz", _bytes(b"<!DOCTYPE html><html>404</html>" * 50), "is damaged"),
+    "empty": ("a.zip", _bytes(b""), "is damaged"),
+    "longlink_bomb": ("a.tar.gz", _bytes(gzip.compress(_tar(30 << 20, tarfile.GNUTYPE_LONGNAME))), "is damaged"),
+    "pax_bomb": ("a.tar.gz", _bytes(gzip.compress(_tar(30 << 20, tarfile.XHDTYPE))), "is damaged"),
+    "negative_size": ("a.tar", _bytes(_tar(0, b"0")[:124] + b"-0000000001\0" + _tar(0, b"0")[136:]), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_hostile_archive_leaves_nothing_behind(name: str, by_hand: bool, tmp_path: Path, sets: Path) -> None:
+    file, make, told = HOSTILE[name]
+    there = sets / "set" / file if by_hand else tmp_path / "web" / file
+    there.parent.mkdir(parents=True)
+    make(there)
+    yaml = write_yaml(tmp_path, f"download: {(tmp_path / 'web' / file).as_uri()}")
+    with pytest.raises(UserError, match=told) as error:
+        load_dataset(yaml)
+    assert len(str(error.value).splitlines()) == 1
+    assert names_below(tmp_path) == sorted(["my.yaml", str(there.relative_to(tmp_path))])
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_second_process_waits_and_finds_the_data_set(tmp_path: Path, sets: Path, monkeypatch) -> None:
+    url = make_zip(tmp_path / "web/set.zip", "images/train/1.jpg", "images/val/2.jpg")
+    yaml = write_yaml(tmp_path, f"download: {url}")
+    fetched = []
+    monkeypatch.setattr("utils.data.spec.fetch", lambda *args: (time.sleep(0.1), fetched.append(1), fetch(*args)))
+    threads = [threading.Thread(target=load_dataset, args=(yaml,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fetched == [1]
+    assert names_below(sets) == ["set/images/train/1.jpg", "set/images/val/2.jpg"]
+
+
+@pytest.mark.parametrize("splits", ["3", "null", "{a: 1}", "[trian]", "[[train]]"])
+def test_splits_of_a_download(tmp_path: Path, splits: str) -> None:
+    yaml = write_yaml(tmp_path, f"download:\n  - url: file:///x.zip\n    splits: {splits}\n")
+    with pytest.raises(UserError, match=r"my.yaml:6: 'splits' lists some of train, val and test"):
+        load_dataset(yaml)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a.zip", "http://h:99999/a.zip", f"http://{'a' * 100}.com/a.zip"])
+def test_odd_addresses(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"my.yaml:5: cannot fetch .*not an address"):
+        load_dataset(write_yaml(tmp_path, f"download: '{url}'"))
