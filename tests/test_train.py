@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import train
+from engine.training import trainer
 from engine.training.trainer import Trainer
 from models.checkpoints.format import load_checkpoint, save_checkpoint
 from models.loading import load_model
@@ -203,6 +204,68 @@ def test_a_refused_training_leaves_no_folder(options: dict[str, Any], tmp_path: 
     with pytest.raises(UserError):
         train.run(**{**options, "weights": "nowhere.pt"})
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_validation_that_fails_loses_no_epoch(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch is saved before it is validated; going on, its validation comes first, and nothing differs."""
+    options = {**options, "epochs": 3}
+    train.run(**options)
+    straight = tmp_path / "runs" / "exp"
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    for epoch in (1, 2):  # the last one too
+        with monkeypatch.context() as patch:
+            validations = iter([trainer.validate] * epoch + [broken])
+            patch.setattr(trainer, "validate", lambda *a, calls=validations, **kw: next(calls)(*a, **kw))
+            with pytest.raises(UserError, match=rf"validation of epoch {epoch} .*--resume \S*last.pt --batch-size 2"):
+                train.run(**{**options, "name": f"broken{epoch}"})
+        folder = tmp_path / "runs" / f"broken{epoch}"
+        last = folder / "weights" / "last.pt"
+        assert load_checkpoint(last).epoch == epoch
+        assert len(rows(folder)) == 1 + epoch
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "train_epoch", watched(Trainer.train_epoch, trained := []))
+            train.run(resume=str(last))
+        assert trained == list(range(epoch + 1, 3)), "no epoch is trained twice"
+        assert rows(folder) == rows(straight)
+        for name in ("last", "best"):
+            a, b = (load_checkpoint(f / "weights" / f"{name}.pt") for f in (straight, folder))
+            assert a.best_fitness == b.best_fitness
+            assert a.extra == b.extra
+            assert all(torch.equal(b.weights[key], value) for key, value in a.weights.items())
+
+
+def watched(method: Any, epochs: list[int]) -> Any:
+    """`method` of an epoch, which is written down."""
+
+    def call(self: Trainer, epoch: int) -> Any:
+        epochs.append(epoch)
+        return method(self, epoch)
+
+    return call
+
+
+def test_memory_that_runs_out_in_training_or_in_the_closing_part(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    options = {**options, "epochs": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", broken)
+        with pytest.raises(UserError, match=r"not enough memory in epoch 0 at --batch-size 4; .*--batch-size 2"):
+            train.run(**options)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.training.command.validate", broken)
+        with pytest.raises(UserError, match=r"not enough memory in the closing validation .*--batch-size 2"):
+            train.run(**options)
+    train.run(resume=str(tmp_path / "runs" / "exp2" / "weights" / "last.pt"))
+    assert load_checkpoint(tmp_path / "runs" / "exp2" / "weights" / "best.pt").optimizer is None
 
 
 def test_resume_takes_more_epochs_and_refuses_the_rest(options: dict[str, Any], tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -36,7 +37,7 @@ STORAGE_ERRORS = {
 _NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|insufficient memory|failed to map segment"
     r"|unable to allocate|failed to allocate|std::bad_alloc|storage size calculation overflowed|can't start new thread"
-    r"|out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+    r"|out of memory|CU[A-Z]+_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|HOST_ALLOCATION_FAILED",
     re.IGNORECASE,
 )
 
@@ -58,10 +59,21 @@ def refusal(error: BaseException) -> str | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: libraries have exceptions of many kinds for that, so their texts decide."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     kinds = (RuntimeError, ImportError, OSError)
     return (isinstance(error, kinds) or type(error).__module__ == "cv2") and bool(_NO_MEMORY.search(str(error)))
+
+
+@contextlib.contextmanager
+def out_of_memory_means(advice: str) -> Iterator[None]:
+    """Memory that runs out within the block, the GPU's or this machine's, is a `UserError` that ends with `advice`."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"not enough memory {advice} ({first_line(error)})") from error
 
 
 def dead_worker(error: RuntimeError) -> str | None:

@@ -14,12 +14,12 @@ from engine.training.safeguards.interruption import resumable
 from engine.training.saver import mark_finished
 from engine.training.session import Session
 from engine.training.setup import build_session
-from engine.training.trainer import Trainer
+from engine.training.trainer import Trainer, smaller_batch
 from engine.validator import ValidationResult, validate
 from models.checkpoints.format import load_checkpoint, strip_optimizer
 from models.loading import build_model
 from utils.distributed import broadcast, destroy_process_group, is_main_process, rank
-from utils.errors import UserError
+from utils.errors import UserError, out_of_memory_means
 from utils.files import increment_path, make_folder, remove_leftovers
 from utils.hyp import load_hyp
 from utils.logging import LOGGER, configure_logging
@@ -92,19 +92,20 @@ def conclude(session: Session) -> ValidationResult | None:
     if s.val_loader is None:
         return None
     assert checkpoint is not None
-    result = validate(
-        build_model(checkpoint, best).eval().requires_grad_(False).fuse().to(s.device),
-        s.val_loader,
-        s.task,
-        names=s.names,
-        device=s.device,
-        amp_dtype=s.amp_dtype,
-        single_cls=s.options["single_cls"],
-        save_dir=s.save_dir,
-        plots=not s.options["noplots"],
-        verbose=True,
-        processes=s.val_loader.processes,
-    )
+    with out_of_memory_means(smaller_batch(s, "in the closing validation")):
+        result = validate(
+            build_model(checkpoint, best).eval().requires_grad_(False).fuse().to(s.device),
+            s.val_loader,
+            s.task,
+            names=s.names,
+            device=s.device,
+            amp_dtype=s.amp_dtype,
+            single_cls=s.options["single_cls"],
+            save_dir=s.save_dir,
+            plots=not s.options["noplots"],
+            verbose=True,
+            processes=s.val_loader.processes,
+        )
     if is_main_process():
         tell_what_next(s, best)
     return result

@@ -34,6 +34,7 @@ class ConsoleLogger:
             f"{s.train_loader.num_workers} data loader workers, device {s.device}\n"
             f"Results go to {colorstr('bold', s.save_dir.as_posix())}\n"
             f"Training epochs {s.start_epoch} to {s.epochs - 1}..."
+            + (f" (epoch {s.start_epoch} is trained already; its validation comes first)" if s.trained else "")
         )
 
     def epoch_start(self, session: Session, epoch: int) -> None:

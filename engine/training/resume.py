@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.task import DetectionTask, wrong_task
 from engine.training.saver import Stage
-from engine.training.session import Session
+from engine.training.session import Session, Trained
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from utils.errors import UserError
 from utils.training.seeds import set_rng_state
@@ -41,14 +41,14 @@ def resume_options(
 
 
 def choose_stage(checkpoint: Checkpoint, options: dict[str, Any], longer: bool, name: str) -> None:
-    """Set the stage of `checkpoint` to what is left to do: training, or the closing part alone.
+    """Set the stage of `checkpoint` to what is left to do: training, from a validation on, or the closing part alone.
 
     `longer`: the user gave options that let a training go on whose epochs were done or that was stopped early. Raises
     `UserError` where nothing is left.
     """
     done = checkpoint.epoch + 1
     stage = checkpoint.extra.get("stage", Stage.TRAINING)
-    if longer and done < options["epochs"]:
+    if longer and done < options["epochs"] and stage != Stage.VALIDATING:
         stage = Stage.TRAINING
     if stage == Stage.FINISHED and done < options["epochs"]:
         raise UserError(
@@ -92,5 +92,8 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
     session.start_epoch = checkpoint.epoch + 1
     if checkpoint.extra.get("stage") == Stage.CLOSING:
         session.start_epoch = session.epochs
+    if checkpoint.extra.get("stage") == Stage.VALIDATING:
+        session.start_epoch = checkpoint.epoch
+        session.trained = Trained(**checkpoint.extra["trained"])
     if checkpoint.rng:
         set_rng_state(checkpoint.rng)

@@ -18,6 +18,7 @@ class Stage:
     """How far the training is whose last.pt says so (`Checkpoint.extra`)."""
 
     TRAINING = "training"
+    VALIDATING = "validating"  # the last epoch is trained, but not yet validated
     CLOSING = "closing"  # all epochs are done; best.pt is to be stripped and validated
     FINISHED = "finished"
 
@@ -31,7 +32,7 @@ class Saver:
         self.best = folder / "best.pt"
         self.period = period
 
-    def save(self, session: Session, epoch: int, *, is_best: bool, stage: str = Stage.TRAINING) -> None:
+    def save(self, session: Session, epoch: int, *, is_best: bool = False, stage: str = Stage.TRAINING) -> None:
         """Save the state after `epoch` (-1: before the first) as last.pt, and as best.pt or epochN.pt where due.
 
         last.pt comes last. A training killed between two files repeats this epoch and writes the others again; the
@@ -45,7 +46,7 @@ class Saver:
             )
         if is_best:
             save_checkpoint(self.best, checkpoint)
-        if self.period > 0 and epoch >= 0 and epoch % self.period == 0:
+        if self.period > 0 and epoch >= 0 and epoch % self.period == 0 and stage != Stage.VALIDATING:
             save_checkpoint(self.folder / f"epoch{epoch}.pt", checkpoint)
         save_checkpoint(self.last, checkpoint)
 
@@ -59,6 +60,9 @@ def mark_finished(last: Path) -> None:
 def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Checkpoint:
     """All that is needed to go on after `epoch`, or to use the model, as plain data."""
     net = session.net
+    extra = {"best_epoch": session.stopper.best_epoch, "imgsz": list(session.imgsz), "stage": stage}
+    if stage == Stage.VALIDATING and session.trained is not None:
+        extra["trained"] = session.trained._asdict()
     return Checkpoint(
         task=session.task.name,
         cfg=net.yaml,  # type: ignore[arg-type]
@@ -73,5 +77,5 @@ def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Check
         hyp=session.hyp,
         opt=session.options,
         rng=rng_state(),
-        extra={"best_epoch": session.stopper.best_epoch, "imgsz": list(session.imgsz), "stage": stage},
+        extra=extra,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +16,13 @@ from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
 from utils.training.schedule import Schedule
+
+
+class Trained(NamedTuple):
+    """What the training part of an epoch has to say."""
+
+    losses: list[float]  # the mean of each part
+    rates: list[float]  # of learning, of each group of parameters at the end
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Session:
     start_epoch: int = 0
     best_fitness: float = 0.0
     amp_dtype: torch.dtype | None = None  # None: no mixed precision
+    trained: Trained | None = None  # of the epoch whose validation is still to come, none else
     class_maps: Any = field(default=None)  # mAP of each class at the last validation, for --image-weights
 
     @cached_property

@@ -14,10 +14,10 @@ from torch import Tensor
 from engine.training.events import Events
 from engine.training.safeguards.guard import FiniteGuard
 from engine.training.saver import Saver, Stage
-from engine.training.session import Session
+from engine.training.session import Session, Trained
 from engine.validator import ValidationResult, validate
 from utils.distributed import broadcast, broadcast_tensors, is_main_process, world_size
-from utils.errors import UserError
+from utils.errors import out_of_memory_means
 from utils.progress import Progress
 from utils.training.schedule import Accumulator
 
@@ -40,18 +40,23 @@ class Trainer:
         if s.start_epoch >= s.epochs:  # a training that was killed when only its conclusion was left
             return None
         self.events.emit("train_start", session=s)
-        if self.saver:
-            self.saver.save(s, s.start_epoch - 1, is_best=False)  # so that there is something to go on with
+        if self.saver and s.trained is None:
+            self.saver.save(s, s.start_epoch - 1)  # so that there is something to go on with
         for epoch in range(s.start_epoch, s.epochs):
-            try:
-                losses = self.train_epoch(epoch)
-            except torch.cuda.OutOfMemoryError as error:
-                raise out_of_memory(s.options["batch_size"]) from error
+            if s.trained is None:
+                with out_of_memory_means(smaller_batch(s, f"in epoch {epoch}")):
+                    losses = self.train_epoch(epoch)
+                s.trained = Trained(losses.tolist(), [group["lr"] for group in s.optimizer.param_groups])
             final = epoch + 1 == s.epochs
             if broadcast(final or s.stopper.possible_stop or not s.options["noval"]):
-                result = self.validate()
-            if broadcast(self.conclude_epoch(epoch, losses, result, final) if self.saver else False):
+                if self.saver and (final or not s.options["nosave"]):
+                    self.saver.save(s, epoch, stage=Stage.VALIDATING)  # whatever happens now, the epoch is not lost
+                with out_of_memory_means(smaller_batch(s, f"in the validation of epoch {epoch}")):
+                    result = self.validate()
+            if broadcast(self.conclude_epoch(epoch, s.trained, result, final) if self.saver else False):
                 break
+            s.trained = None
+        s.trained = None
         return result
 
     def train_epoch(self, epoch: int) -> Tensor:
@@ -148,7 +153,7 @@ class Trainer:
         s.class_maps = result.maps
         return result
 
-    def conclude_epoch(self, epoch: int, losses: Tensor, result: ValidationResult | None, final: bool) -> bool:
+    def conclude_epoch(self, epoch: int, trained: Trained, result: ValidationResult | None, final: bool) -> bool:
         """Record and save the epoch; returns whether to stop early."""
         s = self.session
         assert self.saver is not None
@@ -157,8 +162,7 @@ class Trainer:
         is_best = result is not None and score >= s.best_fitness
         if is_best:
             s.best_fitness = score
-        rates = [group["lr"] for group in s.optimizer.param_groups]
-        self.events.emit("epoch_end", session=s, epoch=epoch, losses=losses.tolist(), result=result, rates=rates)
+        self.events.emit("epoch_end", session=s, epoch=epoch, result=result, **trained._asdict())
         if final or stop or not s.options["nosave"]:
             self.saver.save(s, epoch, is_best=is_best, stage=Stage.CLOSING if final or stop else Stage.TRAINING)
         return stop
@@ -182,9 +186,11 @@ class RunningMean:
         return self._sum / max(self._count, 1)
 
 
-def out_of_memory(batch_size: int) -> UserError:
-    """The advice after CUDA ran out of memory at `batch_size`."""
-    torch.cuda.empty_cache()
-    return UserError(
-        f"the GPU ran out of memory at --batch-size {batch_size}; try {max(batch_size // 2, 1)}, or -1 to have it found"
+def smaller_batch(session: Session, where: str) -> str:
+    """The advice after memory ran out `where`."""
+    batch_size = session.options["batch_size"]
+    smaller, last = max(batch_size // 2, 1), session.save_dir / "weights" / "last.pt"
+    return (
+        f"{where} at --batch-size {batch_size}; go on with --resume {last.as_posix()} --batch-size {smaller}, "
+        "or start again with -1 to have the size found"
     )

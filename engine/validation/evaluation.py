@@ -32,7 +32,7 @@ from utils.data.index import ImageIndex, build_index
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
 from utils.devices import select_one_device
-from utils.errors import UserError
+from utils.errors import UserError, out_of_memory_means
 from utils.files import increment_path
 from utils.logging import LOGGER, colorstr
 from utils.sizes import make_divisible
@@ -144,7 +144,10 @@ class Evaluation:
             "verbose": options.verbose or len(self.names) < 50, "listeners": listeners or (),
         }  # fmt: skip
         arguments.update(overrides)
-        return validate(self.model, loader, self.task, names=self.names, device=self.device, **arguments), shape
+        size = options.batch_size
+        with out_of_memory_means(f"at --batch-size {size}; try --batch-size {max(size // 2, 1)}"):
+            result = validate(self.model, loader, self.task, names=self.names, device=self.device, **arguments)
+        return result, shape
 
     def report_speed(self, result: ValidationResult, shape: tuple[int, ...]) -> None:
         pre, inference, nms = result.speeds_ms

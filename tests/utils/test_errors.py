@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.errors import one_line, printable, refusal
+from utils.errors import UserError, one_line, out_of_memory_means, printable, refusal
 from utils.logging import LOGGER
 
 
@@ -48,6 +48,37 @@ def test_out_of_memory_has_many_names(cause) -> None:  # type: ignore[no-untyped
     with pytest.raises(Exception) as error:
         cause()
     assert (refusal(error.value) or "").startswith("not enough memory (")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; ...)"),
+        torch.cuda.OutOfMemoryError(),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+    ],
+)
+def test_a_gpu_runs_out_of_memory_in_many_words(error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match=r"^not enough memory here; try there \(.+\)$"),
+        out_of_memory_means("here; try there"),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: device-side assert triggered"), ValueError("out of memory")]
+)
+def test_other_errors_pass_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, out_of_memory_means("here"):
+        raise error
+    assert caught.value is error
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from engine.task import DetectionTask
-from utils.errors import UserError
+from utils.errors import UserError, is_out_of_memory
 
 
 def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device: torch.device) -> None:
@@ -34,9 +34,9 @@ def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device:
             twin.eval().fuse()  # type: ignore[operator]
             stage = "forward in evaluation mode after fuse()"
             task.postprocess(twin(images), conf_thres=0.25, iou_thres=0.45)
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(f"not enough GPU memory even for a {stride * 2}×{stride * 4} dry run") from error
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise UserError(f"not enough memory even for a dry run at {stride * 2}×{stride * 4}") from error
         raise UserError(f"dry run before training failed at {stage}: {type(error).__name__}: {error}") from error
     if not torch.isfinite(loss).all():
         raise UserError("dry run before training gave a non-finite loss; check the weights and the hyper-parameters")

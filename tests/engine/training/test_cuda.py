@@ -189,6 +189,16 @@ def test_the_rehearsal_runs_there(tmp_path: Path, task: str) -> None:
         rehearse(session.net, session.task, session.hyp, session.device)
 
 
+def test_the_validation_computes_in_the_trainings_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(trainer_module, "validate", lambda *_, **options: asked.update(options) or mock.Mock())
+    trainer = make_trainer("detect", tmp_path, "cpu")
+    trainer.session.val_loader, trainer.session.amp_dtype = trainer.session.train_loader, torch.bfloat16
+    trainer.session.options["single_cls"] = False
+    trainer.validate()
+    assert asked["amp_dtype"] is torch.bfloat16
+
+
 def test_a_resumed_training_goes_on_there(tmp_path: Path) -> None:
     """What was read from the file on the CPU, momentum and average included, comes to the device."""
     before = make_trainer("detect", tmp_path, "cpu")

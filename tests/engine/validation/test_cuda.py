@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,26 @@ def test_one_copy_to_the_cpu_a_batch(name: str) -> None:
         _validate(task, net, batches, "cuda")
         waits = {where: times for where, times in watch.waits.items() if not where[0].startswith("utils/ops/nms.py")}
     assert waits == {("utils/ops/transfer.py:fetched", "_to_copy"): len(batches)}
+
+
+@pytest.mark.parametrize("amp_dtype", [torch.bfloat16, torch.float16, None])
+def test_mixed_precision_in_the_type_that_was_asked_for(
+    amp_dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def autocast(device: str, dtype: torch.dtype | None, enabled: bool) -> contextlib.AbstractContextManager[None]:
+        asked.append((device, dtype, enabled))
+        return contextlib.nullcontext()
+
+    task = TASKS["detect"]
+    net = unsure_network(task)
+    batches = labelled_batches(task, net)
+    with stand_in_cuda():
+        net.to("cuda")
+        monkeypatch.setattr("torch.autocast", autocast)
+        _validate(task, net, batches, "cuda", amp_dtype=amp_dtype)
+    assert asked == [("cuda", amp_dtype, amp_dtype is not None)]
 
 
 class _Event:
