@@ -26,6 +26,10 @@ _CLASHES = (
     MemoryError,
 )  # fmt: skip
 
+_SHORT = reprlib.Repr()  # of what a row quotes in an error
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+_SHORT.maxstring = _SHORT.maxother = 80
+
 
 @dataclass(frozen=True)
 class Place:
@@ -52,9 +56,8 @@ class Row:
     named: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return (
-            f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {self.written(self.args)}"
-        )
+        args = _SHORT.repr(self.written(self.args))
+        return f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {args}"
 
     def written(self, args: list[Any]) -> list[Any]:
         """`args` and those by name in the form of the YAML."""
@@ -116,19 +119,19 @@ def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | s
         raise UserError(f"{place}row {index}: {what}")
 
     if not isinstance(entry, list | tuple) or len(entry) != 4:
-        reject(f"expected [from, number, module, args], found {reprlib.repr(entry)}")
+        reject(f"expected [from, number, module, args], found {_SHORT.repr(entry)}")
     sources, number, module, args = entry
     listed = sources if isinstance(sources, list) else [sources]
     if not listed or not all(isinstance(s, int) and not isinstance(s, bool) for s in listed):
-        reject(f"'from' must be a row number or a list of them, not {reprlib.repr(sources)}")
+        reject(f"'from' must be a row number or a list of them, not {_SHORT.repr(sources)}")
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_BLOCKS:
-        reject(f"'number' must be a whole number from 1 to {MOST_BLOCKS}, not {reprlib.repr(number)}")
+        reject(f"'number' must be a whole number from 1 to {MOST_BLOCKS}, not {_SHORT.repr(number)}")
     if not isinstance(module, str) or not isinstance(args, list | tuple):
-        reject(f"expected a module name and a list of arguments, found {reprlib.repr([module, args])[1:-1]}")
+        reject(f"expected a module name and a list of arguments, found {_SHORT.repr([module, args])[1:-1]}")
     values = [_literal(a, names) for a in args]
     named = values.pop() if values and isinstance(values[-1], dict) else {}
     if not all(isinstance(key, str) for key in named):
-        reject(f"arguments by name must be a mapping of names to values, not {reprlib.repr(named)}")
+        reject(f"arguments by name must be a mapping of names to values, not {_SHORT.repr(named)}")
     return Row(index, sources, number, module, values, place, named)
 
 

@@ -50,6 +50,8 @@ def open_archive(path: str | Path, trust: bool = False, mapped: bool = False) ->
     path, source = Path(path), str(path)
     if path.is_dir():
         raise UserError(f"{source} is a folder, expected a checkpoint file such as weights/best.pt")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{source} is a pipe or a device, expected a checkpoint file such as weights/best.pt")
     try:
         with path.open("rb") as file:
             buffer = _buffer(file, path.stat().st_size, mapped)

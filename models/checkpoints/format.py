@@ -22,6 +22,7 @@ from utils.commands.signals import signals_held
 from utils.errors import UserError
 from utils.files import ROOT, atomic_write
 from utils.logging import LOGGER
+from utils.ops.class_names import check_class_names
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "strip_optimizer"]
 
@@ -68,8 +69,11 @@ def load_checkpoint(path: str | Path, trust: bool = False, mapped: bool = False)
         archive = open_archive(path, trust, mapped)
         values, tree = Values(archive), archive.tree
         if isinstance(tree, dict) and tree.get("format") == FORMAT:
-            return _ours(values.plain(tree), source)
-        return extract_checkpoint(tree, values, source)
+            checkpoint = _ours(values.plain(tree), source)
+        else:
+            checkpoint = extract_checkpoint(tree, values, source)
+        _check_content(checkpoint, source)
+        return checkpoint
     except UserError as error:
         raise UserError(one_line(str(error), limit=1000)) from error
 
@@ -94,6 +98,27 @@ def _ours(content: dict[str, Any], source: str) -> Checkpoint:
     if not all(isinstance(key, int) and isinstance(value, str) for key, value in content["names"].items()):
         raise UserError(f"{source} is damaged: 'names' must map class numbers to names")
     return Checkpoint(**{key: value for key, value in content.items() if key in known})
+
+
+def _check_content(checkpoint: Checkpoint, source: str) -> None:
+    """Raise `UserError` for class names that cannot be printed, and for weights that are no numbers."""
+    try:
+        check_class_names(checkpoint.names)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    for name, tensor in (*checkpoint.state_dict.items(), *(checkpoint.ema or {}).items()):
+        if not is_finite(tensor):
+            raise UserError(
+                f"{source}: its weights are no numbers (NaN or infinite, in '{name}'), so the training that wrote it "
+                "failed; take an earlier checkpoint"
+            )
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """True if no element is NaN or infinite. A sum tells, in one pass and with no memory, unless it overflows."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())
 
 
 def strip_optimizer(path: str | Path, output: str | Path | None = None) -> Path:

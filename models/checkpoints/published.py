@@ -117,6 +117,8 @@ class InertDict(dict):
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, (str, int, float, bytes, type(None))):
             raise TypeError(f"{type(key).__name__} as a key")
+        if isinstance(key, int) and key.bit_length() > 64:  # a long one is hashed anew each time
+            raise ValueError("a whole number of thousands of digits as a key")
         super().__setitem__(key, value)
 
 

@@ -25,6 +25,9 @@ _DTYPES = {
 }  # fmt: skip
 
 _MAX_VALUES = 300_000  # a file of a few kilobytes can describe a tree with more leaves than there is memory
+_MOST_DEPTH = 100  # lists and mappings within each other
+_LARGEST_INT = 1 << 64
+_SPARE_BYTES = 1 << 20
 _NUMBER_KINDS = "biuf"  # numpy dtype letters: bool, signed, unsigned, float; never object
 
 
@@ -38,13 +41,16 @@ class Values:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._flat: dict[tuple[str, str], torch.Tensor] = {}
-        self._count = 0
+        self._count = self._depth = self._copied = 0
 
     def plain(self, value: Any) -> Any:
         """`value` with every stand-in replaced, tuples and key types kept."""
         self._count += 1
         if self._count > _MAX_VALUES:
             raise self.damaged("it describes more values than any checkpoint holds")
+        if self._depth > _MOST_DEPTH:
+            raise self.damaged("its values are nested deeper than any checkpoint's")
+        self._depth += 1
         try:
             if isinstance(value, dict):
                 return {key: self.plain(item) for key, item in value.items()}
@@ -54,8 +60,20 @@ class Values:
                 return [self.plain(item) for item in value]
             if isinstance(value, StandIn):
                 return self._of_stand_in(value)
-        except (RecursionError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            RuntimeError,
+            MemoryError,
+        ) as error:
             raise self.damaged(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._depth -= 1
+        if isinstance(value, int) and abs(value) > _LARGEST_INT:
+            raise self.damaged("a whole number has more digits than any checkpoint needs")
         if isinstance(value, (type, StorageRef)):  # a class as such, for example the `default_act` of a block
             return None
         return value
@@ -76,7 +94,9 @@ class Values:
             return self._numpy(value)
         if path.startswith("pathlib."):
             pure = PureWindowsPath if "Windows" in path else PurePosixPath
-            return pure(*(str(part) for part in args)).as_posix()
+            parts = [str(part) for part in args]
+            self._copy(sum(map(len, parts)))
+            return pure(*parts).as_posix()
         if path.startswith("datetime."):
             return self._time(path, args)
         if path == "argparse.Namespace":
@@ -84,6 +104,7 @@ class Values:
         if path in ("builtins.set", "builtins.frozenset", "torch.Size"):
             return self.plain(list(args[0])) if args else []
         if path == "_codecs.encode":  # how pickle protocol 2 writes bytes
+            self._copy(len(args[0]))
             return str(args[0]).encode("latin1")
         return None
 
@@ -117,6 +138,7 @@ class Values:
             if needed == 0:
                 self._flat[key] = torch.empty(0, dtype=dtype)
             elif start % ITEM_BYTES[storage.kind]:  # unaligned (old container): some processors want a copy
+                self._copy(needed)
                 self._flat[key] = torch.frombuffer(bytearray(buffer[start : start + needed]), dtype=dtype)
             else:
                 self._flat[key] = torch.frombuffer(buffer, dtype=dtype, count=storage.numel, offset=start)
@@ -130,6 +152,7 @@ class Values:
         if value.path.endswith("._reconstruct"):
             _, shape, kind, by_column, data = value.state
             array = np.frombuffer(self.plain(data), self._numpy_dtype(kind))
+            self._copy(array.nbytes)
             array = array.reshape(shape, order="F" if by_column else "C")
             return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
         return None  # a dtype on its own
@@ -146,6 +169,15 @@ class Values:
     def _time(self, path: str, args: tuple[Any, ...]) -> str | None:
         kind = {"datetime.datetime": datetime.datetime, "datetime.date": datetime.date}.get(path)
         return kind(*(self.plain(a) for a in args[:1])).isoformat() if kind else None  # type: ignore[arg-type]
+
+    def _copy(self, size: int) -> None:
+        """Take note that `size` bytes of the file are going to be copied.
+
+        A pickle may mention one piece of itself a hundred thousand times, so what is copied is bounded by the file.
+        """
+        self._copied += size
+        if self._copied > 4 * len(self._archive.buffer) + _SPARE_BYTES:
+            raise self.damaged("its values are many times larger than the file")
 
     def damaged(self, what: str) -> UserError:
         """The error for content that `torch.save` would not have written."""

@@ -15,6 +15,7 @@ from utils.data.recipe import Recipe, fetch, read_recipe
 from utils.errors import UserError
 from utils.files import ROOT, expand_home, find_file, one_at_a_time
 from utils.logging import LOGGER
+from utils.ops.class_names import check_class_names
 from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
 SPLITS = ("train", "val", "test")
@@ -145,7 +146,12 @@ def read_names(content: Mapping[str, Any], file: Path | None) -> dict[int, str]:
             raise UserError(f"{_line(file, 'names', key)}: class name {name!r} holds a line break or the like")
     if nc is not None and nc != len(names):
         raise UserError(f"{_line(file, 'nc')}: nc is {nc}, but there are {len(names)} names; nc may be left out")
-    return {i: str(names[i]) for i in range(len(names))}
+    texts = {i: str(names[i]) for i in range(len(names))}
+    try:
+        check_class_names(texts)
+    except ValueError as error:
+        raise UserError(f"{_line(file, 'names')}: {error}") from error
+    return texts
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

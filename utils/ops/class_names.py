@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
+
+from utils.errors import printable
 
 MOST_CLASSES = 100_000
 LONGEST_NAME = 300  # characters
-_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of what follows
 
 
 def class_name(names: Mapping[int, str], index: int) -> str:
@@ -27,9 +27,8 @@ def check_class_names(names: Mapping[int, str]) -> None:
     for index, name in names.items():
         if len(name) > LONGEST_NAME:
             raise ValueError(f"the name of class {index} has {len(name)} characters, at most {LONGEST_NAME} are read")
-        for character in name:
-            if character in _TURNING or unicodedata.category(character) in ("Cc", "Cs"):
-                raise ValueError(f"the name of class {index}, {name!a}, has a character that cannot be printed")
+        if printable(name) != name:
+            raise ValueError(f"the name of class {index}, {name!a}, has a character that cannot be printed")
 
 
 def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:

@@ -202,7 +202,7 @@ def test_half_precision_does_not_overflow() -> None:
         ({"state_dict": {"w": 1}}, "'state_dict' holds something other than tensors"),
         ({"ema": {"w": [torch.ones(1)]}}, "'ema' holds something other than tensors"),
         ({"names": {"a": "b"}}, "'names' must map class numbers to names"),
-        ({"version": 10**5000}, "its format version is no number"),
+        ({"version": 10**5000}, "more digits than any checkpoint needs"),
         ({"version": "1"}, "its format version is no number"),
         ({"best_fitness": "x"}, "'best_fitness' is missing or a str"),
         ({"rng": 1}, "'rng' is missing or a int"),
