@@ -167,16 +167,15 @@ def build_loaders(
         "workers": options["workers"],
         "seed": options["seed"],
     }
-    with main_process_first():
-        train_loader = create_loader(
-            spec.splits["train"], imgsz, options["batch_size"] // world_size(), augment=True, hyp=hyp,
-            rect=options["rect"], rank=rank(), image_weights=options["image_weights"], quad=options["quad"],
-            shuffle=True, prefix="train: ", **shared,
-        )  # fmt: skip
-        val_loader = create_loader(
-            spec.splits["val"], imgsz, options["batch_size"] // world_size() * 2, rect=True, pad=0.5, rank=rank(),
-            prefix="val: ", **{**shared, "cache": "" if options["noval"] else options["cache"]},
-        )  # fmt: skip
+    train_loader = create_loader(
+        spec.splits["train"], imgsz, options["batch_size"] // world_size(), augment=True, hyp=hyp,
+        rect=options["rect"], rank=rank(), image_weights=options["image_weights"], quad=options["quad"],
+        shuffle=True, prefix="train: ", **shared,
+    )  # fmt: skip
+    val_loader = create_loader(
+        spec.splits["val"], imgsz, options["batch_size"] // world_size() * 2, rect=True, pad=0.5, rank=rank(),
+        prefix="val: ", **{**shared, "cache": "" if options["noval"] else options["cache"]},
+    )  # fmt: skip
     check_memory(min(options["batch_size"] // world_size(), len(train_loader.dataset)), imgsz)
     return train_loader, val_loader
 

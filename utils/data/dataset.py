@@ -41,6 +41,7 @@ class DetectionDataset(Dataset):
         stride: for `rect`: largest stride of the network.
         pad: for `rect`: YOLOv5 validates with 0.5 and trains with 0.
         cache: "ram", "disk" or "".
+        shared: all processes that train together make this data set at once, and those of a machine share its cache.
         seed: of all random choices.
         masks: what masks the batches carry (None: none). Needs an index with polygons.
         pool_bytes: memory for recently decoded images, of each worker.
@@ -61,6 +62,7 @@ class DetectionDataset(Dataset):
         stride: int = 32,
         pad: float = 0.0,
         cache: str = "",
+        shared: bool = False,
         seed: int = 0,
         masks: MaskFormat | None = None,
         pool_bytes: int = POOL_BYTES,
@@ -87,7 +89,7 @@ class DetectionDataset(Dataset):
         self.indices = np.arange(len(index))
         self._xyxyn = xywhn2xyxy(index.boxes, w=1, h=1)
         self._files = ImageFiles(index, self.imgsz, training=augment)
-        self._images: Images = cached(self._files, cache, prefix)
+        self._images: Images = cached(self._files, cache, prefix, shared)
         self._direct = 0
         if augment and not isinstance(self._images, RamCache):
             self._images = Pool(self._images, pool_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from utils.data.masks import MaskFormat
 from utils.data.sampling import BatchPlan, Ticket
 from utils.data.slots import PREFETCH, Shipment, Slots
 from utils.devices import return_free_memory
-from utils.distributed import world_size
+from utils.distributed import local_world_size, main_process_first, world_size
 from utils.errors import UserError
 
 
@@ -146,8 +147,8 @@ def create_loader(
     Args:
         batch_size: images a batch of this process; with `quad` a quarter as many of twice the side come out.
         workers: at most; there are never more than cores (of this process's share) or batches. 0: in this process.
-        rank: of this process in distributed training (-1: alone); each gets its share of the batches: of augmented ones
-            all equally many, of others each image once.
+        rank: of this process in distributed training (-1: alone). All processes call this together, and each gets its
+            share of the batches: of augmented ones all equally many, of others each image once.
         image_weights: assign ``loader.dataset.indices`` before an epoch; the order is drawn, so it is not shuffled.
         shuffle: a new order each epoch; not with `rect`.
         polygons: read outlines and not only boxes; implied by `masks`.
@@ -160,14 +161,15 @@ def create_loader(
         index = paths_or_index.as_single_class() if single_cls else paths_or_index
     else:
         paths = [paths_or_index] if isinstance(paths_or_index, (str, Path)) else paths_or_index
-        index = build_index(paths, nc, polygons=polygons or masks is not None, single_cls=single_cls, prefix=prefix)
+        with main_process_first() if rank >= 0 else contextlib.nullcontext():
+            index = build_index(paths, nc, polygons=polygons or masks is not None, single_cls=single_cls, prefix=prefix)
     dataset = DetectionDataset(
         index, imgsz, augment=augment, hyp=hyp, rect=rect, batch_size=batch_size, stride=stride, pad=pad, cache=cache,
-        seed=seed, masks=masks, prefix=prefix,
+        shared=rank >= 0, seed=seed, masks=masks, prefix=prefix,
     )  # fmt: skip
-    world = world_size() if rank >= 0 else 1
+    world, neighbours = (world_size(), local_world_size()) if rank >= 0 else (1, 1)
     batches = -(-len(index) // (batch_size * world))
-    workers = max(0, min(workers, _cores() // world or 1, batches))
+    workers = max(0, min(workers, _cores() // neighbours or 1, batches))
     plan = BatchPlan(
         dataset.epoch_indices, batch_size, shuffle=shuffle and not rect and not image_weights, seed=seed,
         rank=max(rank, 0), world=world, even=augment, drop_last=drop_last and len(index) >= batch_size * world,

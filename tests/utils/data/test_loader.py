@@ -145,8 +145,12 @@ def test_workers_are_capped(index, monkeypatch):
     monkeypatch.setattr(loader_module, "_cores", lambda: 2)
     assert train(index, 64).num_workers == 2
     assert create_loader(index, 64, 30, workers=64).num_workers == 1  # of one batch
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(loader_module, "_cores", lambda: 3)
     assert train(index, 64, rank=0).num_workers == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # four machines
+    assert train(index, 64, rank=0).num_workers == 2
 
 
 def test_importing_and_making_a_loader_leave_opencv_alone(index):

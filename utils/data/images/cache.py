@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.data.images.memory import SharedBytes, available_memory
+from utils.data.images.memory import MachineBytes, SharedBytes, available_memory, machine_bytes
 from utils.data.images.reader import ImageFiles, Images
 from utils.data.indexing.cache import from_npy
+from utils.distributed import barrier, machine_gather, rank
 from utils.errors import UserError
 from utils.files import atomic_write, read_file
 from utils.logging import LOGGER
@@ -23,36 +24,58 @@ _MIB, _GIB = 2**20, 2**30
 _NPY_HEADER = 128  # bytes in front of the pixels of a picture in a .npy file
 
 
-def cached(files: ImageFiles, kind: str, prefix: str = "") -> Images:
-    """`files` behind the cache `kind`: "ram", "disk" or "" (none). Not enough room is told and means no cache."""
+def cached(files: ImageFiles, kind: str, prefix: str = "", shared: bool = False) -> Images:
+    """`files` behind the cache `kind`: "ram", "disk" or "" (none). Not enough room is told and means no cache.
+
+    `shared`: all processes that train together call this at once. Those of a machine fill one cache, each a part of it;
+    where they cannot share memory, each has its own, if there is room for all of these.
+    """
     if kind in ("", "none", None, False):
         return files
     if kind not in ("ram", "disk", True):
         raise UserError(f"--cache takes ram or disk, not '{kind}'")
+    processes = machine_gather(rank()) if shared else [rank()]
+    part = slice(processes.index(rank()), None, len(processes))
     if kind == "disk":
-        return DiskCache(files, prefix) if _fits_on_disk(files, prefix) else files
-    needed, available = int(files.stored.prod(1).sum()) * 3, available_memory()
-    if available is not None and needed * MARGIN > available:
-        LOGGER.warning(
-            f"{prefix}images are not cached in RAM: they need {needed * MARGIN / _GIB:.1f} GiB, "
-            f"{available / _GIB:.1f} GiB are available; try --cache disk"
-        )
-        return files
-    return RamCache(files, prefix)
+        images: Images = DiskCache(files, prefix, part) if _fits_on_disk(files, prefix) else files
+    elif shared:
+        images = _shared_in_memory(files, prefix, part)
+    else:
+        images = RamCache(files, prefix) if _fits_in_memory(_needed(files), available_memory(), prefix) else files
+    if shared:
+        barrier()  # the others have done their parts
+    return images
+
+
+def _shared_in_memory(files: ImageFiles, prefix: str, part: slice) -> Images:
+    """A cache of which this process fills `part`. All take the same steps, whatever is true of each machine."""
+    needed = _needed(files)
+    available = machine_gather(available_memory())[0]  # of one moment, so that a machine's processes decide alike
+    fits = _fits_in_memory(needed, available, prefix)
+    block = machine_bytes(needed if fits else 0)
+    if block is not None:
+        return RamCache(files, prefix, block, part)
+    return RamCache(files, prefix) if fits and _fits_in_memory(needed * part.step, available, prefix) else files
 
 
 class RamCache:
-    """All images end to end in one block of memory, which workers share."""
+    """All images end to end in one block of memory, which workers share.
 
-    def __init__(self, files: ImageFiles, prefix: str = "") -> None:
+    `block` is memory that other processes fill too, all but this process's `part` of the images.
+    """
+
+    def __init__(
+        self, files: ImageFiles, prefix: str = "", block: MachineBytes | None = None, part: slice = slice(None)
+    ) -> None:
         self._sizes = files.stored
         self._starts = np.concatenate(([0], np.cumsum(self._sizes.prod(1) * 3)))
-        self._bytes = SharedBytes(int(self._starts[-1]))
+        self._bytes = block or SharedBytes(int(self._starts[-1]))
 
         def fill(i: int) -> None:
             self.read(i)[...] = files.read(i)
 
-        _for_all(fill, len(self._sizes), f"{prefix}caching images ({self._starts[-1] / _GIB:.1f} GiB RAM)")
+        text = f"{prefix}caching images ({self._starts[-1] / _GIB:.1f} GiB RAM)"
+        _for_all(fill, range(len(self._sizes))[part], text)
 
     def read(self, i: int) -> np.ndarray:
         """Image i, a view."""
@@ -61,12 +84,15 @@ class RamCache:
 
 
 class DiskCache:
-    """Each image as a ``.npy`` file in a hidden folder beside it, made anew when the image is younger."""
+    """Each image as a ``.npy`` file in a hidden folder beside it, made anew when the image is younger.
 
-    def __init__(self, files: ImageFiles, prefix: str = "") -> None:
+    This process makes `part` of them, others the rest.
+    """
+
+    def __init__(self, files: ImageFiles, prefix: str = "", part: slice = slice(None)) -> None:
         self.files = files
         self._folder = f".cache-{'x'.join(map(str, files.imgsz))}-{'train' if files.training else 'val'}"
-        _for_all(self._make, len(files.index), f"{prefix}caching images (disk)")
+        _for_all(self._make, range(len(files.index))[part], f"{prefix}caching images (disk)")
 
     def path(self, i: int) -> Path:
         """The file of image i."""
@@ -96,8 +122,22 @@ class DiskCache:
             raise UserError(f"cannot cache images in '{path.parent}': {error.strerror}; leave out --cache") from error
 
 
+def _needed(files: ImageFiles) -> int:
+    return int(files.stored.prod(1).sum()) * 3
+
+
+def _fits_in_memory(needed: int, available: int | None, prefix: str) -> bool:
+    if available is not None and needed * MARGIN > available:
+        LOGGER.warning(
+            f"{prefix}images are not cached in RAM: they need {needed * MARGIN / _GIB:.1f} GiB, "
+            f"{available / _GIB:.1f} GiB are available; try --cache disk"
+        )
+        return False
+    return True
+
+
 def _fits_on_disk(files: ImageFiles, prefix: str) -> bool:
-    needed = int(files.stored.prod(1).sum()) * 3
+    needed = _needed(files)
     free = shutil.disk_usage(Path(files.index.path(0)).parent).free
     if needed * MARGIN > free:
         LOGGER.warning(
@@ -107,11 +147,11 @@ def _fits_on_disk(files: ImageFiles, prefix: str) -> bool:
     return needed * MARGIN <= free
 
 
-def _for_all(work: Callable[[int], None], count: int, description: str) -> None:
-    """`work` for 0 to `count`, in threads (decoding lets go of Python's lock)."""
+def _for_all(work: Callable[[int], None], numbers: range, description: str) -> None:
+    """`work` for all `numbers`, in threads (decoding lets go of Python's lock)."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        for _ in Progress(pool.map(work, range(count)), description, count, unit="images"):
+        for _ in Progress(pool.map(work, numbers), description, len(numbers), unit="images"):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

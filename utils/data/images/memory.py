@@ -75,3 +75,46 @@ class SharedBytes:
     def __setstate__(self, state: tuple[Any, np.ndarray | None, int]) -> None:
         self._shared, array, count = state
         self.array = np.frombuffer(self._shared, np.uint8, count) if array is None else array
+
+
+class MachineBytes:
+    """`count` bytes as a numpy array that all processes of this machine have in common, and their workers.
+
+    A file without a name, in memory: the system takes it back when the last process ends, however it ends, and the size
+    of /dev/shm does not matter.
+    """
+
+    def __init__(self, path: str, count: int) -> None:
+        self._file = os.open(path, os.O_RDWR)
+        if os.fstat(self._file).st_size != count:
+            raise OSError(f"{path} is another file")
+        self.array = np.frombuffer(mmap.mmap(self._file, count), np.uint8)
+
+    def __getstate__(self) -> tuple[str, int]:
+        return f"/proc/{os.getpid()}/fd/{self._file}", len(self.array)
+
+    def __setstate__(self, state: tuple[str, int]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+
+def machine_bytes(count: int) -> MachineBytes | None:
+    """`count` new bytes for all processes of this machine. All that train together call this; 0: none are wanted here.
+
+    None, in all processes of a machine, where they cannot share memory: on other systems than Linux, or where one may
+    not look at what another has opened.
+    """
+    from utils.distributed import machine_gather, rank
+
+    file = None
+    if machine_gather(rank())[0] == rank() and count and hasattr(os, "memfd_create"):
+        file = os.memfd_create("images")
+        os.ftruncate(file, count)
+    path = machine_gather(None if file is None else f"/proc/{os.getpid()}/fd/{file}")[0]
+    shared = None
+    if path is not None:
+        with contextlib.suppress(OSError):
+            shared = MachineBytes(path, count)
+    everywhere = all(machine_gather(shared is not None))
+    if file is not None:
+        os.close(file)
+    return shared if everywhere else None

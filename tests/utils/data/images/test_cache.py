@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
+import socket
 
 import numpy as np
 import pytest
 
 from tests.utils.data.pictures import make_index
-from utils.data.images import cache
+from utils import distributed
+from utils.data.images import cache, memory
 from utils.data.images.cache import DiskCache, RamCache, cached
 from utils.data.images.reader import ImageFiles
 from utils.errors import UserError
@@ -127,3 +130,101 @@ def test_a_folder_that_cannot_be_written_is_named(files, tmp_path):
 def test_an_unknown_kind_is_refused(files):
     with pytest.raises(UserError, match="--cache takes ram or disk, not 'tape'"):
         cached(files, "tape")
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+class Reads:
+    """Counts what is decoded."""
+
+    def __init__(self, files):
+        self.files, self.seen = files, []
+
+    def __getattr__(self, name):
+        return getattr(self.files, name)
+
+    def read(self, i):
+        self.seen.append(i)
+        return self.files.read(i)
+
+
+def two_processes(monkeypatch, work):
+    """`work()` in this process (0) and in a forked one (1), whose `machine_gather` exchange values; both results."""
+    here, there = socket.socketpair()
+    child = os.fork()
+    me, connection = (1, there) if child == 0 else (0, here)
+    reader, writer = connection.makefile("r"), connection.makefile("w")
+
+    def gather(value):
+        writer.write(json.dumps(value) + "\n")
+        writer.flush()
+        other = json.loads(reader.readline())
+        return [other, value] if me else [value, other]
+
+    for module in (cache, distributed):  # the second is imported where it is needed
+        monkeypatch.setattr(module, "machine_gather", gather)
+        monkeypatch.setattr(module, "rank", lambda: me)
+    monkeypatch.setattr(cache, "barrier", lambda: gather(None))
+    (here if me else there).close()  # so that each learns of the other's end
+    try:
+        results = gather(work())
+    finally:
+        if child == 0:
+            os._exit(0)
+    os.waitpid(child, 0)
+    return results
+
+
+needs_sharing = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory without a name is Linux's")
+
+
+@needs_sharing
+def test_processes_of_a_machine_fill_one_cache(files, monkeypatch):
+    counted = Reads(files)
+
+    def work():
+        found = cached(counted, "ram", shared=True)
+        seen = sorted(counted.seen)
+        same = all((found.read(i) == files.read(i)).all() for i in range(4))
+        return [seen, bool(same), type(found._bytes).__name__]
+
+    assert two_processes(monkeypatch, work) == [[[0, 2], True, "MachineBytes"], [[1, 3], True, "MachineBytes"]]
+
+
+@needs_sharing
+def test_memory_shared_by_a_machine_has_no_name_and_reaches_spawned_workers():
+    block = memory.machine_bytes(1000)
+    block.array[:] = 7
+    other = memory.MachineBytes(*block.__getstate__())
+    other.array[3] = 9
+    assert block.array[:5].tolist() == [7, 7, 7, 9, 7]
+    with pytest.raises(OSError, match="another file"):
+        memory.MachineBytes(block.__getstate__()[0], 999)
+    assert memory.machine_bytes(0) is None
+
+
+@pytest.mark.parametrize(("room", "kind"), [(2.5, "RamCache"), (1.5, "ImageFiles")])
+def test_where_memory_cannot_be_shared_there_must_be_room_for_all(files, monkeypatch, room, kind):
+    """As on other systems; each process then has its own."""
+    needed = int(files.stored.prod(1).sum()) * 3
+    monkeypatch.setattr(cache, "available_memory", lambda: int(room * needed))
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert two_processes(monkeypatch, lambda: type(cached(files, "ram", shared=True)).__name__) == [kind, kind]
+
+
+def test_too_little_memory_for_one_copy_means_none(files, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "available_memory", lambda: 1000)
+    work = lambda: type(cached(files, "ram", "train: ", shared=True)).__name__  # noqa: E731
+    assert two_processes(monkeypatch, work) == ["ImageFiles", "ImageFiles"]
+    assert capsys.readouterr().err.count("not cached in RAM") == 1  # of this process; the other has its own
+
+
+def test_processes_share_the_work_of_a_disk_cache(files, monkeypatch):
+    counted = Reads(files)
+
+    def work():
+        found = cached(counted, "disk", shared=True)
+        return [sorted(counted.seen), all(found.path(i).is_file() for i in range(4))]
+
+    assert two_processes(monkeypatch, work) == [[[0, 2], True], [[1, 3], True]]
