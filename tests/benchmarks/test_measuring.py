@@ -110,3 +110,23 @@ def test_parser() -> None:
     options = benchmark_parser("words", "loss", batch=16).parse_args(["--batch", "2"])
     assert options.batch == 2
     assert options.output.parts[-3:] == ("benchmarks", "results", "loss.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--baseline", "x"], "unrecognized arguments: --baseline x"),
+        (["--batch", "0"], "must be 1 or more, not 0"),
+        (["--batch", "-1"], "must be a whole number from 0 to 999999999, not '-1'"),
+        (["--batch", "9" * 30], "must be a whole number"),
+        (["--workers", "nan"], "must be a whole number"),
+    ],
+)
+def test_wrong_flags_are_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        benchmark_parser("words", "loss", batch=16, workers=0).parse_args(words)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert err.startswith("error: ")
+    assert told in err
+    assert err.count("\n") == 1
