@@ -63,7 +63,7 @@ def _expand_list(path: Path) -> list[str]:
     for line in read_list(path):
         if Path(line).suffix.lower() == ".txt":
             raise UserError(f"{path}: a list cannot hold another list ('{line}')")
-        found += _expand(line) if os.path.exists(line) or is_pattern(line) else [line]
+        found += _expand(line) if os.path.isdir(line) or os.path.isfile(line) or is_pattern(line) else [line]
     return found
 
 
