@@ -2,7 +2,8 @@
 
     python benchmarks/nms.py [--weights yolov5n.pt] [--data coco128.yaml] [--images 16] [--threads 2] [--repeats 7]
 
-On what a network predicts for validation pictures, letterboxed to squares; or, --made-up, on crowded predictions.
+On what a network predicts for validation pictures, letterboxed to squares; or, --made-up, on crowded predictions, or,
+--made-up dense, on random ones of which most are above every threshold.
 Milliseconds an image for validation (confidence 0.001, several labels a box) and for detection (0.25, the best label),
 whether both keep the same boxes, and what importing torchvision costs once more than torch.
 """
@@ -38,6 +39,17 @@ def crowd(objects: int = 60, copies: int = 60, candidates: int = 25200, nc: int 
     rows[where, 2:4] = size.repeat_interleave(copies, 0) * (1 + 0.1 * torch.randn(len(where), 2)).clamp(0.5)
     rows[where, 4] = torch.rand(len(where))
     rows[where, 5 + torch.randint(nc, (objects,)).repeat_interleave(copies)] = torch.rand(len(where))
+    return rows
+
+
+def dense(candidates: int = 25200, nc: int = 80, seed: int = 0) -> Any:
+    """(candidates, 5 + nc) predictions for 640 pixels, all numbers random: what a network before its training says."""
+    import torch
+
+    torch.manual_seed(seed)
+    rows = torch.rand(candidates, 5 + nc)
+    rows[:, :2] *= 640
+    rows[:, 2:4] *= 200
     return rows
 
 
@@ -101,7 +113,8 @@ def main() -> None:
     parser = benchmark_parser(__doc__, "nms", images=16, imgsz=640, threads=2, repeats=7)
     parser.add_argument("--weights", default=sample("weights/yolov5n.pt", "yolov5n.pt"))
     parser.add_argument("--data", default=sample("data/coco128.yaml", "coco128.yaml"))
-    parser.add_argument("--made-up", action="store_true", help="crowded made-up predictions, no weights needed")
+    parser.add_argument("--made-up", nargs="?", const="crowd", choices=["crowd", "dense"],
+                        help="crowded, or dense, made-up predictions; no weights needed")  # fmt: skip
     parser.add_argument("--ours", action="store_true", help="leave the straightforward way out")
     options = parser.parse_args()
 
@@ -109,13 +122,14 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     if options.made_up:
-        decoded = torch.stack([crowd(seed=seed) for seed in range(options.images)])
+        make = {"crowd": crowd, "dense": dense}[options.made_up]
+        decoded, of = torch.stack([make(seed=seed) for seed in range(options.images)]), f"made up, {options.made_up}"
     else:
+        of = f"of {Path(options.weights).name} for {Path(options.data).stem}"
         decoded = predicted(options.weights, options.data, options.imgsz, options.images)
     rows = measure(decoded, options.repeats, not options.ours)
     told = conditions(
-        predictions="made up" if options.made_up else f"of {Path(options.weights).name} for {Path(options.data).stem}",
-        images=len(decoded), imgsz=options.imgsz, threads=options.threads, repeats=options.repeats,
+        predictions=of, images=len(decoded), imgsz=options.imgsz, threads=options.threads, repeats=options.repeats,
     )  # fmt: skip
     cells = [[title, f"{row['ms']:.2f}", figure(row.get("plain_ms"), 2), figure(row.get("ratio"), 2, "×"),
               {True: "yes", False: "no", None: "–"}[row.get("same")]] for title, row in rows.items()]  # fmt: skip

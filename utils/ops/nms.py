@@ -16,9 +16,9 @@ import torch
 
 from utils.errors import UserError
 from utils.logging import LOGGER
-from utils.ops.boxes import xywh2xyxy
 
-_LARGE = 192  # boxes of a group from which on, on a CPU, a call of its own pays (`benchmarks/nms.py`)
+_BLOCK = 256  # boxes that one call of the kernel is given on a CPU, unless a group has more (`benchmarks/nms.py`)
+_COLUMNS = 8  # groups side by side, see `_apart`
 
 
 def nms(
@@ -30,6 +30,10 @@ def nms(
 ) -> torch.Tensor:
     """Greedy suppression: a box is kept unless a kept, better one of its group overlaps it by more than `iou_thres`.
 
+    On a CPU overlaps are computed in float64. GPUs, most of which are slow at that or cannot, compute them in float32,
+    as a call of the kernel for each group alone would; with `groups`, coordinates are rounded to 2⁻¹⁰ pixels or finer
+    for that (80 groups within 1500 pixels; `_apart`).
+
     Args:
         boxes: (n, 4) xyxy.
         scores: (n,); equal scores keep their order.
@@ -40,31 +44,52 @@ def nms(
     Returns:
         (k,) int64, indices of the kept boxes by falling score.
     """
-    exact = torch.float32 if boxes.device.type == "mps" else torch.float64  # Metal has no more
-    boxes, scores = boxes.to(exact), scores.to(exact)
-    if groups is None:
-        return _kernel()(boxes, scores, iou_thres)[:max_keep]
-    if len(boxes) < 2 * _LARGE or boxes.device.type != "cpu":
-        return _kernel()(_apart(boxes, groups), scores, iou_thres)[:max_keep]
-    kept = torch.cat(_by_group(boxes, scores, iou_thres, groups.long())).sort()[0]
-    return kept[scores[kept].argsort(descending=True, stable=True)][:max_keep]
+    if boxes.device.type != "cpu":
+        boxes, scores = boxes.float(), scores.float()
+        return _kernel()(boxes if groups is None else _apart(boxes, groups), scores, iou_thres)[:max_keep]
+    boxes, scores = boxes.double(), scores.double()
+    best = len(boxes) if max_keep is None else 2 * max(max_keep, 1)
+    while best < len(boxes) / 2:  # no box depends on a worse one: the best may give all that are wanted
+        chosen = (scores >= scores.topk(best).values[-1]).nonzero()[:, 0]
+        kept = _by_block(boxes[chosen], scores[chosen], iou_thres, None if groups is None else groups[chosen])
+        if max_keep is not None and len(kept) >= max_keep:
+            return chosen[kept[:max_keep]]
+        best *= 4
+    return _by_block(boxes, scores, iou_thres, groups)[:max_keep]
 
 
 def _apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """`boxes` (n, 4), each group at a place of its own; in float32 the shift would cost a box's last digits."""
+    """`boxes` (n, 4), those of each group moved to a place of their own, in a plane with `_COLUMNS` columns.
+
+    In one row the last of 80 groups would be moved eight times as far, and in float32 that costs three more bits of a
+    coordinate. Distances are multiples of an eighth of a pixel, so that nothing else is lost.
+    """
     if not len(boxes):
         return boxes
-    return boxes + groups[:, None] * (boxes.max() - boxes.min() + 1)
+    lowest, highest = boxes.aminmax()
+    groups = groups.to(boxes.dtype)  # of the same column, they lie whole rows apart
+    corners = torch.stack((groups % _COLUMNS, groups / _COLUMNS), 1) * ((highest - lowest).ceil() + 1)
+    return (boxes.view(-1, 2, 2) + corners[:, None]).view(-1, 4)
 
 
-def _by_group(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, groups: torch.Tensor) -> list[torch.Tensor]:
-    """Indices of the kept boxes, in pieces: large groups one by one, since the kernel compares each kept box with all
-    that are worse, and the others together, since each call costs something too."""
-    large = torch.bincount(groups) >= _LARGE
-    pieces = [(groups == group).nonzero()[:, 0] for group in large.nonzero()[:, 0].tolist()]
-    others = (~large[groups]).nonzero()[:, 0]
-    kept = [piece[_kernel()(boxes[piece], scores[piece], iou_thres)] for piece in pieces]
-    return [*kept, others[_kernel()(_apart(boxes[others], groups[others]), scores[others], iou_thres)]]
+def _by_block(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, groups: torch.Tensor | None) -> torch.Tensor:
+    """`nms` of all boxes in float64, a few groups at a time: the kernel compares each kept box with all worse ones."""
+    if groups is None:
+        return _kernel()(boxes, scores, iou_thres)
+    if len(boxes):
+        boxes = boxes + groups[:, None] * (boxes.max() - boxes.min() + 1)
+    if len(boxes) <= 4 * _BLOCK:  # sorting them would cost what it saves
+        return _kernel()(boxes, scores, iou_thres)
+    order = groups.argsort(stable=True)
+    boxes, ordered = boxes[order], scores[order]
+    kept, start, end = [], 0, 0
+    for count in [*torch.bincount(groups.long()).tolist(), len(boxes)]:
+        if start < end and end - start + count > _BLOCK:
+            kept.append(_kernel()(boxes[start:end], ordered[start:end], iou_thres) + start)
+            start = end
+        end += count
+    found = order[torch.cat(kept)].sort()[0]
+    return found[scores[found].argsort(descending=True, stable=True)]
 
 
 @functools.cache
@@ -154,9 +179,10 @@ def _candidates(
     if len(row) > max_nms:
         top = conf.argsort(descending=True, stable=True)[:max_nms]
         row, cls, conf = row[top], cls[top], conf[top]
+    centre, half = rows[:, :2], rows[:, 2:4] / 2
     more = rows[:, 5 + nc :] * rows[:, 4:5]  # as the reference does; a mask's outline, where its logit is 0, stays
-    boxes = xywh2xyxy(rows[:, :4])
-    return torch.cat((boxes[row], conf[:, None], cls[:, None].to(conf.dtype), more[row]), 1)
+    known = torch.cat((centre - half, centre + half, more), 1)[row]
+    return torch.cat((known[:, :4], conf[:, None], cls[:, None].to(conf.dtype), known[:, 4:]), 1)
 
 
 def _certain(labels: torch.Tensor, nc: int, nm: int) -> torch.Tensor:
