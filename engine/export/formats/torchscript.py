@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,8 +32,21 @@ def write(job: Job, path: Path) -> None:
         warnings.simplefilter("ignore")  # deprecated, but what LibTorch reads; and the tracer warns of every size
         select = torch.jit.script(select_by_loop) if job.card.layout == "nms" else None
         traced = torch.jit.trace(job.network(select), (job.example(),), strict=False, check_trace=False)
+        _compute_where_the_images_are(traced.graph)
         extra = {f"{KEY}.json": job.card.to_json(), "config.txt": _for_yolov5(job.card)}
         torch.jit.save(traced, str(path), _extra_files=extra)
+
+
+def _compute_where_the_images_are(graph: Any) -> None:
+    """Put the device of the input in place of the one that tracing wrote down: a file runs wherever it is loaded."""
+    images = list(graph.inputs())[1]  # the first is the module itself
+    for node in list(graph.nodes()):
+        if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType":
+            device = graph.create("prim::device", [images], 1)
+            device.insertBefore(node)
+            device.output().setType(node.output().type())
+            node.output().replaceAllUsesWith(device.output())
+            node.destroy()
 
 
 def inspect(job: Job, path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from engine.export.formats import torchscript
 from engine.export.job import Job
+from models.backends.torchscript import TorchScript
 from models.cards import KEY, ModelCard
 from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
 from utils.errors import UserError
@@ -47,6 +49,53 @@ def test_layouts(model: Any, layout: str, dynamic: bool, tmp_path: Path) -> None
     for batch, size in ((1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))) if dynamic else ():
         images = noise(batch, size)
         assert_close(module(images), answer(model, images, job.card))
+
+
+def nodes(module: Any) -> Iterator[Any]:
+    """The operations of all methods of all modules of a file, those of its functions and inner blocks too."""
+
+    def within(block: Any) -> Iterator[Any]:
+        for node in block.nodes():
+            yield node
+            for inner in node.blocks():
+                yield from within(inner)
+
+    for part in module.modules():
+        for name in part._c._method_names():
+            graph = part._c._get_method(name).graph.copy()
+            torch._C._jit_pass_inline(graph)
+            yield from within(graph)
+
+
+FACTORIES = {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "tensor", "linspace", "eye")}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_a_file_knows_no_device(model: Any, layout: str, dynamic: bool, agnostic: bool, tmp_path: Path) -> None:
+    """So it runs on a GPU if it was made on a CPU, and the other way round: what it makes follows the input."""
+    if agnostic and layout != "nms":
+        pytest.skip("only suppression asks whether classes matter")
+    chosen = {"agnostic": agnostic} if layout == "nms" else {}
+    module = load(written(job_for(model, layout, dynamic=dynamic, **chosen), tmp_path))
+    found = list(nodes(module))
+    assert not [node for node in found if "Device = prim::Constant" in str(node)]
+    for node in found:
+        if node.kind() in FACTORIES:
+            (device,) = (value for value in node.inputs() if value.type().kind() == "DeviceObjType")
+            assert device.node().kind() == "prim::device", node
+    made_on_the_way = any(node.kind() in FACTORIES for node in found)
+    assert made_on_the_way == (layout == "nms" or (dynamic and layout != "raw"))
+
+
+def test_it_is_the_same_through_our_runtime(model: Any, tmp_path: Path) -> None:
+    """With growing batches of any size."""
+    job = job_for(model, "nms", dynamic=True, conf_thres=threshold_for(model, noise(3), 60))
+    runtime = TorchScript(written(job, tmp_path), torch.device("cpu"))
+    for batch, size in ((1, SIZE), (3, (256, 416))):
+        images = noise(batch, size)
+        assert_close(list(runtime(images).values()), answer(model, images, job.card))
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
