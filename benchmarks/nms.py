@@ -122,7 +122,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     if options.made_up:
-        make = {"crowd": crowd, "dense": dense}[options.made_up]
+        make: Any = {"crowd": crowd, "dense": dense}[options.made_up]
         decoded, of = torch.stack([make(seed=seed) for seed in range(options.images)]), f"made up, {options.made_up}"
     else:
         of = f"of {Path(options.weights).name} for {Path(options.data).stem}"

@@ -71,6 +71,7 @@ def _add_run(parser: CommandParser, project: str) -> None:
 
 def _add_learning(parser: CommandParser) -> None:
     add = parser.add_argument
+    add("--deterministic", action="store_true", help="the same weights each time on one GPU, too; slower")
     add("--quad", action="store_true", help="batches of four images joined into one of twice the side")
     add("--cos-lr", action="store_true", help="cosine learning rate schedule")
     add("--label-smoothing", type=Fraction(below=True), default=0.0, help="epsilon of label smoothing")

@@ -41,8 +41,8 @@ def build_session(
     options: dict[str, Any], task: DetectionTask, save_dir: Path, checkpoint: Checkpoint | None = None
 ) -> Session:
     """All parts of a training as `options` (the flags of `train.py`) ask for; `checkpoint` is the one to resume."""
+    init_seeds(options["seed"] + 1 + max(rank(), 0), options["deterministic"])
     device = training_device(options)
-    init_seeds(options["seed"] + 1 + max(rank(), 0), deterministic=False)
     hyp = load_hyp(options["hyp"])
     hyp["label_smoothing"] = options["label_smoothing"] or hyp["label_smoothing"]
     with main_process_first():

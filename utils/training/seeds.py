@@ -11,15 +11,20 @@ import torch
 
 
 def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
-    """Seed python, numpy and torch (all devices). `deterministic` also asks torch for reproducible kernels."""
+    """Seed python, numpy and torch (all devices); before the first operation on a GPU.
+
+    `deterministic` has torch take kernels whose results are the same each time, for the rest of the process; an
+    operation that has none on its device raises a `RuntimeError`, instead of a training that only seems repeatable.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  users' own code may draw from the global generator
     torch.manual_seed(seed)
     torch.cuda.manual_seed_all(seed)
     if deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.deterministic = True
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
 
 
 def rng_state() -> dict[str, Any]:

@@ -37,6 +37,12 @@ def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device:
     except (RuntimeError, MemoryError, TypeError, ValueError, AttributeError, IndexError) as error:
         if is_out_of_memory(error):
             raise UserError(f"not enough memory even for a dry run at {stride * 2}×{stride * 4}") from error
+        if "deterministic implementation" in str(error):  # torch's words
+            what = str(error).split()[0]
+            raise UserError(
+                f"--deterministic: {what}, which this network needs, gives no repeatable results on {device.type}; "
+                "leave --deterministic out, or give a network without that operation"
+            ) from error
         raise UserError(f"dry run before training failed at {stage}: {type(error).__name__}: {error}") from error
     if not torch.isfinite(loss).all():
         raise UserError("dry run before training gave a non-finite loss; check the weights and the hyper-parameters")
