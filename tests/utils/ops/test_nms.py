@@ -153,7 +153,7 @@ def test_a_gpu_gets_no_float64_and_little_to_do(multi_label: bool, most: int) ->
             (found,) = non_max_suppression(pred, multi_label=multi_label, conf_thres=0.9)
         assert found.is_cuda
     assert (count.operations, count.wide) == (most, 0)
-    assert sum(watch.waits.values()) == 2  # and the kernel's own
+    assert sum(count for (_, what), count in watch.waits.items() if what != "torchvision::nms") == 2  # and the kernel's
 
 
 def test_a_chain_keeps_every_other_box() -> None:
