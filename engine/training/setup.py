@@ -56,7 +56,7 @@ def build_session(
     imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
     amp_dtype = mixed_precision(options, device)
     if options["batch_size"] == -1:
-        options["batch_size"] = find_batch_size(net, imgsz, amp_dtype)
+        options["batch_size"] = find_batch_size(net, imgsz, amp_dtype, options["optimizer"], options["multi_scale"])
     train_loader, val_loader = build_loaders(options, spec, task, hyp, imgsz, int(max(net.stride)))  # type: ignore[arg-type]
     if not options["noautoanchor"] and checkpoint is None:
         check_anchors(label_sizes(train_loader.dataset.index, imgsz), net.model[-1], thr=hyp["anchor_t"], imgsz=imgsz)  # type: ignore[index]
