@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import reprlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,10 @@ from utils.yamls import line_of, load_yaml
 
 Hyp = dict[str, Any]  # numbers, but for the names of `Choice` and the booleans of `Switch`
 
+
+_MOST = 1e6  # of what has no bound of its own: far above any use, and safe to compute with
+_LARGEST = sys.float_info.max
+
 DEFAULT_HYP = "hyp.scratch-low.yaml"
 
 
@@ -23,22 +28,24 @@ class Range(NamedTuple):
 
     default: float | None
     low: float = 0.0
-    high: float = math.inf
+    high: float = _MOST
     positive: bool = False
 
     def read(self, value: Any) -> float:
         if isinstance(value, str):  # YAML 1.1 reads 1e-3 (no dot) as text
             with contextlib.suppress(ValueError):
                 value = float(value)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"must be a number, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"must be a number, not {reprlib.repr(value)}")
+        if not -_LARGEST <= value <= _LARGEST:  # nor is NaN a number; a whole one of thousands of digits is none here
+            raise ValueError(f"must be a number, not {value if isinstance(value, float) else 'one of so many digits'}")
         if not self.low <= value <= self.high or (self.positive and value == 0):
             raise ValueError(f"is {value:g}, but must be {self}")
         return value
 
     def __str__(self) -> str:
-        if math.isinf(self.high):
-            return "above 0" if self.positive else f"{self.low:g} or more"
+        if self.high == _MOST:
+            return ("above 0" if self.positive else f"{self.low:g} or more") + f", at most {_MOST:g}"
         return f"in {self.low:g}..{self.high:g}" + (" and not 0" if self.positive else "")
 
 
@@ -51,7 +58,9 @@ class Choice(NamedTuple):
     def read(self, value: Any) -> str:
         name = str(value).lower()
         if name not in self.names:
-            raise ValueError(f"is '{value}', but must be one of {', '.join(self.names)}{nearest(name, self.names)}")
+            raise ValueError(
+                f"is '{str(value)[:80]}', but must be one of {', '.join(self.names)}{nearest(name, self.names)}"
+            )
         return name
 
 
@@ -62,7 +71,7 @@ class Switch(NamedTuple):
 
     def read(self, value: Any) -> bool:
         if not isinstance(value, bool):
-            raise ValueError(f"must be true or false, not {value!r}")
+            raise ValueError(f"must be true or false, not {reprlib.repr(value)}")
         return value
 
 

@@ -30,8 +30,9 @@ def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> Vali
     """One training from start to end; returns the validation of its best weights (None off the main process)."""
     configure_logging(rank=rank())
     checkpoint = None
-    if options["resume"]:
+    if options["resume"] not in (False, None):
         options, checkpoint, save_dir = resume_options(options, task, given)
+        check_options(options)
     else:
         check_options(options)
         save_dir = Path(options["project"]) / options["name"]

@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.files import atomic_write, increment_path
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
+from utils.tables import read_number, read_table
 from utils.yamls import save_yaml
 
 # name: (mutation gain; 0 keeps it, lowest, highest), the ranges that YOLOv5 searches
@@ -97,11 +98,12 @@ class EvolutionTable:
         self.genes = genes
         self.rows: list[list[float]] = []
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-            if header != [*self.metrics, *genes]:
-                raise UserError(f"{path}:1: columns differ from this search's hyper-parameters; choose another --name")
-            self.rows = [[float(v) for v in row] for row in rows]
+            rows = read_table(
+                path,
+                [*self.metrics, *genes],
+                "columns differ from this search's hyper-parameters; choose another --name",
+            )
+            self.rows = [[read_number(path, i, v) for v in row] for i, row in enumerate(rows, 1)]
 
     def add(self, hyp: dict[str, Any], metrics: list[float]) -> None:
         """Append a generation and write the table."""

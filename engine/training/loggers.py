@@ -12,6 +12,7 @@ from engine.training.events import Events
 from engine.training.session import Session
 from utils.files import atomic_write, refuse_folder
 from utils.logging import LOGGER, colorstr
+from utils.tables import read_number, read_table
 
 
 def attach_loggers(events: Events, session: Session) -> None:
@@ -62,9 +63,8 @@ class CsvLogger:
         self._columns = result_columns(task)
         self._rows: list[list[Any]] = []
         if start_epoch and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))[1:]
-            self._rows = [row for row in rows if row and int(row[0]) < start_epoch]
+            rows = read_table(path, self._columns, "it is the table of another training; remove it to go on without")
+            self._rows = [row for i, row in enumerate(rows, 1) if read_number(path, i, row[0]) < start_epoch]
 
     def epoch_end(self, session: Session, epoch: int, losses: list[float], result: Any, rates: list[float]) -> None:
         measured = [*result.means, *result.losses] if result else []

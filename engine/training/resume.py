@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.task import DetectionTask, wrong_task
+from engine.training.damage import check_optimizer, check_progress, check_scaler, part
 from engine.training.saver import Stage
 from engine.training.session import Session, Trained
 from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.transfer import load_strictly
 from utils.errors import UserError
 from utils.training.seeds import set_rng_state
 
@@ -34,6 +36,7 @@ def resume_options(
     if other := sorted(given - {"resume", "trust", *RESUME_OVERRIDES}):
         allowed = ", ".join("--" + o.replace("_", "-") for o in RESUME_OVERRIDES)
         raise UserError(f"--{other[0].replace('_', '-')} cannot change on resume; {allowed} can")
+    check_progress(checkpoint, str(last))
     stored = {**options, **checkpoint.opt, "resume": str(last), "trust": options.get("trust", False)}
     merged = {**stored, **{k: options[k] for k in RESUME_OVERRIDES if k in given}}
     choose_stage(checkpoint, merged, longer=bool(given & {"epochs", "patience"}), name=str(last))
@@ -77,14 +80,20 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
     """
     if checkpoint.optimizer is None:
         raise UserError("this checkpoint was stripped for use and cannot be resumed; start from it with --weights")
-    try:
+    name = str(session.options.get("resume") or "the checkpoint")
+    if session.names != checkpoint.names:
+        raise UserError(
+            f"the data set's classes ({_some(session.names)}) are not those that {name} was trained for "
+            f"({_some(checkpoint.names)}); start from it with --weights {name}"
+        )
+    check_optimizer(checkpoint.optimizer, session.optimizer, name)
+    with part(name, "its optimiser state"):
         session.optimizer.load_state_dict(checkpoint.optimizer)
-    except ValueError as error:
-        raise UserError(f"the checkpoint's optimiser state does not fit this model or --optimizer: {error}") from error
     if checkpoint.scaler:
+        check_scaler(checkpoint.scaler, name)
         session.scaler.load_state_dict(checkpoint.scaler)
     if checkpoint.ema is not None:
-        session.ema.ema.load_state_dict(checkpoint.ema)
+        load_strictly(session.ema.ema, checkpoint.ema, f"{name}: the moving average")
     session.ema.updates = checkpoint.ema_updates
     session.best_fitness = float(checkpoint.best_fitness or 0.0)
     session.stopper.best_fitness = session.best_fitness
@@ -95,5 +104,10 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
     if checkpoint.extra.get("stage") == Stage.VALIDATING:
         session.start_epoch = checkpoint.epoch
         session.trained = Trained(**checkpoint.extra["trained"])
-    if checkpoint.rng:
-        set_rng_state(checkpoint.rng)
+    if checkpoint.rng is not None:
+        with part(name, "the state of its random numbers"):
+            set_rng_state(checkpoint.rng)
+
+
+def _some(names: dict[int, str]) -> str:
+    return ", ".join([*list(names.values())[:5], *(["…"] if len(names) > 5 else [])])

@@ -39,12 +39,15 @@ def smart_optimizer(
         {"params": decayed, "weight_decay": decay},
         {"params": norms, "weight_decay": 0.0},
     ]
-    if name == "SGD":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
-    if name == "Adam":
-        return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999))
-    if name == "AdamW":
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
-    if name == "RMSProp":
-        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+    try:
+        if name == "SGD":  # without momentum there is nothing to look ahead along
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+        if name == "Adam":
+            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999))
+        if name == "AdamW":
+            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+        if name == "RMSProp":
+            return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+    except ValueError as error:
+        raise UserError(f"--optimizer {name} cannot have momentum {momentum:g} and lr0 {lr:g}: {error}") from error
     raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
