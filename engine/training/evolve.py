@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.files import atomic_write, increment_path
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
-from utils.tables import read_number, read_table
+from utils.training.tables import read_number, read_table
 from utils.yamls import save_yaml
 
 # name: (mutation gain; 0 keeps it, lowest, highest), the ranges that YOLOv5 searches

@@ -12,7 +12,7 @@ from engine.training.events import Events
 from engine.training.session import Session
 from utils.files import atomic_write, refuse_folder
 from utils.logging import LOGGER, colorstr
-from utils.tables import read_number, read_table
+from utils.training.tables import read_number, read_table
 
 
 def attach_loggers(events: Events, session: Session) -> None:
