@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from engine.task import DetectionTask
 from engine.validation.tally import BatchTally, Judged, Tally, merged
 from engine.validator import result_of
+from models.checkpoints.format import load_checkpoint
 from tests.engine.validation.process import CASES, DRAWN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,3 +87,23 @@ def test_the_order_of_the_batches_decides_between_equals() -> None:
     assert together.means == expected.means
     assert together.losses == expected.losses
     assert result_of(merged([second, first]), 1, task).means != expected.means
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_whoever_validates(tiny_data: Path, tmp_path: Path) -> None:
+    """With both processes or the first alone: one table, one best.pt, one closing validation. The images are 6, in
+    batches of 2, so that the first process has a batch more."""
+    script = ROOT / "tests" / "engine" / "training" / "validating_process.py"
+    for who in ("all", "one"):
+        run_together(script, str(tmp_path), str(tiny_data), who)
+    tables = {}
+    for who in ("all", "one"):
+        names = ("results.csv", "confusion_matrix.csv")
+        tables[who] = [(tmp_path / who / name).read_text() for name in names]
+    assert tables["all"] == tables["one"]
+    assert len(tables["all"][0].splitlines()) == 3
+    both = [load_checkpoint(tmp_path / who / "weights" / "best.pt").state_dict for who in ("all", "one")]
+    assert all(torch.equal(both[1][key], value) for key, value in both[0].items())
+    first, second = (torch.load(tmp_path / f"all-{rank}.pt") for rank in range(2))
+    for own, other in zip(first, second, strict=True):
+        assert all(torch.equal(other[key], value) for key, value in own.items()), "all validate the same weights"
