@@ -39,7 +39,11 @@ def run_together(script: Path, *words: str) -> None:
         )
         for r in "01"
     ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
 
@@ -90,6 +94,7 @@ def test_the_order_of_the_batches_decides_between_equals() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_training_is_the_same_whoever_validates(tiny_data: Path, tmp_path: Path) -> None:
     """With both processes or the first alone: one table, one best.pt, one closing validation. The images are 6, in
     batches of 2, so that the first process has a batch more."""
