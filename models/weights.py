@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.downloads import download
 from utils.errors import UserError, nearest
-from utils.files import ROOT
+from utils.files import ROOT, one_at_a_time
 from utils.logging import LOGGER
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
@@ -47,10 +47,7 @@ def find_backbone_weights(name: str | Path) -> Path:
 
         file = IMAGENET[str(name)]
         target = Path(torch.hub.get_dir()) / "checkpoints" / file
-        if not target.exists():
-            LOGGER.info(f"{target} is not on disk; fetching {TORCHVISION}/{file}")
-            download(f"{TORCHVISION}/{file}", target, sha256=re.findall("-([0-9a-f]+)[.]", file)[0])
-        return target
+        return _fetch_once(f"{TORCHVISION}/{file}", target, sha256=re.findall("-([0-9a-f]+)[.]", file)[0])
     given = Path(name).expanduser()
     if (found := _on_disk(given)) is None:
         raise UserError(
@@ -74,17 +71,24 @@ def _tried(given: Path) -> str:
 
 def _fetch(url: str, target: str | Path) -> Path:
     target = Path(target)
-    if target.exists():
-        return target
-    LOGGER.info(f"{target} is not on disk; fetching {url}")
     try:
-        return download(url, target)
+        return _fetch_once(url, target)
     except UserError as error:
         reason = getattr(error.__cause__, "reason", None) or error.__cause__ or error  # what urllib said, in short
         folder = "the working directory" if target.parent == Path(".") else f"'{target.parent}'"
         raise UserError(
             f"{target.name} is not on disk and could not be fetched ({reason}); put it in {folder} from {url}"
         ) from error
+
+
+def _fetch_once(url: str, target: Path, sha256: str | None = None) -> Path:
+    """`target`, fetched from `url` unless it is there; of several processes that lack it the first one fetches it."""
+    if not target.exists():
+        with one_at_a_time(target.parent):
+            if not target.exists():
+                LOGGER.info(f"{target} is not on disk; fetching {url}")
+                download(url, target, sha256=sha256)
+    return target
 
 
 def newest_best(suffix: str = "") -> Path:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from utils.commands.launcher import has_anyone_failed, is_first_to_say, leave, local_rank
 from utils.commands.signals import Terminated, signals_raise
 from utils.commands.streams import OutputError, flush_output, open_standard_streams
 from utils.commands.values import word_of
-from utils.errors import UserError, nearest, one_line, refusal
+from utils.errors import Aftermath, UserError, nearest, one_line, refusal
 from utils.logging import LOGGER, configure_logging
 
 
@@ -95,7 +97,8 @@ class CommandParser(argparse.ArgumentParser):
         return _single(action, value)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {one_line(message)}; {self.prog} --help lists the flags\n")
+        text = f"error: {one_line(message)}; {self.prog} --help lists the flags\n"
+        self.exit(2, text if is_first_to_say(text) else None)
 
 
 def _single(action: argparse.Action, value: Any) -> Any:
@@ -125,7 +128,8 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     """Run `main` and exit with one line on stderr where it does not end well.
 
     0 (or the integer that `main` returns); 1 after a user's mistake, or where the machine refused memory, space or
-    permission, or where standard output is lost; 128 and the number of the signal (130: Ctrl-C).
+    permission, or where standard output is lost; 128 and the number of the signal (130: Ctrl-C). What several processes
+    of a machine have to say alike is said once.
     """
     open_standard_streams()
     configure_logging()
@@ -135,7 +139,7 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
     except OutputError as error:
         LOGGER.error(error)
         code = code or 1
-    sys.exit(code)
+    leave(code)
 
 
 def _outcome(main: Callable[[], Any]) -> Any:
@@ -146,17 +150,26 @@ def _outcome(main: Callable[[], Any]) -> Any:
         return result if type(result) is int else 0
     except SystemExit as end:  # --help, a wrong flag
         return end.code
+    except Aftermath as error:
+        return 1 if has_anyone_failed() else _say(error, 1)
     except UserError as error:
-        LOGGER.error(error)
-        return 1
+        return _say(error, 1)
     except KeyboardInterrupt:
-        LOGGER.error("interrupted")
-        return 130
+        return 130 if has_anyone_failed() else _say("interrupted", 130)
     except Terminated as error:
-        LOGGER.error(error)
-        return 128 + error.number
+        return 128 + error.number if has_anyone_failed() else _say(error, 128 + error.number)
     except Exception as error:
-        if (reason := refusal(error)) is None:
+        if (reason := refusal(error)) is not None:
+            return _say(reason, 1)
+        if local_rank() < 0:
             raise
-        LOGGER.error(reason)
+        if is_first_to_say(text := traceback.format_exc()):
+            sys.stderr.write(text)
         return 1
+
+
+def _say(what: object, code: int) -> int:
+    """Log `what` unless another process of this machine has; returns `code`."""
+    if is_first_to_say(str(what)):
+        LOGGER.error(what)
+    return code

@@ -8,8 +8,11 @@ gathered objects. There a process may rightly be late by hours, as when the firs
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import platform
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,18 +21,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from utils.errors import UserError
+from utils.commands.launcher import local_rank
+from utils.errors import Aftermath, UserError
 
 STEP_TIMEOUT = timedelta(minutes=10)
 CONTROL_TIMEOUT = timedelta(hours=3)
 
 T = TypeVar("T")
 _control: Any = None  # the group for everything but steps; None while this process trains alone
-
-
-def local_rank() -> int:
-    """Index of this process on its machine, -1 without `torchrun`."""
-    return int(os.environ.get("LOCAL_RANK", -1))
 
 
 def rank() -> int:
@@ -64,21 +63,87 @@ def init_process_group(device: torch.device) -> None:
         raise UserError("this build of torch has no torch.distributed; train with one process")
     if dist.is_initialized():
         return
+    meeting = _meeting_place()
     if device.type == "cuda" and dist.is_nccl_available():
         torch.cuda.set_device(device)  # before anything is exchanged: NCCL would take GPU 0 in every process
-        dist.init_process_group("nccl", timeout=STEP_TIMEOUT, device_id=device)
+        dist.init_process_group("nccl", timeout=STEP_TIMEOUT, device_id=device, **meeting)
     else:
-        dist.init_process_group("gloo", timeout=STEP_TIMEOUT)
+        dist.init_process_group("gloo", timeout=STEP_TIMEOUT, **meeting)
     _control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
 
 
+def _meeting_place() -> dict[str, Any]:
+    """Where the processes find each other, as arguments of torch's `init_process_group`; none: as it does by itself.
+
+    By itself it takes the store that `torchrun` keeps for its whole life. When that starts its processes again, they
+    find the addresses of dead ones there, and may try those. So the main process opens a store that lives as long as it
+    does, and `torchrun`'s only tells where. An older entry leads to a dead process, or to a store with another secret.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    host = os.environ["MASTER_ADDR"]
+    board = dist.TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False, timeout=STEP_TIMEOUT)
+    if is_main_process():
+        secret = uuid.uuid4().hex
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=STEP_TIMEOUT)
+        store.set("secret", secret)
+        board.set("meeting place", f"{store.port} {secret}")
+    else:
+        store = _find_store(host, board)
+    return {"store": store, "rank": rank(), "world_size": world_size()}
+
+
+def _find_store(host: str, board: Any) -> Any:
+    deadline = time.monotonic() + STEP_TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        port, secret = board.get("meeting place").decode().split()
+        with contextlib.suppress(dist.DistError):
+            store = dist.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=2))
+            if store.check(["secret"]) and store.get("secret").decode() == secret:
+                store.set_timeout(STEP_TIMEOUT)
+                return store
+        time.sleep(0.2)
+    raise Aftermath(f"the main process was not found at {host} within {STEP_TIMEOUT}")
+
+
 def destroy_process_group() -> None:
-    """Leave the others, after all have come as far as this. Only for a clean end: it waits for every process."""
+    """Leave the others, after all have come as far as this. Only for a clean end: it waits for every process.
+
+    What still holds on to the group, as `DistributedDataParallel` does, should be gone before: the threads of a group
+    end with its last holder, and one that lives on into the end of the interpreter may take the process down with it
+    ("terminate called without an active exception").
+    """
     global _control
     if _control is not None:
         barrier()
+        gc.collect()
         dist.destroy_process_group()
         _control = None
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device | None) -> Iterator[None]:
+    """The block runs together with the other processes, on `device`; None: alone.
+
+    The group is left on a clean end only. A process that fails keeps it, so that whatever ends the process ends the
+    others' waiting for it. Raises `Aftermath` where another process has ended.
+    """
+    if device is None:
+        yield
+        return
+    init_process_group(device)
+    try:
+        yield
+        destroy_process_group()
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise Aftermath(f"another process ended ({str(error).splitlines()[0]})") from error
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """True for what torch raises where another process is gone, or silent for too long."""
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in ("gloo", "closed by peer"))
 
 
 def barrier() -> None:

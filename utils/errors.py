@@ -17,6 +17,10 @@ class UserError(Exception):
     """
 
 
+class Aftermath(UserError):
+    """What befell a process because another one failed, or may have: told only where no other told its failure."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A ready-made hint for an unknown `name`: `` (did you mean 'x'?)``, or an empty string if nothing is close."""
     match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)

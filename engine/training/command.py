@@ -9,44 +9,70 @@ from engine.task import COMMANDS, DetectionTask
 from engine.training.events import Events
 from engine.training.image_weights import ImageWeights
 from engine.training.loggers import attach_loggers
+from engine.training.restart import Launch
 from engine.training.resume import resume_options
 from engine.training.safeguards.interruption import resumable
 from engine.training.saver import mark_finished
 from engine.training.session import Session
-from engine.training.setup import build_session
+from engine.training.setup import build_session, process_device
 from engine.training.trainer import Trainer, smaller_batch
 from engine.validator import ValidationResult, validate
-from models.checkpoints.format import load_checkpoint, strip_optimizer
+from models.checkpoints.format import Checkpoint, load_checkpoint, strip_optimizer
 from models.loading import build_model
-from utils.distributed import broadcast, destroy_process_group, is_main_process, rank
+from utils.distributed import barrier, broadcast, is_main_process, process_group, rank, world_size
 from utils.errors import UserError, out_of_memory_means
 from utils.files import increment_path, make_folder, remove_leftovers
 from utils.hyp import load_hyp
 from utils.logging import LOGGER, configure_logging
 from utils.yamls import save_yaml
 
+ALONE = {
+    "image_weights": "the images of an epoch are drawn anew by chance, and the processes would each draw their own",
+    "evolve": "a generation is one training of one process; start one search a GPU, each with its own --name",
+}
+
 
 def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> ValidationResult | None:
     """One training from start to end; returns the validation of its best weights (None off the main process)."""
     configure_logging(rank=rank())
-    checkpoint = None
-    if options["resume"] not in (False, None):
-        options, checkpoint, save_dir = resume_options(options, task, given)
+    if options["resume"] in (False, None):
         check_options(options)
-    else:
-        check_options(options)
-        save_dir = Path(options["project"]) / options["name"]
-    try:
-        session = build_session(options, task, save_dir, checkpoint)
+    with process_group(process_device(options["device"])):
+        launch = Launch.of(options)
+        begun = begin(options, task, given, launch) if is_main_process() else None
+        options, checkpoint, run = broadcast(begun)  # type: ignore[misc]  # other machines may not have the file
+        new = Path(options["project"]) / options["name"]
+        session = build_session(options, task, run or new, checkpoint)
         if is_main_process():
-            if checkpoint is None:
-                session.save_dir = increment_path(save_dir, options["exist_ok"], mkdir=True)
-            else:
-                remove_leftovers(save_dir)
-        session.save_dir = broadcast(session.save_dir)
-        return train_session(session)
-    finally:
-        destroy_process_group()
+            session.save_dir = run or increment_path(new, options["exist_ok"], mkdir=True)
+            if run:
+                remove_leftovers(run)
+            launch.mark(session.save_dir)
+        session.save_dir = run = broadcast(session.save_dir)
+        result = train_session(session)
+        del session  # and the network's wrapper, before the group is left
+        barrier()  # until all have come so far, they may have to be started again
+        if is_main_process():
+            launch.unmark(run)
+        return result
+
+
+def begin(
+    options: dict[str, Any], task: DetectionTask, given: set[str], launch: Launch
+) -> tuple[dict[str, Any], Checkpoint | None, Path | None]:
+    """What to train: the options, and the checkpoint and the run folder to go on with, None for a new training."""
+    if options["resume"] in (False, None):
+        run = launch.find(Path(options["project"]))
+        if run is None:
+            return options, None, None
+        LOGGER.info(f"started again by torchrun: going on with {run.as_posix()}")
+        last = run / "weights" / "last.pt"
+        if not last.is_file():
+            return options, None, run
+        options, given = {**options, "resume": str(last)}, set()
+    options, checkpoint, run = resume_options(options, task, given)
+    check_options(options)
+    return options, checkpoint, run
 
 
 def train_session(session: Session) -> ValidationResult | None:
@@ -75,6 +101,9 @@ def check_options(options: dict[str, Any]) -> None:
     """Refuse flags that contradict each other, before anything is written."""
     if options["weights"] and options["backbone_weights"]:
         raise UserError("--weights already brings a backbone, --backbone-weights would replace it; give one of them")
+    for name, why in ALONE.items():
+        if options[name] and world_size() > 1:
+            raise UserError(f"--{name.replace('_', '-')} does not work with several processes: {why}; start one")
     if options["quad"] and (options["batch_size"] % 4 or options["rect"]):
         raise UserError("--quad joins images by fours: --batch-size must be a multiple of 4, and --rect off")
     load_hyp(options["hyp"])

@@ -11,8 +11,9 @@ from engine.training.saver import Stage
 from engine.training.session import Session, Trained
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
+from utils.distributed import world_size
 from utils.errors import UserError
-from utils.training.seeds import set_rng_state
+from utils.training.seeds import restore_rng_states
 
 RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data", "patience")
 
@@ -38,6 +39,8 @@ def resume_options(
         raise UserError(f"--{other[0].replace('_', '-')} cannot change on resume; {allowed} can")
     check_progress(checkpoint, str(last))
     stored = {**options, **checkpoint.opt, "resume": str(last), "trust": options.get("trust", False)}
+    if world_size() > 1:
+        given = given | {"device"}  # the processes have met on it already
     merged = {**stored, **{k: options[k] for k in RESUME_OVERRIDES if k in given}}
     choose_stage(checkpoint, merged, longer=bool(given & {"epochs", "patience"}), name=str(last))
     return merged, checkpoint, last.parent.parent
@@ -106,7 +109,7 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
         session.trained = Trained(**checkpoint.extra["trained"])
     if checkpoint.rng is not None:
         with part(name, "the state of its random numbers"):
-            set_rng_state(checkpoint.rng)
+            restore_rng_states(checkpoint.rng, seed=session.options["seed"] + 1000 * session.start_epoch)
 
 
 def _some(names: dict[int, str]) -> str:

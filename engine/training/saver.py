@@ -11,7 +11,6 @@ from engine.training.session import Session
 from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_folder
-from utils.training.seeds import rng_state
 
 
 class Stage:
@@ -76,6 +75,6 @@ def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Check
         best_fitness=session.best_fitness,
         hyp=session.hyp,
         opt=session.options,
-        rng=rng_state(),
+        rng=session.generators,
         extra=extra,
     )

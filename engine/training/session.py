@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +56,17 @@ class Session:
     best_fitness: float = 0.0
     amp_dtype: torch.dtype | None = None  # None: no mixed precision
     trained: Trained | None = None  # of the epoch whose validation is still to come, none else
+    generators: dict[str, Any] | None = None  # states of the random generators of all processes, as they are saved
     class_maps: Any = field(default=None)  # mAP of each class at the last validation, for --image-weights
+
+    def exchanging(self, gradients: bool) -> contextlib.AbstractContextManager[None]:
+        """Forward and backward pass within the block; the processes exchange `gradients` there, or keep their own.
+
+        What was kept is exchanged with the next: several batches that make one step cost one exchange.
+        """
+        if gradients or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
 
     @cached_property
     def stride(self) -> int:

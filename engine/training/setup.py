@@ -20,11 +20,12 @@ from models.checkpoints.transfer import load_strictly, transfer
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size, torchrun_command
+from utils.commands.launcher import local_rank
 from utils.data.images.memory import check_memory
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
 from utils.devices import device_indices, select_device, select_one_device
-from utils.distributed import init_process_group, is_main_process, local_rank, main_process_first, rank, world_size
+from utils.distributed import is_main_process, main_process_first, rank, world_size
 from utils.errors import UserError
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
@@ -100,24 +101,28 @@ def build_session(
 
 
 def training_device(options: dict[str, Any]) -> torch.device:
-    """The device of this process; joins the process group where `torchrun` started several."""
-    if local_rank() == -1:
+    """The device of this process, announced."""
+    device = process_device(options["device"])
+    if device is None:
         each = torchrun_command(len(device_indices(options["device"])))
         return select_one_device(options["device"], mend=f"each needs a process of its own: {each}")
-    device = select_device(options["device"], batch_size=max(options["batch_size"], 0))
-    for flag, name in (("image_weights", "--image-weights"), ("evolve", "--evolve")):
-        if options[flag]:
-            raise UserError(f"{name} does not work with several processes")
     if options["batch_size"] < 1 or options["batch_size"] % world_size():
         raise UserError(f"--batch-size {options['batch_size']} must be a multiple of the {world_size()} processes")
-    if device.type == "cuda":
-        indices = device_indices(options["device"]) if options["device"] else range(torch.cuda.device_count())
-        if local_rank() >= len(indices):
-            raise UserError(f"process {local_rank()} has no GPU: --device {options['device'] or indices} names too few")
-        device = torch.device("cuda", indices[local_rank()])
-        torch.cuda.set_device(device)
-    init_process_group(device)
-    return device
+    return select_device(device)
+
+
+def process_device(name: str) -> torch.device | None:
+    """The device of one of several processes, of those that ``--device`` names; None without `torchrun`."""
+    if local_rank() == -1:
+        return None
+    if name == "mps":
+        raise UserError("--device mps: one process is all that Metal serves; start without torchrun")
+    indices = device_indices(name) if name else list(range(torch.cuda.device_count()))
+    if not indices:
+        return torch.device("cpu")
+    if local_rank() >= len(indices):
+        raise UserError(f"process {local_rank()} has no GPU: --device {name or indices} names too few")
+    return torch.device("cuda", indices[local_rank()])
 
 
 def build_network(
@@ -136,7 +141,8 @@ def build_network(
                 path = find_backbone_weights(options["backbone_weights"])
             load_backbone(net, path, options["backbone_norm"], trust=options["trust"])
         return net
-    path = find_weights(options["weights"])
+    with main_process_first():
+        path = find_weights(options["weights"])
     start = load_checkpoint(path, trust=options["trust"])
     net = task.build_model(options["cfg"] or task.cfg_like(start.cfg), nc=nc, anchors=anchors)
     keep_anchors = ("anchor",) if options["cfg"] or anchors else ()

@@ -20,6 +20,7 @@ from utils.distributed import broadcast, broadcast_tensors, is_main_process, wor
 from utils.errors import out_of_memory_means
 from utils.progress import Progress
 from utils.training.schedule import Accumulator
+from utils.training.seeds import gather_rng_states
 
 MAX_GRADIENT_NORM = 10.0
 
@@ -40,6 +41,7 @@ class Trainer:
         if s.start_epoch >= s.epochs:  # a training that was killed when only its conclusion was left
             return None
         self.events.emit("train_start", session=s)
+        s.generators = gather_rng_states()
         if self.saver and s.trained is None:
             self.saver.save(s, s.start_epoch - 1)  # so that there is something to go on with
         for epoch in range(s.start_epoch, s.epochs):
@@ -47,6 +49,7 @@ class Trainer:
                 with out_of_memory_means(smaller_batch(s, f"in epoch {epoch}")):
                     losses = self.train_epoch(epoch)
                 s.trained = Trained(losses.tolist(), [group["lr"] for group in s.optimizer.param_groups])
+            s.generators = gather_rng_states()
             final = epoch + 1 == s.epochs
             if broadcast(final or s.stopper.possible_stop or not s.options["noval"]):
                 if self.saver and (final or not s.options["nosave"]):
@@ -72,12 +75,13 @@ class Trainer:
         for step, batch in enumerate(progress, start=epoch * len(s.train_loader)):
             accumulate = s.schedule.apply(s.optimizer, step, epoch)
             batch = batch.to(s.device)
-            with self.autocast():
-                predictions = s.model(self.network_input(batch.images))
-                loss, items = s.task.loss(s.criterion, predictions, batch)
-            if not self.guard.accepts(loss, items, epoch=epoch, step=step, paths=batch.paths):
-                continue
-            s.scaler.scale(loss * self.loss_scale).backward()
+            with s.exchanging(gradients=accumulator.due(step, accumulate)):
+                with self.autocast():
+                    predictions = s.model(self.network_input(batch.images))
+                    loss, items = s.task.loss(s.criterion, predictions, batch)
+                if not self.guard.accepts(loss, items, epoch=epoch, step=step, paths=batch.paths):
+                    continue
+                s.scaler.scale(loss * self.loss_scale).backward()
             if accumulator.ready(step, accumulate):
                 self.optimizer_step()
             losses.add(items)

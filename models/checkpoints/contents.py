@@ -20,7 +20,7 @@ class Checkpoint:
     task: "detect" or "segment". cfg: the network's YAML as a dict, `nc` included. names: class id → name.
     state_dict: the weights being trained, or the final ones. ema: their moving average, preferred for inference.
     optimizer, scaler: what ``state_dict()`` of these gives. epoch: the last one finished, -1 in a final checkpoint.
-    best_fitness: 0.1 mAP50 + 0.9 mAP50-95 of the best epoch. rng: see `models/checkpoints/rng.py`.
+    best_fitness: 0.1 mAP50 + 0.9 mAP50-95 of the best epoch. rng: see `utils/training/seeds.py`.
     extra: any further plain values. date: ISO 8601, local time; filled in when saved.
     """
 

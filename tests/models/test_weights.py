@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +66,7 @@ def test_published_names() -> None:
 def test_published_name_is_fetched_because_it_was_named(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def download(url: str, target: Path) -> Path:
+    def download(url: str, target: Path, sha256: str | None = None) -> Path:
         assert url == f"{RELEASE}/yolov5s.pt"
         target.write_text("weights")
         return target
@@ -83,6 +86,26 @@ def test_offline_says_where_to_put_it(project: Path, offline: list[str], name: s
         f"from {RELEASE}/yolov5s.pt"
     )
     assert offline == [f"{RELEASE}/yolov5s.pt"]
+
+
+def test_of_two_at_once_one_fetches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    both_asked = threading.Barrier(2)
+
+    def slow_download(url: str, target: Path, sha256: str | None = None) -> Path:
+        fetched.append(url)
+        time.sleep(0.2)  # the other one asks meanwhile
+        target.touch()
+        return target
+
+    def ask(_: int) -> Path:
+        both_asked.wait(30)
+        return find_weights("yolov5n.pt")
+
+    monkeypatch.setattr(models.weights, "download", slow_download)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(ask, range(2))) == [Path("yolov5n.pt")] * 2
+    assert fetched == [f"{RELEASE}/yolov5n.pt"]
 
 
 def test_addresses(project: Path, offline: list[str]) -> None:

@@ -62,9 +62,13 @@ class Accumulator:
     def __init__(self, first_step: int = 0) -> None:
         self._last = first_step - 1
 
+    def due(self, step: int, accumulate: int) -> bool:
+        """True where the optimiser should step after batch number `step`."""
+        return step - self._last >= accumulate
+
     def ready(self, step: int, accumulate: int) -> bool:
-        """True where the optimiser should step after batch number `step`; the count starts again then."""
-        if step - self._last < accumulate:
+        """Whether a step is `due`; the count starts again then."""
+        if not self.due(step, accumulate):
             return False
         self._last = step
         return True

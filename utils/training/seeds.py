@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.distributed import gather, rank, world_size
+
 
 def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
     """Seed python, numpy and torch (all devices); before the first operation on a GPU.
@@ -37,6 +39,24 @@ def rng_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def gather_rng_states() -> dict[str, Any] | None:
+    """The main process's `rng_state`, those of the others by rank under "others"; None off the main process."""
+    states = gather(rng_state())
+    return None if states is None else {**states[0], "others": states[1:]}
+
+
+def restore_rng_states(saved: dict[str, Any], seed: int) -> None:
+    """Undo of `gather_rng_states`: each process takes its own state.
+
+    Where another number of processes saved them, nobody's state is anybody's: all are seeded anew, from `seed`.
+    """
+    states = [saved, *saved.get("others", [])]
+    if len(states) == world_size():
+        set_rng_state(states[max(rank(), 0)])
+    else:
+        init_seeds(seed + max(rank(), 0))
 
 
 def set_rng_state(state: dict[str, Any]) -> None:

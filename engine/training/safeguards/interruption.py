@@ -8,7 +8,8 @@ from pathlib import Path
 
 from utils.commands.signals import Terminated, signals_raise
 from utils.commands.streams import OutputError
-from utils.errors import STORAGE_ERRORS, UserError, dead_worker
+from utils.distributed import is_lost_peer
+from utils.errors import STORAGE_ERRORS, Aftermath, UserError, dead_worker
 
 
 @contextlib.contextmanager
@@ -26,12 +27,16 @@ def resumable(last: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise UserError(f"interrupted; {advice()}") from None
-        except (Terminated, OutputError) as error:
+            raise Aftermath(f"interrupted; {advice()}") from None
+        except Terminated as error:
+            raise Aftermath(f"{error}; {advice()}") from None
+        except OutputError as error:
             raise UserError(f"{error}; {advice()}") from None
         except RuntimeError as error:
             if death := dead_worker(error):
                 raise UserError(f"{death}; {advice()}") from error
+            if is_lost_peer(error):
+                raise Aftermath(f"another process ended; {advice()}") from error
             raise
         except OSError as error:
             if error.errno not in STORAGE_ERRORS:
