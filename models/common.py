@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import make_activation
+from models.recomputation import recomputed
 from utils.errors import UserError
 from utils.ops.fusion import Kernel, affine_of, centred, fold, fuse_conv_and_bn, identity_kernel, with_kernel
 
@@ -435,9 +436,10 @@ class MobileNetV2_Block(nn.Module):
         layers += [Conv(hidden, hidden, 3, stride, g=hidden, act="ReLU6"), Conv(hidden, c2, 1, act=False)]
         self.conv = nn.Sequential(*layers)
         self.add = stride == 1 and c1 == c2
+        self.recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
+        y = recomputed(self.conv, x) if self.recompute and self.training and torch.is_grad_enabled() else self.conv(x)
         return x + y if self.add else y
 
 
