@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 
 def set_recompute(model: nn.Module, recompute: bool) -> int:
-    """Tell every block of `model` that can recompute (has an attribute `recompute`) whether to; returns how many can."""
+    """Tell all blocks of `model` that can recompute (they have an attribute of that name) whether to; returns how many."""
     blocks = [module for module in model.modules() if hasattr(module, "recompute")]
     for block in blocks:
         block.recompute = recompute  # type: ignore[assignment]
@@ -20,9 +19,9 @@ def set_recompute(model: nn.Module, recompute: bool) -> int:
 
 
 def recomputed(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)``, of which only `x` is kept for the backward pass. That computes the rest again, under the same autocast.
+    """``module(x)``, of which only `x` is kept for the backward pass, where the rest is computed again.
 
-    The gradients are the same to the last bit wherever the forward pass repeats itself to the last bit. Norms take the
+    That happens under the autocast of the forward pass. The gradients are the same to the last bit wherever the forward pass repeats itself to the last bit. Norms take the
     batch into their running statistics once. The module must draw no random numbers.
     """
     return checkpoint(

@@ -82,6 +82,8 @@ def _add_learning(parser: CommandParser) -> None:
     add("--local_rank", "--local-rank", type=Whole(-1), default=-1, help="set by old launchers; torchrun needs no flag")
     add("--amp", action=argparse.BooleanOptionalAction, default=True, help="mixed precision on CUDA")
     add("--amp-dtype", choices=["fp16", "bf16"], default="fp16", help="number format of mixed precision")
+    again = "compute hidden tensors of MobileNetV2 blocks again in the backward pass: less memory, more time"
+    add("--recompute", action=argparse.BooleanOptionalAction, default=False, help=again)
     add("--trust", action="store_true", help="read a checkpoint with classes off the allow-list (none is ever run)")
 
 

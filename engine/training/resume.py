@@ -15,7 +15,7 @@ from utils.distributed import world_size
 from utils.errors import UserError
 from utils.training.seeds import restore_rng_states
 
-RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data", "patience")
+RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data", "patience", "recompute")
 
 
 def resume_options(

@@ -17,6 +17,7 @@ from engine.training.session import Session
 from models.checkpoints.backbone import load_backbone
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
+from models.recomputation import set_recompute
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size, torchrun_command
@@ -53,6 +54,8 @@ def build_session(
     net = build_network(options, task, len(names), hyp, checkpoint)
     net = net.to(device).to(memory_format=torch.channels_last)  # less time on a CPU, tensor cores fed right on a GPU
     net.names, net.hyp = names, hyp  # type: ignore[assignment]
+    if not set_recompute(net, options["recompute"]) and options["recompute"]:
+        raise UserError("--recompute: no block of this network can compute again what it hides; MobileNetV2_Block can")
     freezer = Freezer(net, options["freeze"])
     imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
     amp_dtype = mixed_precision(options, device)
