@@ -9,20 +9,27 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from utils.errors import UserError
 
-def set_recompute(model: nn.Module, recompute: bool) -> int:
-    """Tell all blocks of `model` that can recompute (they have an attribute of that name) whether to; returns how many."""
+
+def set_recompute(model: nn.Module, recompute: bool) -> nn.Module:
+    """`model`, all of whose blocks that have an attribute `recompute` are told whether to.
+
+    Raises `UserError` where they should and there are none.
+    """
     blocks = [module for module in model.modules() if hasattr(module, "recompute")]
+    if recompute and not blocks:
+        raise UserError("--recompute: this network has no block that can do so; MobileNetV2_Block can")
     for block in blocks:
         block.recompute = recompute  # type: ignore[assignment]
-    return len(blocks)
+    return model
 
 
 def recomputed(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)``, of which only `x` is kept for the backward pass, where the rest is computed again.
 
-    That happens under the autocast of the forward pass. The gradients are the same to the last bit wherever the forward pass repeats itself to the last bit. Norms take the
-    batch into their running statistics once. The module must draw no random numbers.
+    That happens under the autocast of the forward pass. The gradients are the same to the last bit wherever computing
+    again gives the same. Norms take the batch into their running statistics once. `module` must draw no random numbers.
     """
     return checkpoint(
         module,

@@ -51,11 +51,9 @@ def build_session(
         spec = load_dataset(options["data"])
     names = {0: "item"} if options["single_cls"] and spec.nc != 1 else spec.names
 
-    net = build_network(options, task, len(names), hyp, checkpoint)
+    net = set_recompute(build_network(options, task, len(names), hyp, checkpoint), options["recompute"])
     net = net.to(device).to(memory_format=torch.channels_last)  # less time on a CPU, tensor cores fed right on a GPU
     net.names, net.hyp = names, hyp  # type: ignore[assignment]
-    if not set_recompute(net, options["recompute"]) and options["recompute"]:
-        raise UserError("--recompute: no block of this network can compute again what it hides; MobileNetV2_Block can")
     freezer = Freezer(net, options["freeze"])
     imgsz = fitting_size(image_size(options["imgsz"]), int(max(net.stride)))  # type: ignore[arg-type]
     amp_dtype = mixed_precision(options, device)

@@ -15,6 +15,7 @@ from torch import nn
 from models.common import Conv, MobileNetV2_Block
 from models.recomputation import set_recompute
 from tests.engine.training.step import make_trainer
+from utils.errors import UserError
 
 BLOCKS = pytest.mark.parametrize(("c2", "stride", "ratio"), [(8, 1, 6), (12, 2, 6), (8, 1, 1)])
 
@@ -47,7 +48,7 @@ def _assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tens
 def test_everything_is_the_same_to_the_bit(c2: int, stride: int, ratio: int, dtype: torch.dtype | None) -> None:
     net = _block(c2, stride, ratio)
     twin = copy.deepcopy(net)
-    assert set_recompute(twin, True) == 1
+    set_recompute(twin, True)
     for _ in range(2):
         expected, found = _step(net, dtype), _step(twin, dtype)
         _assert_equal(found, expected)
@@ -109,8 +110,11 @@ def test_where_nothing_is_trained_nothing_changes(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(net(images), expected(images))
 
 
-def test_a_network_without_such_blocks_has_none() -> None:
-    assert set_recompute(nn.Sequential(Conv(3, 4)), True) == 0
+def test_a_network_without_such_blocks_is_refused() -> None:
+    plain = nn.Sequential(Conv(3, 4))
+    assert set_recompute(plain, False) is plain
+    with pytest.raises(UserError, match="--recompute: this network has no block"):
+        set_recompute(plain, True)
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
@@ -118,7 +122,7 @@ def test_a_training_has_the_same_weights(tmp_path: Path, task: str) -> None:
     found = []
     for recompute in (False, True):
         trainer = make_trainer(task, tmp_path, "cpu")
-        assert set_recompute(trainer.session.net, recompute) == 2
+        set_recompute(trainer.session.net, recompute)
         losses = trainer.train_epoch(0)
         found.append({"losses": losses, **trainer.session.net.state_dict(), **_prefixed(trainer.session.ema.ema)})
     _assert_equal(found[1], found[0])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from utils.networks import de_parallel
+
+Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, and its name there
 
 
 class ModelEMA:
@@ -24,6 +27,8 @@ class ModelEMA:
         self.decay = decay
         self.tau = tau
         self.updates = updates
+        self._paired: nn.Module | None = None
+        self._pairs: list[tuple[Place, Place]] = []
 
     def decay_at(self, updates: int) -> float:
         """The decay used for update number `updates` (1 for the first)."""
@@ -31,12 +36,27 @@ class ModelEMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards `model` by one step; integer tensors (BN counters) keep the value they have."""
+        """Move the average towards `model` by one step; integer tensors (BN counters) keep the value they have.
+
+        Both are walked through once. What is remembered is where their modules keep tensors, not the tensors: they may
+        be moved, loaded or replaced between updates; the modules may not.
+        """
         self.updates += 1
-        current = de_parallel(model).state_dict()
-        pairs = [(e, current[k]) for k, e in self.ema.state_dict().items() if e.dtype.is_floating_point]
-        averages, values = [e for e, _ in pairs], [v.detach().to(e.dtype) for e, v in pairs]
+        if self._paired is not (model := de_parallel(model)):
+            current = state_places(model)
+            self._pairs = [(place, current[name]) for name, place in state_places(self.ema).items()]
+            self._paired = model
+        averages, values = [], []
+        for (own, name), (theirs, their_name) in self._pairs:
+            average, value = own[name], theirs[their_name]
+            assert average is not None and value is not None  # noqa: PT018
+            averages.append(average)
+            values.append(value if value.dtype == average.dtype else value.to(average.dtype))
         torch._foreach_lerp_(averages, values, 1 - self.decay_at(self.updates))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered of a model, which a copy has no use for."""
+        return {**self.__dict__, "_paired": None, "_pairs": []}
 
     def update_attr(self, model: nn.Module, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> None:
         """Copy plain attributes (names, …) from `model`: those in `include`, or all public ones outside `exclude`."""
@@ -44,3 +64,15 @@ class ModelEMA:
             if (include and key not in include) or key.startswith("_") or key in exclude:
                 continue
             setattr(self.ema, key, value)
+
+
+def state_places(model: nn.Module) -> dict[str, Place]:
+    """Where `model` keeps the floating-point tensors of its state dict, by their names there."""
+    places: dict[str, Place] = {}
+    for prefix, module in model.named_modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                kept = tensor is not None and name not in module._non_persistent_buffers_set
+                if kept and tensor.is_floating_point():  # type: ignore[union-attr]
+                    places[f"{prefix}.{name}" if prefix else name] = tensors, name  # type: ignore[assignment]
+    return places
