@@ -13,6 +13,7 @@ from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
 from utils.distributed import world_size
 from utils.errors import UserError
+from utils.training.optimizer import load_optimizer_state
 from utils.training.seeds import restore_rng_states
 
 RESUME_OVERRIDES = ("epochs", "batch_size", "workers", "device", "data", "patience", "recompute")
@@ -91,7 +92,7 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
         )
     check_optimizer(checkpoint.optimizer, session.optimizer, name)
     with part(name, "its optimiser state"):
-        session.optimizer.load_state_dict(checkpoint.optimizer)
+        load_optimizer_state(session.optimizer, checkpoint.optimizer)
     if checkpoint.scaler:
         check_scaler(checkpoint.scaler, name)
         session.scaler.load_state_dict(checkpoint.scaler)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -51,3 +53,21 @@ def smart_optimizer(
     except ValueError as error:
         raise UserError(f"--optimizer {name} cannot have momentum {momentum:g} and lr0 {lr:g}: {error}") from error
     raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+
+
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load what `Optimizer.state_dict` gave, of an optimiser on any device.
+
+    How steps are computed (fused or not) stays as it is here. Tensors of a parameter's shape are laid out in memory as
+    the parameter is, which the kernels for many tensors at once need; a checkpoint has them contiguous. Raises
+    `ValueError` where the state belongs to other parameters.
+    """
+    ways = [{way: group[way] for way in ("fused", "foreach") if way in group} for group in optimizer.param_groups]
+    if len(ways) == len(state["param_groups"]):
+        groups = [{**saved, **way} for saved, way in zip(state["param_groups"], ways, strict=True)]
+        state = {**state, "param_groups": groups}
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

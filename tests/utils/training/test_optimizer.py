@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from utils.errors import UserError
-from utils.training.optimizer import OPTIMIZERS, parameter_groups, smart_optimizer
+from utils.training.optimizer import OPTIMIZERS, load_optimizer_state, parameter_groups, smart_optimizer
 
 
 def network() -> nn.Module:
@@ -43,3 +43,49 @@ def test_nesterov_sgd_step_by_hand() -> None:
 def test_unknown_optimizer() -> None:
     with pytest.raises(UserError, match="unknown optimizer 'SDG'.*did you mean 'SGD'"):
         smart_optimizer(network(), "SDG")
+
+
+def _steps(optimizer: torch.optim.Optimizer, model: nn.Module, times: int, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(times):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_how_steps_are_computed_is_not_loaded(fused: bool) -> None:
+    """A state that was saved where another way served."""
+    model = network()
+    state = smart_optimizer(model).state_dict()
+    for group in state["param_groups"]:
+        group["fused"] = fused
+    again = smart_optimizer(model)
+    load_optimizer_state(again, state)
+    assert [group["fused"] for group in again.param_groups] == [None] * 3
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_loaded_state_lies_in_memory_as_its_parameter(name: str) -> None:
+    """A checkpoint holds it contiguous, and kernels for many tensors want all in one order."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)).to(memory_format=torch.channels_last)
+    optimizer = smart_optimizer(model, name)
+    _steps(optimizer, model, 1)
+    state = optimizer.state_dict()
+    for values in state["state"].values():
+        values.update({key: value.contiguous() for key, value in values.items() if value.ndim})
+    again = smart_optimizer(model, name)
+    load_optimizer_state(again, state)
+    found = 0
+    for parameter, values in again.state.items():
+        for key, value in values.items():
+            if value.ndim:
+                found += 1
+                assert value.stride() == parameter.stride()
+                assert torch.equal(value, optimizer.state[parameter][key])
+    assert found >= 4
+
+
+def test_state_of_other_parameters_is_refused() -> None:
+    with pytest.raises(ValueError, match="parameter group"):
+        load_optimizer_state(smart_optimizer(network()), smart_optimizer(nn.Linear(1, 1)).state_dict())
