@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -36,6 +37,26 @@ def scene(batch: int, imgsz: int, nc: int, targets: int, device: str = "cpu", se
     image, classes = torch.randint(batch, (targets, 1)), torch.randint(nc, (targets, 1))
     boxes = torch.cat((torch.rand(targets, 2), 0.02 + 0.58 * torch.rand(targets, 2) ** 2), 1)
     return head, predictions, torch.cat((image, classes, boxes), 1).to(device)
+
+
+def launches(head: SimpleNamespace, predictions: list, targets: Any) -> dict[str, int]:
+    """How many kernels the loss would launch on a GPU, forward and backward, where padding stays."""
+    from unittest import mock
+
+    from benchmarks.launches import Launches
+    from utils.losses import detection, gather
+
+    for prediction in predictions:
+        prediction.grad = None  # nothing to add to
+    with (
+        mock.patch.object(detection, "values_are_at_hand", return_value=False),
+        mock.patch.object(gather, "values_are_at_hand", return_value=False),
+    ):
+        with Launches() as forward:
+            loss = detection.DetectionLoss(head, HYP)(predictions, targets)[0]
+        with Launches() as backward:
+            loss.backward()
+    return {"forward": forward.total, "backward": backward.total}
 
 
 def main() -> None:
@@ -66,13 +87,16 @@ def main() -> None:
 
         work["straightforward"] = lambda: step(lambda: plain_loss(predictions, targets, head, HYP))
     times = in_turns(work, options.repeats, warm=2)
-    rows = {name: {"ms": own.ms} for name, own in times.items()}
+    rows: dict[str, Any] = {name: {"ms": own.ms} for name, own in times.items()}
     if not options.ours:
         rows["DetectionLoss"]["ratio"] = ratio(times["straightforward"].wall, times["DetectionLoss"].wall)
+    counted = rows["launches"] = launches(head, predictions, targets)
     names = ("batch", "imgsz", "nc", "targets", "device", "threads", "repeats")
-    cells = [[name, f"{row['ms']:.1f}", figure(row.get("ratio"), 2, "×")] for name, row in rows.items()]
+    cells = [[name, f"{row['ms']:.1f}", figure(row.get("ratio"), 2, "×")] for name, row in rows.items() if "ms" in row]
     told = conditions(**{name: getattr(options, name) for name in names})
-    report(options.output, told, rows, table(["forward and backward", "ms", "× straightforward"], cells))
+    text = table(["forward and backward", "ms", "× straightforward"], cells)
+    text += f"\n\nA GPU would launch {counted['forward']} kernels forward and {counted['backward']} backward."
+    report(options.output, told, rows, text)
 
 
 if __name__ == "__main__":

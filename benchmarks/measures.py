@@ -68,6 +68,12 @@ class Measure:
 _NETWORKS = ("yolov5n", "yolov5_MobileNetv2")
 _STEP, _EPOCH = "training step, yolov5_MobileNetv2, 16 × 320", "training epoch, yolov5_MobileNetv2, 16 × 320"
 _LOSS, _VAL = "loss forward + backward, 16 × 640, 80 classes", "val.py, yolov5n.pt at 640, whole process"
+_LAUNCHES = tuple(Figure(f"launches of the loss, {way}", ("launches", way), "", 300) for way in ("forward", "backward"))
+_RECOMPUTE = (
+    Figure("peak of a training step with --recompute", ("recomputed", "peak_mb"), "MB", 2400),
+    Figure("without", ("kept", "peak_mb"), "MB"),
+    Figure("its time, in hundredths of that without", ("recomputed", "hundredths"), "", 135),
+)
 _STARTUP = (
     Figure("--help, the slowest command", ("all --help, the worst", "seconds"), "s", 0.5),
     Figure("--help imports torch (0: no)", ("all --help, the worst", "torch"), "", 0),
@@ -106,8 +112,8 @@ MEASURES = {
     "loss": Measure(
         "loss.py",
         ("--repeats", "10"),
-        (Figure(_LOSS, ("DetectionLoss", "ratio"), "×", 2),),
-        (Figure(_LOSS, ("DetectionLoss", "ms"), "ms"),),
+        (Figure(_LOSS, ("DetectionLoss", "ratio"), "×", 2), *_LAUNCHES),
+        (Figure(_LOSS, ("DetectionLoss", "ms"), "ms"), *_LAUNCHES),
     ),
     "train_step": Measure(
         "train_step.py",
@@ -118,6 +124,7 @@ MEASURES = {
             for part in ("forward", "loss", "backward", "optimiser", "average", "step")
         ),
     ),
+    "recompute": Measure("recompute.py", ("--turns", "1"), _RECOMPUTE, plainly=False),
     "train_epoch": Measure(
         "train_epoch.py",
         ("--epochs", "3", "--turns", "1"),
