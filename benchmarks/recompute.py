@@ -26,8 +26,8 @@ def measure(options: Any) -> dict[str, float]:
 
     from benchmarks.loss import HYP, scene
     from benchmarks.train_step import Side
-    from models.recomputation import set_recompute
     from models.yolo import DetectionModel
+    from utils.training.recomputation import set_recompute
 
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import make_activation
-from models.recomputation import recomputed
 from utils.errors import UserError
 from utils.ops.fusion import Kernel, affine_of, centred, fold, fuse_conv_and_bn, identity_kernel, with_kernel
+from utils.training.recomputation import recomputed
 
 Activation = bool | str | nn.Module | None  # see models.activations.make_activation
 Pair = int | tuple[int, int]
@@ -425,8 +425,8 @@ class MobileNetV2_Block(nn.Module):
 
     1×1 expansion to ``expand_ratio * c1`` channels (absent at ratio 1), 3×3 depthwise with `stride`, 1×1 projection;
     ReLU6 after the first two whatever the network's activation. The input is added where stride is 1 and c1 equals c2.
-    Where `recompute` is set (`models.recomputation.set_recompute`), training keeps the block's input alone: what lies
-    between, most of a network's memory, is computed again in the backward pass.
+    Where `recompute` is set (`utils.training.recomputation`), training keeps the input alone: what lies between, most
+    of a network's memory, is computed again in the backward pass.
     """
 
     def __init__(self, c1: int, c2: int, stride: int = 1, expand_ratio: float = 1) -> None:

@@ -17,7 +17,6 @@ from engine.training.session import Session
 from models.checkpoints.backbone import load_backbone
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
-from models.recomputation import set_recompute
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size, torchrun_command
@@ -35,6 +34,7 @@ from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
 from utils.training.gains import scale_gains
 from utils.training.optimizer import smart_optimizer
+from utils.training.recomputation import set_recompute
 from utils.training.schedule import Schedule, accumulation, linear, one_cycle
 from utils.training.seeds import init_seeds
 

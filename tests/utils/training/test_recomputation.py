@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch import nn
 
 from models.common import Conv, MobileNetV2_Block
-from models.recomputation import set_recompute
 from tests.engine.training.step import make_trainer
 from utils.errors import UserError
+from utils.training.recomputation import set_recompute
 
 BLOCKS = pytest.mark.parametrize(("c2", "stride", "ratio"), [(8, 1, 6), (12, 2, 6), (8, 1, 1)])
 
