@@ -1,11 +1,13 @@
-"""Scenes of several training processes at the price of one import of torch: ``python process.py FOLDER``.
+"""Scenes of several training processes at the price of one import of torch: ``python process.py FOLDER [NAME…]``.
 
-Every process of a scene is forked off, finds the variables that `torchrun` sets, plays, writes what it found to
+One process is forked off that plays alone, then two that play together: each finds the variables that `torchrun` sets,
+plays all scenes that are meant for so many processes (or those named), writes what it found to
 ``FOLDER/<scene>-<processes>-<rank>.pt``, and ends as any Python program does. Prints a line for one that ended badly.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import random
@@ -152,14 +154,15 @@ SCENES: dict[str, tuple[tuple[int, ...], Callable[[], Any]]] = {  # name: (numbe
 }
 
 
-def play(name: str, processes: int, number: int, port: int) -> None:
-    """One process of a scene, from its start to its clean end."""
+def play(names: list[str], processes: int, number: int, port: int) -> None:
+    """One process, from its start to its clean end."""
     if processes > 1:
         variables = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": processes, "MASTER_PORT": port}
         os.environ.update({key: str(value) for key, value in variables.items()}, MASTER_ADDR="127.0.0.1")
     with distributed.process_group(CPU if processes > 1 else None):
-        torch.save(SCENES[name][1](), f"{name}-{processes}-{max(rank(), 0)}.pt")
         assert is_main_process() == (number == 0)
+        for name in names:
+            torch.save(SCENES[name][1](), f"{name}-{processes}-{max(rank(), 0)}.pt")
 
 
 def free_port() -> int:
@@ -168,22 +171,23 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def main() -> None:
+def main(wanted: list[str]) -> None:
     torch.set_num_threads(1)
     importlib.import_module("torch._dynamo")  # `DistributedDataParallel` would, in every process
-    for name, (numbers, _) in SCENES.items():
-        for processes in numbers:
-            port, children = free_port(), []
-            for number in range(processes):
-                if not (child := os.fork()):
-                    return play(name, processes, number, port)
-                children.append(child)
-            for number, child in enumerate(children):
-                if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-                    print(f"{name}: process {number} of {processes} ended with {code}", flush=True)
+    gc.freeze()  # nor does each have to go through all that was imported whenever it looks for what can go
+    for processes in (1, 2):
+        names = [name for name in wanted or SCENES if processes in SCENES[name][0]]
+        port, children = free_port(), []
+        for number in range(processes):
+            if not (child := os.fork()):
+                return play(names, processes, number, port)
+            children.append(child)
+        for number, child in enumerate(children):
+            if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+                print(f"process {number} of {processes} ended with {code}", flush=True)
     return None
 
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    main()
+    main(sys.argv[2:])

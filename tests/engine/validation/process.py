@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.validation.listeners import Pictures
 from engine.validator import ValidationResult, validate
 from tests.engine.training.step import NC, make_task
 from tests.engine.validation.scenes import labelled_batches, unsure_network
@@ -23,7 +24,7 @@ from utils.hyp import load_hyp
 CPU = torch.device("cpu")
 CASES = [(task, batches) for task in ("detect", "segment") for batches in (5, 1)]  # of 1 the second process gets none
 
-DRAWN = ("segment", 5)
+DRAWN = ("detect", 5)
 
 
 class Coarse(nn.Module):
@@ -64,14 +65,14 @@ def compare(name: str, count: int, folder: Path) -> dict[str, Any]:
     options: dict[str, Any] = {"names": {i: f"class {i}" for i in range(NC)}, "device": CPU}
     options["plots"] = (name, count) == DRAWN
     options["criterion"] = task.criterion(net, load_hyp("hyp.scratch-low.yaml"))
-    ways = {way: folder / f"{name}{count}" / way for way in ("together", "alone")}
-    for path in ways.values() if rank() == 0 else ():
-        path.mkdir(parents=True)
     share = batches[rank() :: 2]
-    together = validate(Coarse(net), share, task, processes=2, save_dir=ways["together"], **options)
+    together = validate(Coarse(net), share, task, processes=2, save_dir=folder / "together", **options)
     found = {"together": figures(together)}
     if rank() == 0:
-        found["alone"] = figures(validate(Coarse(net), batches, task, save_dir=ways["alone"], **options))
+        options["plots"], unseen = False, Pictures(folder, options["names"], NC, task, batches=0)
+        found["alone"] = figures(validate(Coarse(net), batches, task, listeners=[unseen], **options))
+        if (name, count) == DRAWN:
+            unseen.confusion.csv(folder / "alone.csv", options["names"])
     return found
 
 
@@ -79,6 +80,8 @@ def main(folder: Path) -> None:
     """Write what this process found, as JSON."""
     torch.set_num_threads(1)
     init_process_group(CPU)
+    if rank() == 0:
+        (folder / "together").mkdir()
     found = {f"{name}{count}": compare(name, count, folder) for name, count in CASES}
     (folder / f"{rank()}.json").write_text(json.dumps(found))
     destroy_process_group()
