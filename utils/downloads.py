@@ -14,16 +14,18 @@ import shutil
 import string
 import struct
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from email.message import Message
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
@@ -38,7 +40,7 @@ _BLOCK = 1 << 20
 _TRIES = 4
 _RATIO, _FLOOR = 200, 1 << 30  # an archive that grows beyond both is taken for a bomb
 _MOST_MEMBERS = 5_000_000
-_PATIENCE, _SLOWEST = 60.0, 1000  # seconds after which fewer bytes a second than this are taken for a dead server
+_PATIENCE, _SLOWEST = 60.0, 1000  # seconds after which no answer, or fewer bytes a second, mean a dead server
 _NETWORK_TROUBLE = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -60,6 +62,8 @@ _DAMAGE = (  # besides, `OSError` without a number
     ValueError,
     struct.error,
 )
+
+_T = TypeVar("_T")
 
 
 # --- download ---------------------------------------------------------------------------------------------------------
@@ -151,7 +155,29 @@ def _plan(url: str, headers: Message, target: Path) -> tuple[Path, int | None, b
 def _open(url: str, timeout: float, start: int = 0):  # type: ignore[no-untyped-def]
     headers = {"User-Agent": "yolov5-mobilenetv2", **({"Range": f"bytes={start}-"} if start else {})}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `download` has checked the scheme
-    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+    return _within(_PATIENCE, lambda: urllib.request.urlopen(request, timeout=timeout))  # noqa: S310
+
+
+def _within(seconds: float, work: Callable[[], _T]) -> _T:
+    """What `work` returns or raises, done in a thread of its own; `TimeoutError` where that takes longer.
+
+    The timeout of a connection starts again with every byte, so a server that sends the lines before its content one
+    letter at a time never trips it. The thread is left to itself then, and keeps no program from ending.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not future.done():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return future.result()
 
 
 def _save(response: IO[bytes], part: Path, start: int, total: int | None, description: str) -> None:

@@ -12,7 +12,7 @@ from engine.training.loggers import attach_loggers
 from engine.training.restart import Launch
 from engine.training.resume import resume_options
 from engine.training.safeguards.interruption import resumable
-from engine.training.saver import mark_finished
+from engine.training.saver import Stage, mark_finished
 from engine.training.session import Session
 from engine.training.setup import build_session, process_device
 from engine.training.trainer import Trainer, smaller_batch
@@ -33,14 +33,20 @@ ALONE = {
 
 
 def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> ValidationResult | None:
-    """One training from start to end; returns the validation of its best weights (None off the main process)."""
+    """One training from start to end; returns the validation of its best weights.
+
+    None off the main process, and where `torchrun` started the processes again though the training was finished.
+    """
     configure_logging(rank=rank())
     if options["resume"] in (False, None):
         check_options(options)
     with process_group(process_device(options["device"])):
         launch = Launch.of(options)
         begun = begin(options, task, given, launch) if is_main_process() else None
-        options, checkpoint, run = broadcast(begun)  # type: ignore[misc]  # other machines may not have the file
+        begun = broadcast(begun)  # other machines may not have the file
+        if begun is None:
+            return None
+        options, checkpoint, run = begun
         new = Path(options["project"]) / options["name"]
         session = build_session(options, task, run or new, checkpoint)
         if is_main_process():
@@ -59,8 +65,11 @@ def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> Vali
 
 def begin(
     options: dict[str, Any], task: DetectionTask, given: set[str], launch: Launch
-) -> tuple[dict[str, Any], Checkpoint | None, Path | None]:
-    """What to train: the options, and the checkpoint and the run folder to go on with, None for a new training."""
+) -> tuple[dict[str, Any], Checkpoint | None, Path | None] | None:
+    """What to train: the options, and the checkpoint and the run folder to go on with, None for a new training.
+
+    None in all: `torchrun` started the processes again after the last thing was written, and nothing is left to do.
+    """
     if options["resume"] in (False, None):
         run = launch.find(Path(options["project"]))
         if run is None:
@@ -69,6 +78,10 @@ def begin(
         last = run / "weights" / "last.pt"
         if not last.is_file():
             return options, None, run
+        if load_checkpoint(last).extra.get("stage") == Stage.FINISHED:
+            LOGGER.info("it was finished already")
+            launch.unmark(run)
+            return None
         options, given = {**options, "resume": str(last)}, set()
     options, checkpoint, run = resume_options(options, task, given)
     check_options(options)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import train
 from engine.training.safeguards.interruption import resumable
 from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
 from tests.engine.training.step import make_trainer
-from tests.faults.commands import equal, state, tiny_training
+from tests.faults.commands import ROOT, equal, state, tiny_training
 from utils import files
 from utils.data.images import decode
 from utils.errors import UserError
@@ -88,21 +91,66 @@ def test_full_while_a_training_saves(disk: FullDisk, tmp_path: Path) -> None:
         assert all(equal(state(path), before) for path in (saver.last, saver.best))
 
 
-def test_a_training_goes_on_once_there_is_room(disk: FullDisk, tiny_data: Path, tmp_path: Path) -> None:
-    words = [*tiny_training(tiny_data, tmp_path, epochs=3), "--noplots"]
+@pytest.mark.parametrize(("moment", "stage"), [(0.3, "validating"), (0.9, "closing"), (0.99, "closing")])
+def test_a_training_goes_on_once_there_is_room(
+    disk: FullDisk, tiny_data: Path, tmp_path: Path, moment: float, stage: str
+) -> None:
+    """The last writes are those of the closing part: best.pt is stripped, and last.pt marked as finished."""
+    train.main(train.parse_opt([*tiny_training(tiny_data, tmp_path, epochs=1), "--name", "cached", "--noplots"]))
+    words, disk.writes = [*tiny_training(tiny_data, tmp_path, epochs=3), "--noplots"], 0
     train.main(train.parse_opt(words))
     straight, broken = tmp_path / "runs" / "exp", tmp_path / "runs" / "exp2"
-    disk.writes, disk.last = 0, disk.writes // 3
+    disk.writes, disk.last = 0, int(disk.writes * moment)
     with pytest.raises(UserError, match="No space left on device"):
         train.main(train.parse_opt(words))
     assert not list(broken.rglob("*.tmp"))
     disk.last = None
     last = broken / "weights" / "last.pt"
-    assert load_checkpoint(last).epoch < 3
+    assert load_checkpoint(last).extra["stage"] == stage
     train.main(train.parse_opt(["--resume", str(last)]))
     assert (broken / "results.csv").read_bytes() == (straight / "results.csv").read_bytes()
     for name in ("last.pt", "best.pt"):
         assert equal(*(state(folder / "weights" / name) for folder in (straight, broken)))
+
+
+ON_A_SMALL_DISK = """
+import sys
+from pathlib import Path
+import train
+from utils.errors import UserError
+words, filler = sys.argv[2:], Path(sys.argv[1]) / "filler"
+with filler.open("wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        file.truncate(file.tell() - 150_000)
+try:
+    train.main(train.parse_opt(words))
+except UserError as error:
+    assert "No space left on device" in str(error) and "--resume" in str(error) and "\\n" not in str(error), error
+else:
+    raise AssertionError("there was room")
+assert not list(filler.parent.rglob("*.tmp"))
+filler.unlink()
+train.main(train.parse_opt(["--resume", str(next(filler.parent.rglob("last.pt")))]))
+print("went on")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("unshare") or os.geteuid() != 0, reason="mounts a disk")
+def test_a_disk_of_4_mb(tiny_data: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    words = [*tiny_training(tiny_data, tmp_path, epochs=2), "--noplots", "--project", str(small / "runs")]
+    mount = f'mount -t tmpfs -o size=4m none "{small}" || exit 77; exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", ON_A_SMALL_DISK, str(small), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    if "unshare:" in done.stderr or done.returncode == 77:
+        pytest.skip("this system lets no disk be mounted")
+    assert done.returncode == 0, done.stderr
+    assert "went on" in done.stdout
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import io
+import socket
 import stat
 import tarfile
 import threading
@@ -146,6 +147,32 @@ def test_what_cannot_be_fetched(server: Server, tmp_path: Path) -> None:
     for url in ("ftp://x/y", "/etc/passwd", "s3://bucket"):
         with pytest.raises(UserError, match="addresses start with"):
             download(url, tmp_path / "data.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_never_comes_to_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends a letter of its headers now and then, so that no timeout of a connection is reached."""
+    monkeypatch.setattr(downloads, "_PATIENCE", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
+    given_up = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            for _ in range(600):
+                connection.sendall(b"x")
+                if given_up.wait(0.05):
+                    break
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match=r"no answer within 0\.5 s.*; without a network, put it at .*data\.bin"):
+            download(f"http://127.0.0.1:{listener.getsockname()[1]}/data.bin", tmp_path / "data.bin", timeout=5)
+        assert thread.is_alive(), "while it still sent"
+        given_up.set()
+        thread.join()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -62,8 +62,9 @@ def has_anyone_failed() -> bool:
 def leave(code: Any) -> NoReturn:
     """Exit with `code`, as `sys.exit` takes it. One of several processes ends without taking the interpreter apart.
 
-    Threads of torch live in it, which may abort a process whose interpreter goes away beneath them; and after a failure
-    they wait for processes that wait for this one, while `torchrun` has to see the exit code to end those. Whatever was
+    After a failure, threads of torch may wait for processes that wait for this one, while `torchrun` has to see the
+    exit code to end those. And processes were seen to abort while their interpreters went away under load; ending
+    without that is a precaution, as the cause is not known (`utils.distributed.destroy_process_group`). Whatever was
     to be said or written must have been before.
     """
     if local_rank() >= 0:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+import train
 from engine.task import DetectionTask
 from engine.training.command import begin, check_options
 from engine.training.restart import MARK, Launch
+from engine.training.saver import Stage
 from engine.training.setup import process_device
+from models.checkpoints.format import Checkpoint, save_checkpoint
 from utils.errors import UserError
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "data": "a.yaml", "resume": False, "name": "exp"}
@@ -48,6 +51,25 @@ def test_a_run_that_had_saved_nothing_begins_again_in_its_folder(tmp_path: Path)
     own.mark(tmp_path / "exp")
     assert begin(options, DetectionTask(), set(), own) == (options, None, tmp_path / "exp")
     assert begin(options, DetectionTask(), set(), launch("b:/tmp/1")) == (options, None, None)
+
+
+def test_a_run_that_was_finished_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a process died after the last thing was written, and before all had left."""
+    last = tmp_path / "exp" / "weights" / "last.pt"
+    checkpoint = Checkpoint(
+        task="detect", cfg={"nc": 1}, names={0: "x"}, state_dict={}, extra={"stage": Stage.FINISHED}
+    )
+    last.parent.mkdir(parents=True)
+    save_checkpoint(last, checkpoint)
+    before, own = last.read_bytes(), launch("a:/tmp/1")
+    own.mark(tmp_path / "exp")
+    monkeypatch.setattr(Launch, "of", lambda options: own)
+    assert train.run(project=str(tmp_path)) is None
+    assert "exp\nit was finished already\n" in capsys.readouterr().out
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["exp", "last.pt", "weights"]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("image_weights", "each draw their own"), ("evolve", "one search a GPU")])

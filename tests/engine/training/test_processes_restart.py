@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def assert_same_training(run: Path, other: Path) -> None:
         assert torch.equal(mine.state_dict[key], value), key
     assert mine.rng is not None
     assert len(mine.rng["others"]) == 1
+
+
+def test_pictures_in_memory_that_both_read(undisturbed: Path, tiny_data: Path, tmp_path: Path) -> None:
+    flags = [*training_flags(tiny_data, tmp_path), "--cache", "ram"]
+    process = start(tmp_path, [ACCIDENT, "0", "0", "none", *flags], *STANDALONE)
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert re.search(r"train: caching images \(0\.0 GiB RAM\) +6/6", output), "one copy, of which each fills a half"
+    assert_same_training(tmp_path / "runs" / "exp", undisturbed)
 
 
 def test_a_killed_process(undisturbed: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_absolute_path_and_no_path(elsewhere: Path) -> None:
     assert inside.yaml_file is None
 
 
+def test_two_classes_may_have_one_name(elsewhere: Path) -> None:
+    fill(elsewhere / "set")
+    spec = load_dataset(write_yaml(elsewhere / "set", USUAL.replace("dog", "cat")))
+    assert spec.names == {0: "cat", 1: "cat"}
+    assert spec.nc == 2
+
+
 def test_labelling_tools_write_one_folder_too_high(elsewhere: Path) -> None:
     """`../train/images` beside a `train/` folder, and keys that only inform."""
     root = fill(elsewhere / "export", "train/images", "valid/images")
