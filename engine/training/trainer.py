@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.training.events import Events
-from engine.training.safeguards.guard import FiniteGuard
+from engine.training.safeguards.guard import DELAY, FiniteGuard
 from engine.training.saver import Saver, Stage
 from engine.training.session import Session, Trained
 from engine.validator import ValidationResult, validate
 from utils.distributed import broadcast, broadcast_tensors, is_main_process, world_size
 from utils.errors import out_of_memory_means
 from utils.progress import Progress
+from utils.training.optimizer import is_fused, step_if
 from utils.training.schedule import Accumulator
 from utils.training.seeds import gather_rng_states
 
@@ -32,7 +33,7 @@ class Trainer:
         self.session = session
         self.events = events
         self.saver = Saver(session.save_dir / "weights", session.options["save_period"]) if is_main_process() else None
-        self.guard = FiniteGuard(session.task.loss_names)
+        self.guard = FiniteGuard(session.task.loss_names, delay=DELAY if is_fused(session.optimizer) else 0)
 
     def fit(self) -> ValidationResult | None:
         """Train from `start_epoch` to the end (or the early stop); returns the last validation, on the main process."""
@@ -81,20 +82,30 @@ class Trainer:
                     loss, items = s.task.loss(s.criterion, predictions, batch)
                 if not self.guard.accepts(loss, items, epoch=epoch, step=step, paths=batch.paths):
                     continue
-                s.scaler.scale(loss * self.loss_scale).backward()
+                # 0 times what is not finite is not a number, and so are the gradients then: the scaler sees it there
+                s.scaler.scale(loss * (self.loss_scale + 0 * loss.detach())).backward()
             if accumulator.ready(step, accumulate):
                 self.optimizer_step()
-            losses.add(items)
+            losses.add(items, self.guard.finite)
             progress.describe(self.status(epoch, losses, batch))
             self.events.emit("train_batch_end", session=s, epoch=epoch, step=step, batch=batch)
+        self.guard.end_epoch()
         return losses.mean
 
     def optimizer_step(self) -> None:
-        """Unscale, clip, step, and move the average along."""
+        """Unscale, clip, step, and move the average along.
+
+        Where the step is left out on the device, because of a loss or a gradient that is not finite, the average moves
+        towards the weights as they are, as if they had been trained for another step.
+        """
         s = self.session
         s.scaler.unscale_(s.optimizer)
         torch.nn.utils.clip_grad_norm_(s.net.parameters(), max_norm=MAX_GRADIENT_NORM)
-        s.scaler.step(s.optimizer)
+        finite = self.guard.since_last_step()
+        if finite is None or s.scaler.is_enabled():
+            s.scaler.step(s.optimizer)
+        else:
+            step_if(s.optimizer, finite)
         s.scaler.update()
         s.optimizer.zero_grad(set_to_none=True)
         s.ema.update(s.net)
@@ -177,17 +188,17 @@ class RunningMean:
 
     def __init__(self, n: int, device: torch.device) -> None:
         self._sum = torch.zeros(n, device=device)
-        self._count = 0
+        self._count = torch.zeros((), device=device)
 
-    def add(self, values: Tensor) -> None:
-        """Take `values` (n,) into the mean."""
-        self._sum += values
-        self._count += 1
+    def add(self, values: Tensor, finite: Tensor) -> None:
+        """Take `values` (n,) into the mean where `finite`, a boolean scalar on their device, is true."""
+        self._sum += values.masked_fill(~finite, 0)
+        self._count += finite
 
     @property
     def mean(self) -> Tensor:
         """(n,), zeros before the first value."""
-        return self._sum / max(self._count, 1)
+        return self._sum / self._count.clamp(min=1)
 
 
 def smaller_batch(session: Session, where: str) -> str:

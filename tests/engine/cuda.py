@@ -4,8 +4,9 @@ torch's own stand-in, `FakeTensorMode`, has no values: whatever reads one ends t
 its first line. And where torch was built for CUDA but no driver is found, its backward pass asks for a CUDA context.
 Here every operation is computed, on the CPU, after the rules of the device are checked: an operation on CUDA tensors
 takes no CPU tensor beside them, but a single number (CUDA would also take indices from the CPU, at the price of a copy
-that blocks); and whoever makes the CPU wait for the GPU is written down. Mixed precision is not stood in for: autocast
-goes by what torch itself takes a tensor's device to be.
+that blocks); and whoever makes the CPU wait for the GPU is written down. What is copied to the CPU without waiting
+is there when an event recorded after it has been waited for, and noise before. Mixed precision is not stood in for:
+autocast goes by what torch itself takes a tensor's device to be.
 """
 
 from __future__ import annotations
@@ -80,18 +81,42 @@ class OnCuda(torch.Tensor):
 class Watch(TorchDispatchMode):
     """Computes whatever is done within the block; `waits` counts who made the CPU wait for the GPU: (place, what).
 
-    A place is "file:function", the innermost one of the project.
+    A place is "file:function", the innermost one of the project. `underway` are copies to the CPU: (to, what).
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[tuple[str, str]] = Counter()
+        self.launches = 0
+        self.underway: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _waits(func, args, kwargs):
             self.waits[_place(sys._getframe(1)), func._schema.name.removeprefix("aten::")] += 1
-        return _compute(func, args, kwargs)
+        result = _compute(func, args, kwargs)
+        there = any(isinstance(leaf, OnCuda) for leaf in tree_leaves((args, kwargs, result)))
+        self.launches += there
+        if there and func is aten._to_copy.default and not isinstance(result, OnCuda) and kwargs.get("non_blocking"):
+            self.underway.append((result, result.clone()))
+            result.fill_(-7)
+        return result
+
+    def event(self) -> mock.Mock:
+        """Stands in for `torch.cuda.Event`. To wait for one is to wait for the GPU if nothing was launched after it."""
+        event = mock.Mock(spec=["record", "synchronize"])
+        recorded: list[tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]] = []
+
+        def synchronize() -> None:
+            launches, copies = recorded[-1]
+            if launches == self.launches:
+                self.waits[_place(sys._getframe(1)), "synchronize"] += 1
+            for to, what in copies:
+                to.set_(what)
+
+        event.record.side_effect = lambda: recorded.append((self.launches, list(self.underway)))
+        event.synchronize.side_effect = synchronize
+        return event
 
 
 @contextlib.contextmanager
@@ -109,7 +134,9 @@ def stand_in_cuda() -> Iterator[Watch]:
         stack.enter_context(mock.patch("torch.cuda._lazy_init"))
         stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False))
         stack.enter_context(mock.patch("models.yolo.is_recorded", return_value=False))  # nor is a CUDA tensor
-        yield stack.enter_context(Watch())
+        watch = Watch()
+        stack.enter_context(mock.patch("torch.cuda.Event", watch.event))
+        yield stack.enter_context(watch)
 
 
 def _compute(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -137,7 +164,7 @@ def _waits(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     there = any(isinstance(tensor, OnCuda) for tensor in tensors)
     if func is aten._to_copy.default:
         to_cuda = kwargs["device"].type != "cpu" if kwargs.get("device") else there
-        return there != to_cuda and not (to_cuda and kwargs.get("non_blocking"))
+        return there != to_cuda and not kwargs.get("non_blocking")  # torch has the CPU's side in pinned memory
     if func is aten.copy_.default:
         to_cuda, from_cuda = (isinstance(tensor, OnCuda) for tensor in args[:2])
         return to_cuda != from_cuda and not (to_cuda and args[2:] == (True,))

@@ -34,6 +34,7 @@ def smart_optimizer(
     """`name` over three groups, biases first (the group whose learning rate warms up from above).
 
     SGD uses Nesterov momentum; for Adam and AdamW `momentum` is beta1. Weight decay applies to the second group only.
+    On CUDA all but RMSProp, of which PyTorch has no such form, are fused: see `is_fused`.
     """
     decayed, norms, biases = parameter_groups(model)
     groups = [
@@ -41,18 +42,53 @@ def smart_optimizer(
         {"params": decayed, "weight_decay": decay},
         {"params": norms, "weight_decay": 0.0},
     ]
+    fused = True if all(p.is_cuda and p.is_floating_point() for p in model.parameters()) else None
     try:
         if name == "SGD":  # without momentum there is nothing to look ahead along
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+            sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+            _start_from_zero(sgd)
+            return sgd
         if name == "Adam":
-            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999))
+            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
         if name == "AdamW":
-            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
         if name == "RMSProp":
             return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
     except ValueError as error:
         raise UserError(f"--optimizer {name} cannot have momentum {momentum:g} and lr0 {lr:g}: {error}") from error
     raise UserError(f"unknown optimizer '{name}'; one of {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+
+
+def is_fused(optimizer: Optimizer) -> bool:
+    """Whether `optimizer` is fused: one kernel for many tensors, told on the device whether to step."""
+    return bool(optimizer.param_groups[0].get("fused"))
+
+
+def step_if(optimizer: Optimizer, finite: torch.Tensor) -> None:
+    """``optimizer.step()`` where `finite`, a boolean scalar on the parameters' device, is true; else nothing changes.
+
+    `optimizer` is fused and looks at it on the device, so nobody waits for the number. (It is handed over as
+    `torch.amp.GradScaler` does, who tells a fused optimiser of an overflow in this way.)
+    """
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+
+
+def _start_from_zero(optimizer: Optimizer) -> None:
+    """Give a fused SGD the momentum that it lacks: zeros, which is the same as none before the first step.
+
+    Where the first step is left out (in half precision it usually overflows), PyTorch's fused SGD would go on with
+    momentum that was never written.
+    """
+    if not (isinstance(optimizer, torch.optim.SGD) and is_fused(optimizer)):
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -67,6 +103,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
         groups = [{**saved, **way} for saved, way in zip(state["param_groups"], ways, strict=True)]
         state = {**state, "param_groups": groups}
     optimizer.load_state_dict(state)
+    _start_from_zero(optimizer)
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:

@@ -82,6 +82,7 @@ def make_trainer(
     net: nn.Module | None = None,
     overlap: bool = True,
     scaled: bool = False,
+    optimizer: str = "SGD",
     **options: Any,
 ) -> Trainer:
     """A trainer of task `name`, everything on `device`, as `engine.training.setup` would build it.
@@ -105,7 +106,7 @@ def make_trainer(
         ema=ModelEMA(net),
         freezer=Freezer(net, []),
         criterion=task.criterion(net, hyp, options),
-        optimizer=smart_optimizer(net, lr=0.01, momentum=0.9, decay=1e-4),
+        optimizer=smart_optimizer(net, optimizer, lr=0.01, momentum=0.9, decay=1e-4),
         scaler=torch.amp.GradScaler(device, enabled=scaled),
         schedule=Schedule(lambda epoch: 1.0, momentum=0.9, accumulate=1, warmup_steps=0),
         stopper=EarlyStopping(0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from engine.training.saver import snapshot
 from engine.training.session import Session
 from engine.training.trainer import RunningMean, Trainer
 from tests.engine.cuda import stand_in_cuda
-from tests.engine.training.step import make_network, make_task, make_trainer
+from tests.engine.training.step import make_batch, make_network, make_task, make_trainer
 from utils.data.batch import Batch
 
 TASKS = pytest.mark.parametrize(("task", "overlap"), [("detect", True), ("segment", True), ("segment", False)])
@@ -45,6 +46,72 @@ def test_an_epoch_gives_the_weights_of_the_cpu(tmp_path: Path, task: str, overla
     torch.testing.assert_close(found, dict(on_cpu.session.net.state_dict()), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(average, dict(on_cpu.session.ema.ema.state_dict()), rtol=1e-4, atol=1e-6)
     assert not torch.equal(found["model.0.conv.weight"], start["model.0.conv.weight"])
+
+
+def _spoil(trainer: Trainer, *numbers: int) -> None:
+    """The losses of the batches of these `numbers` are infinite; their gradients are not."""
+    criterion, calls = trainer.session.criterion, itertools.count()
+
+    def spoilt(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, items = criterion(*arguments)
+        return (loss + float("inf"), items + float("inf")) if next(calls) in numbers else (loss, items)
+
+    trainer.session.criterion = spoilt
+
+
+def _learned(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """Weights and momentum, on the CPU."""
+    state = trainer.session.optimizer.state
+    named = {name: value.detach().cpu().clone() for name, value in trainer.session.net.named_parameters()}
+    momenta = {f"{name} m": state[p]["momentum_buffer"] for name, p in trainer.session.net.named_parameters()}
+    return named | {name: value.cpu().clone() for name, value in momenta.items()}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_nothing_is_learned_from_a_bad_batch(
+    tmp_path: Path, scaled: bool, bad: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The GPU leaves its step out, the CPU never begins it: with the same result."""
+    on_cpu = make_trainer("detect", tmp_path, "cpu", scaled=scaled)
+    batches = on_cpu.session.train_loader
+    batches.append(make_batch(on_cpu.session.task, 2))
+    _spoil(on_cpu, bad)
+    expected = on_cpu.train_epoch(0)
+    with stand_in_cuda():
+        trainer = make_trainer("detect", tmp_path, "cuda", scaled=scaled)
+        trainer.session.train_loader = batches
+        _spoil(trainer, bad)
+        losses = trainer.train_epoch(0).cpu()
+        torch.testing.assert_close(_learned(trainer), _learned(on_cpu), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(losses, expected)
+    assert capsys.readouterr().err.count(f"batch {bad}: loss is not finite (box inf, obj inf, cls inf)") == 2
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_bad_batches_leave_weights_momentum_and_average_alone(tmp_path: Path, scaled: bool) -> None:
+    with stand_in_cuda():
+        trainer = make_trainer("detect", tmp_path, "cuda", scaled=scaled)
+        before = _learned(trainer)
+        _spoil(trainer, 0, 1)
+        assert not trainer.train_epoch(0).cpu().any()
+        after = _learned(trainer)
+        average = {name: value.cpu() for name, value in trainer.session.ema.ema.named_parameters()}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(torch.equal(value, before[name]) for name, value in average.items())
+
+
+def test_batches_that_share_a_step_with_a_bad_one_are_lost_with_it(tmp_path: Path) -> None:
+    with stand_in_cuda():
+        trainer = make_trainer("detect", tmp_path, "cuda")
+        trainer.session.schedule.accumulate = 2
+        trainer.session.schedule.warmup_steps = -1
+        before = _learned(trainer)
+        _spoil(trainer, 0)
+        trainer.train_epoch(0)
+        assert all(torch.equal(value, before[name]) for name, value in _learned(trainer).items())
+        trainer.train_epoch(1)
+        assert not all(torch.equal(value, before[name]) for name, value in _learned(trainer).items())
 
 
 @pytest.mark.slow
@@ -140,12 +207,19 @@ def _half_precision_step(trainer: Trainer) -> tuple[torch.Tensor, Any]:
     batch = s.train_loader[0].to(s.device)
     with trainer.autocast():
         predictions = s.model.train()(trainer.network_input(batch.images))
-        loss, _ = s.task.loss(s.criterion, predictions, batch)
+        loss, items = s.task.loss(s.criterion, predictions, batch)
+    assert trainer.guard.accepts(loss, items, epoch=0, step=0, paths=[])
     for parameter in s.net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     trainer.optimizer_step()
     with trainer.autocast():
         return loss, s.ema.ema(trainer.network_input(batch.images))
+
+
+def _fused_sgd(parameters: list, gradients: list, momenta: list, **_: Any) -> None:
+    """torch's own has no rules for tensors without values; it wants all tensors on one device, as this does."""
+    for parameter, gradient, momentum in zip(parameters, gradients, momenta, strict=True):
+        parameter.add_(momentum.add_(gradient))
 
 
 @contextlib.contextmanager
@@ -155,6 +229,8 @@ def _fake_trainer(task: str, folder: Path, **options: Any) -> Iterator[Trainer]:
     with (
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
         mock.patch("models.yolo.is_recorded", return_value=False),
+        mock.patch("torch.cuda.Event"),
+        mock.patch("torch._fused_sgd_", _fused_sgd),
         FakeTensorMode(allow_non_fake_inputs=True),  # a real tensor counts as one on the CPU
     ):
         trainer = make_trainer(task, folder, "cuda", net=net, **options)
