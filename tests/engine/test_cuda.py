@@ -67,7 +67,6 @@ WAITS: dict[str, Callable[[torch.Tensor], object]] = {
     "float": lambda x: float(x[0]),
     "tolist": lambda x: x.tolist(),
     "cpu": lambda x: x.cpu(),
-    "cpu, non-blocking": lambda x: x.to("cpu", non_blocking=True),  # nobody may read it before the GPU is done
     "nonzero": lambda x: x.nonzero(),
     "mask": lambda x: x[x > 0],
     "write through a mask": lambda x: x.index_put_((x > 0,), torch.zeros(3, device="cuda")),
@@ -90,6 +89,7 @@ FREE: dict[str, Callable[[torch.Tensor], object]] = {
     "where": lambda x: torch.where(x > 0, x, 0.0),
     "masked_fill": lambda x: x.masked_fill_(x > 0, 0.0),
     "from pinned memory": lambda x: torch.ones(3).to("cuda", non_blocking=True),
+    "to pinned memory": lambda x: x.to("cpu", non_blocking=True),
     "another type": lambda x: x.half(),
     "on the CPU": lambda x: torch.ones(3).sum().item(),
 }
@@ -109,6 +109,27 @@ def test_what_does_not_wait(name: str) -> None:
     with stand_in_cuda() as watch:
         FREE[name](torch.ones(3, device="cuda"))
         assert not watch.waits
+
+
+def test_a_copy_that_does_not_block_is_there_when_its_event_was_waited_for() -> None:
+    with stand_in_cuda() as watch:
+        x = torch.ones(3, device="cuda")
+        copy, event = x.to("cpu", non_blocking=True), torch.cuda.Event()
+        event.record()
+        late = x.to("cpu", non_blocking=True)
+        assert copy.tolist() != [1, 1, 1]
+        event.synchronize()
+        assert copy.tolist() == [1, 1, 1] != late.tolist()
+        assert not watch.waits
+
+
+def test_to_wait_for_the_last_thing_is_to_wait() -> None:
+    with stand_in_cuda() as watch:
+        torch.ones(3, device="cuda")
+        event = torch.cuda.Event()
+        event.record()
+        event.synchronize()
+        assert watch.waits
 
 
 def test_nothing_is_left_behind() -> None:
