@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import train
+from engine.task import DetectionTask
 from engine.training import trainer
 from engine.training.trainer import Trainer
 from models.checkpoints.format import load_checkpoint, save_checkpoint
@@ -188,7 +190,10 @@ def test_a_training_that_stopped_early_goes_on_with_more_patience(
 def test_last_is_written_after_the_other_files(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between two files of one epoch, a training repeats that epoch; it would not if last.pt told otherwise."""
+    """Killed between two files of one epoch, a training repeats its end; it would not if last.pt told otherwise.
+
+    The first two are the state before the first epoch and the epoch that is still to be validated.
+    """
     written = []
 
     def record(path: Path, checkpoint: Any) -> None:
@@ -197,7 +202,7 @@ def test_last_is_written_after_the_other_files(
 
     monkeypatch.setattr("engine.training.saver.save_checkpoint", record)
     train.run(**{**options, "epochs": 1, "save_period": 1})
-    assert written[:4] == ["last.pt", "best.pt", "epoch0.pt", "last.pt"]
+    assert written[:5] == ["last.pt", "last.pt", "best.pt", "epoch0.pt", "last.pt"]
 
 
 def test_a_refused_training_leaves_no_folder(options: dict[str, Any], tmp_path: Path) -> None:
@@ -323,13 +328,23 @@ def test_patience_stops(options: dict[str, Any], tmp_path: Path, monkeypatch: py
 
 
 def test_non_finite_losses_are_named_and_skipped(
-    options: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"epoch \d+, batch \d+: loss is not finite .*10 batches in a row"):
-        train.run(**{**options, "epochs": 30, "noval": True, "hyp": {"nbs": 4, "lr0": 1e18, "warmup_bias_lr": 1e18}})
+    steps = itertools.count()
+    whole = DetectionTask.loss
+
+    def loss(self: DetectionTask, *arguments: Any) -> Any:
+        total, parts = whole(self, *arguments)
+        if torch.is_grad_enabled() and next(steps) > 4:  # in the second epoch
+            return total * float("nan"), parts * float("nan")
+        return total, parts
+
+    monkeypatch.setattr(DetectionTask, "loss", loss)
+    with pytest.raises(UserError, match=r"epoch 4, batch \d+: loss is not finite \(box nan, .*10 batches in a row"):
+        train.run(**{**options, "epochs": 30, "noval": True})
     last = load_checkpoint(tmp_path / "runs" / "exp" / "weights" / "last.pt")
     assert all(torch.isfinite(v).all() for v in last.ema.values())
-    assert "this batch is skipped" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("this batch is skipped") == 9
 
 
 def test_evolve_searches_and_records(options: dict[str, Any], tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     anchors = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
     model = DetectionModel("yolov5n.yaml", anchors=anchors)
     assert (model.head.anchors * model.stride.view(3, 1, 1)).flatten(1).tolist() == anchors
-    with pytest.raises(UserError, match="nc must be a positive whole number, not 0"):
+    with pytest.raises(UserError, match="nc must be a positive whole number up to 100000, not 0"):
         DetectionModel("yolov5n.yaml", nc=0)
 
 

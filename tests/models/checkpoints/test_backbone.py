@@ -62,7 +62,7 @@ def cfg(**changes: Any) -> dict[str, Any]:
 
 def network(pth: Path, norm: str = "imagenet") -> DetectionModel:
     """What `train.py --backbone-weights … --backbone-norm …` starts from."""
-    parser = training_parser("", data="", project="", cfg="")
+    parser = training_parser("", data="a.yaml", project="runs", cfg="b.yaml")
     options = vars(parser.parse_args(["--backbone-weights", str(pth), "--backbone-norm", norm])) | {"cfg": cfg()}
     return build_network(options, DetectionTask(), nc=2, hyp={}, checkpoint=None).eval()
 
