@@ -96,7 +96,7 @@ def test_a_frozen_backbone_stays_bit_identical_over_training_and_resume(
     ],
 )
 def test_words_behind_freeze(words: list[str], freeze: list[int | str]) -> None:
-    assert training_parser("", data="", project="", cfg="").parse_args(words).freeze == freeze
+    assert training_parser("", data="a.yaml", project="runs", cfg="b.yaml").parse_args(words).freeze == freeze
 
 
 def offline(place: Path, pth: Path) -> list[str]:
