@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -163,6 +162,8 @@ def _outcome(main: Callable[[], Any]) -> Any:
             return _say(reason, 1)
         if local_rank() < 0:
             raise
+        import traceback
+
         if is_first_to_say(text := traceback.format_exc()):
             sys.stderr.write(text)
         return 1

@@ -1,17 +1,14 @@
 """What `torchrun` tells the processes that it starts on one machine, and what they tell each other by it.
 
-Nothing here imports torch: a mistake on the command line is reported before that. `utils/distributed.py` connects the
-processes.
+Nothing here imports torch: a mistake on the command line is reported before that. Whatever else is large is imported
+where it is needed, which is under `torchrun` only: every `--help` passes through here. `utils/distributed.py` connects
+the processes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
-import multiprocessing
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,12 +31,16 @@ def agent() -> str | None:
 
     It is the name of a folder that `torchrun` makes anew (`tempfile.mkdtemp`), with that of the machine before it.
     """
+    import socket
+
     folder = attempt_folder()
     return None if folder is None else f"{socket.gethostname()}:{folder.parent}"
 
 
 def is_first_to_say(text: str) -> bool:
     """True unless another process of this start and machine has asked this before for the same `text`."""
+    import hashlib
+
     folder = attempt_folder()
     if folder is None:
         return True
@@ -68,6 +69,9 @@ def leave(code: Any) -> NoReturn:
     to be said or written must have been before.
     """
     if local_rank() >= 0:
+        import logging
+        import multiprocessing
+
         for child in multiprocessing.active_children():  # workers of the data loader
             child.kill()
         logging.shutdown()

@@ -12,14 +12,12 @@ import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 LARGEST = 2**31 - 1  # for numbers that take no memory: what every library can count to
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """A whole number from `least` to `most`, or one of `also`, which have a meaning of their own.
 
     `cost` tells what a number that is too large would take.
@@ -47,8 +45,7 @@ class Whole:
         return f": {self.cost(number)}" if self.cost and number > self.most else ""
 
 
-@dataclass(frozen=True)
-class Fraction:
+class Fraction(NamedTuple):
     """A number from `least` to `most`; with `below`, less than `most`."""
 
     least: float = 0.0
