@@ -12,21 +12,25 @@ import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 LARGEST = 2**31 - 1  # for numbers that take no memory: what every library can count to
 
 
-class Whole(NamedTuple):
+class Whole:
     """A whole number from `least` to `most`, or one of `also`, which have a meaning of their own.
 
     `cost` tells what a number that is too large would take.
     """
 
-    least: int
-    most: int = LARGEST
-    also: tuple[int, ...] = ()
-    cost: Callable[[int], str] | None = None
+    def __init__(
+        self,
+        least: int,
+        most: int = LARGEST,
+        also: tuple[int, ...] = (),
+        cost: Callable[[int], str] | None = None,
+    ) -> None:
+        self.least, self.most, self.also, self.cost = least, most, also, cost
 
     def __call__(self, word: str) -> int:
         try:
@@ -45,12 +49,11 @@ class Whole(NamedTuple):
         return f": {self.cost(number)}" if self.cost and number > self.most else ""
 
 
-class Fraction(NamedTuple):
+class Fraction:
     """A number from `least` to `most`; with `below`, less than `most`."""
 
-    least: float = 0.0
-    most: float = 1.0
-    below: bool = False
+    def __init__(self, least: float = 0.0, most: float = 1.0, below: bool = False) -> None:
+        self.least, self.most, self.below = least, most, below
 
     def __call__(self, word: str) -> float:
         try:
