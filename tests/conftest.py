@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -58,6 +59,19 @@ def shared_data() -> Path:
     if not (folder / "weights" / "yolov5n.pt").is_file():
         pytest.skip(f"no test data at {folder}; set YOLO_TEST_DATA to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture
+def signals_of_a_terminal() -> Iterator[None]:
+    """Signals end programs, this one and those that it starts: under ``nohup`` or behind ``&`` some are ignored."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    for name, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ import pytest
 import detect
 from utils.cli import run_command
 
+pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
+
 ROOT = Path(__file__).resolve().parents[1]
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 TRAIN = ["--cfg", "yolov5n_MobileNetv2.yaml", "--img", "64", "--batch", "4", "--workers", "0", "--device", "cpu"]

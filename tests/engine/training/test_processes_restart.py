@@ -14,7 +14,7 @@ import torch
 from models.checkpoints.format import load_checkpoint
 from tests.engine.training.torchrun import ACCIDENT, finish, start, training_flags
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_of_a_terminal")]
 STANDALONE = ("--standalone", "--nproc_per_node", "2", "--max-restarts", "3")
 MID_EPOCH = "4"  # the second of the three batches of epoch 1
 

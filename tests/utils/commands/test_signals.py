@@ -9,6 +9,8 @@ import pytest
 
 from utils.commands.signals import Terminated, signals_held, signals_raise
 
+pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
+
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_raised_and_the_handler_put_back(name: str) -> None:

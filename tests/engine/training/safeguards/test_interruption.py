@@ -13,6 +13,8 @@ from engine.training.safeguards.interruption import resumable
 from utils.commands.streams import OutputError
 from utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")
+
 LAST = Path("runs/train/exp/weights/last.pt")
 
 
