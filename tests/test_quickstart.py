@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# One seed, or another order of additions, moves the mAP50 of so short a training by up to 0.1.
 CASES = {  # script: network, figures of the last epoch that must be reached, the next command that is printed
-    "train.py": ("yolov5n_MobileNetv2.yaml", {"metrics/mAP_0.5": 0.65}, "detect.py"),
+    "train.py": ("yolov5n_MobileNetv2.yaml", {"metrics/mAP_0.5": 0.75}, "detect.py"),
     "segment/train.py": (
         "yolov5n_MobileNetv2-seg.yaml", {"metrics/mAP_0.5(B)": 0.65, "metrics/mAP_0.5(M)": 0.6}, "segment/predict.py",
     ),

@@ -42,17 +42,18 @@ def lively(head: str = "Detect", seed: int = 0, nc: int = 3) -> Any:
             norm.momentum = None  # a plain mean over the batches
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias, 0, 0.3)
-        for _ in range(4):
-            model(noise(4))
+        for batch in range(4):
+            model(noise(4, seed=batch))
         for conv in model.head.m:
             conv.weight *= 3
             conv.bias.view(model.head.na, -1)[:, 4] += 3
     return model.eval()
 
 
-def noise(batch: int, size: tuple[int, int] = SIZE) -> Tensor:
-    """Images (B, 3, H, W) of coarse noise: every image, and every part of it, is another."""
-    return torch.nn.functional.interpolate(torch.rand(batch, 3, size[0] // 8, size[1] // 8), size, mode="bilinear")
+def noise(batch: int, size: tuple[int, int] = SIZE, seed: int = 0) -> Tensor:
+    """Images (B, 3, H, W) of coarse noise: every image, and every part of it, is another; the same for one `seed`."""
+    coarse = torch.rand(batch, 3, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size, mode="bilinear")
 
 
 def save(model: Any, path: Path) -> Path:

@@ -69,7 +69,7 @@ def test_a_file_of_every_layout_stands_for_its_checkpoint(head: str, layout: str
     weights = save(lively(head), tmp_path / "best.pt")
     flags = {"conf_thres": 0.05, "topk_all": 300} if layout == "nms" else {}
     (file,) = export_onnx(weights, dynamic=True, **{layout: True}, **flags)
-    images, nm = noise(3), 4 * (head == "Segment")
+    images, nm = noise(3, seed=1), 4 * (head == "Segment")
     with torch.inference_mode():
         found, truth = (
             non_max_suppression(DetectMultiBackend(path)(images)[0], 0.05, 0.45, nm=nm) for path in (file, weights)

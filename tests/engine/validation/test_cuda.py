@@ -147,6 +147,7 @@ def _result(function: Callable[..., Any]) -> Callable[..., Any]:
 PLANTS = {
     "decoding": ("models.yolo", "make_cells", _result),
     "loss": ("utils.losses.detection", "assign", _argument),
+    "candidates": ("utils.ops.nms", "nms", _argument),
     "suppression": ("utils.ops.nms", "_apart", _argument),
     "masks": ("engine.segmentation", "process_mask", _argument),
     "mask IoU": ("engine.segmentation", "mask_iou", _argument),
