@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,180 +18,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.test_mistakes import COMMANDS, Place, detection, place, training, validation
-from utils.cli import run_command
+from tests.mistakes import Place, files_below, place, run, training, validation
+from tests.utils.data.images.image_bytes import BROKEN, png
 
 __all__ = ["place"]  # the fixture
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, pixels: bytes = b"\0" * 100) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
-def encoded(suffix: str, shape: tuple[int, ...] = (64, 64, 3)) -> bytes:
-    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return cv2.imencode(suffix, image)[1].tobytes()
-
-
-def flipped(data: bytes, *positions: int) -> bytes:
-    changed = bytearray(data)
-    for position in positions:
-        changed[position] ^= 0xFF
-    return bytes(changed)
-
-
-def bmp(width: int, height: int) -> bytes:
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54) + header + bytes(500)
-
-
-def run(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
-    """Exit code and lines on stderr (also those that C libraries write) of a command."""
-    command, *words = words
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(lambda: COMMANDS[command](words))
-    code = stop.value.code
-    return (code if isinstance(code, int) else 1), capfd.readouterr().err.splitlines()
-
-
-def files_below(folder: Path) -> set[Path]:
-    return {p for p in folder.rglob("*") if not p.is_dir() and p.suffix != ".cache"}
-
-
-# --- pictures that detect.py is given ---------------------------------------------------------------------------------
-
-BROKEN_PICTURES: dict[str, tuple[bytes, str]] = {
-    "bomb60000.png": (png(60000, 60000), "claims 60000x60000 pixels"),
-    "bomb30000.png": (png(30000, 30000), "claims 30000x30000 pixels"),
-    "header0.png": (png(0, 0), "claims 0x0 pixels"),
-    "idat_corrupt.png": (flipped(encoded(".png"), 5000, 6000), "checksum of its chunk IDAT"),
-    "cut.png": (encoded(".png")[:3000], "truncated PNG"),
-    "headless.png": (b"\x89PNG\r\n\x1a\n", "truncated PNG"),
-    "bmp_huge.bmp": (bmp(60000, 60000), "claims 60000x60000 pixels"),
-    "cut.bmp": (encoded(".bmp")[:3000], "image file is truncated"),
-    "tiff_huge.tif": (
-        b"II*\0" + struct.pack("<IHHHIIHHII", 8, 2, 256, 4, 1, 60000, 257, 4, 1, 60000) + bytes(99),
-        "claims 60000x60000 pixels",
-    ),
-    "tiff_empty.tif": (b"II*\0\x08\0\0\0\0\0" + bytes(99), "TIFF without a size"),
-    "pfm_huge.pfm": (b"PF\n60000 60000\n-1.0\n" + bytes(500), "claims 60000x60000 pixels"),
-    "pfm_nan.pfm": (b"PF\nnan 60\n-1.0\n" + bytes(500), "not an image of a known format"),
-    "webp_huge.webp": (b"RIFF\0\0\0\0WEBPVP8X\n" + bytes(7) + b"\xff\xff\x00" * 2 + bytes(99), "claims 65536x65536"),
-    "page.jpg": (b"<!DOCTYPE html>", "not an image of a known format"),
-    "empty.jpg": (b"", "empty"),
-    "zeros.jpg": (bytes(5000), "not an image of a known format"),
-    "gif.png": (b"GIF89a" + bytes(100), "not an image of a known format"),
-    "line\nerror: fake\x1b[2J.png": (b"nothing", "not an image of a known format"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN_PICTURES)
-def test_a_broken_picture_is_passed_over(name: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    content, told = BROKEN_PICTURES[name]
-    Path("s").mkdir()
-    Path("s", name).write_bytes(content)
-    shutil.copy(place.image, "s/good.png")
-    code, err = run([*detection(place), "--source", "s"], capfd)
-    assert code == 1
-    assert len(err) == 2, err
-    assert err[0].startswith("warning: s/")
-    assert told in err[0]
-    assert err[1].startswith("error: 1 of 2 sources could not be read")
-    assert not any(p.suffix in (".tmp", ".part") for p in files_below(place.folder))
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("tall.png", (10000, 1)), ("wide.png", (10, 20000)), ("wide.bmp", (1, 3000)), ("long.png", (65000, 10)),
-     ("wide.jpg", (12, 65500)), ("grey.tif", (40, 60)), ("16.png", (40, 60))],
-)  # fmt: skip
-def test_an_odd_picture_is_good(
-    name: str, shape: tuple[int, int], place: Place, capfd: pytest.CaptureFixture[str]
-) -> None:
-    image = np.zeros(shape, np.uint16 if name == "16.png" else np.uint8)
-    Path(name).write_bytes(cv2.imencode(Path(name).suffix, image)[1].tobytes())
-    assert run([*detection(place), "--source", name, "--name", "odd"], capfd) == (0, [])
-    assert Path("runs/detect/odd", name).is_file()
-
-
-def pipe_as_picture(place: Place) -> str:
-    os.mkfifo("s.png")
-    return "s.png"
-
-
-def device_as_picture(place: Place) -> str:
-    Path("s.png").symlink_to("/dev/zero")
-    return "s.png"
-
-
-def list_with_nul(place: Place) -> str:
-    return place.write("l.txt", "a.png\nb\0.png\n")
-
-
-def list_with_long_names(place: Place) -> str:
-    return place.write("l.txt", "x" * 5000 + ".png\n")
-
-
-def list_in_utf16(place: Place) -> str:
-    Path("l.txt").write_bytes("a.png\n".encode("utf-16"))
-    return "l.txt"
-
-
-def list_of_a_list(place: Place) -> str:
-    place.write("m.txt", "a.png\n")
-    return place.write("l.txt", "m.txt\n")
-
-
-def list_of_pipes(place: Place) -> str:
-    os.mkfifo("p.png")
-    return place.write("l.txt", "p.png\n")
-
-
-def list_of_folders(place: Place) -> str:
-    Path("folder.png").mkdir()
-    return place.write("l.txt", "folder.png\n")
-
-
-def link_to_itself(place: Place) -> str:
-    Path("s.png").symlink_to("s.png")
-    return "s.png"
-
-
-def home_of_nobody(place: Place) -> str:
-    return "~nobody-of-this-name/a.png"
-
-
-SOURCES: dict[Callable[[Place], str], str] = {
-    pipe_as_picture: "source 's.png' is neither a file nor a folder",
-    device_as_picture: "source 's.png' is neither a file nor a folder",
-    list_with_nul: "l.txt:2: not a list of image paths",
-    list_with_long_names: "1 of 1 sources could not be read",
-    list_in_utf16: "l.txt: not a UTF-8 list",
-    list_of_a_list: "a list cannot hold another list",
-    list_of_pipes: "1 of 1 sources could not be read",
-    list_of_folders: "no image or video in",
-    link_to_itself: "source 's.png' does not exist",
-    home_of_nobody: "source '~nobody-of-this-name/a.png' does not exist",
-}
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda f: f.__name__)
-def test_bad_sources(source: Callable[[Place], str], place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    given = source(place)
-    before = files_below(place.folder)
-    code, err = run([*detection(place), "--source", given], capfd)
-    assert code == 1
-    assert [line for line in err if not line.startswith("warning: ")] == err[-1:], err
-    assert err[-1].startswith("error: ")
-    assert SOURCES[source] in err[-1]
-    assert files_below(place.folder) == before
 
 
 # --- data sets --------------------------------------------------------------------------------------------------------
@@ -374,7 +202,7 @@ def test_a_wrong_limit_of_pixels(
 
 def test_a_bad_picture_among_good_ones_is_left_out(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     folder = place.data / "images" / "val"
-    for number, (content, _) in enumerate(BROKEN_PICTURES.values()):
+    for number, (content, _) in enumerate(BROKEN.values()):
         (folder / f"bad{number:02}.png").write_bytes(content)
     os.mkfifo(folder / "pipe.png")
     (folder / "loop.png").symlink_to("loop.png")
@@ -384,7 +212,7 @@ def test_a_bad_picture_among_good_ones_is_left_out(place: Place, capfd: pytest.C
     assert code == 0
     told = "\n".join(err)
     assert "the image is left out" in told
-    assert f"{len(BROKEN_PICTURES) + 4 - 10} more broken images are left out" in told
+    assert f"{len(BROKEN) + 4 - 10} more broken images are left out" in told
     assert all(line.startswith("warning: ") for line in err), err
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from models.checkpoints.published import StandIn, StorageRef, read_pickle
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.logging import LOGGER
 
 Buffer = mmap.mmap | bytearray
@@ -65,15 +65,9 @@ def open_archive(path: str | Path, trust: bool = False, mapped: bool = False) ->
     except OSError as error:
         raise UserError(f"cannot read '{source}': {error.strerror or error}") from error
     if unlisted:
-        shown = one_line(", ".join(unlisted))
+        shown = one_line(", ".join(unlisted), 500)
         LOGGER.warning(f"{source}: trusted and read as inert data, not executed: {shown}")
     return archive
-
-
-def one_line(text: str, limit: int = 500) -> str:
-    """`text` with what a hostile file may have put in (line ends, terminal codes, megabytes) made harmless."""
-    text = text if len(text) <= limit else f"{text[:limit]} …"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _buffer(file: IO[bytes], size: int, mapped: bool) -> Buffer:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints.archive import one_line, open_archive
+from models.checkpoints.archive import open_archive
 from models.checkpoints.extraction import state_dict_of
 from models.checkpoints.published import StandIn
 from models.checkpoints.values import Values
-from utils.errors import UserError, nearest
+from utils.errors import UserError, nearest, one_line
 from utils.logging import LOGGER
 
 TORCHVISION_EPS = 1e-5  # of the BatchNorm that the file's statistics were made for
@@ -160,7 +160,7 @@ def read_blocks(path: str | Path, trust: bool = False) -> list[Block]:
     try:
         tensors = _tensors(path, trust)
     except UserError as error:
-        raise UserError(one_line(str(error), limit=1000)) from error
+        raise UserError(one_line(str(error))) from error
     modules: dict[int, dict[str, dict[str, Tensor]]] = {}  # feature → module within it → tensor's name → tensor
     for name, tensor in tensors.items():
         if (match := _ENTRY.fullmatch(name)) and tensor.is_floating_point():

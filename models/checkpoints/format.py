@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from models.checkpoints.archive import one_line, open_archive
+from models.checkpoints.archive import open_archive
 from models.checkpoints.contents import FORMAT, FORMAT_VERSION, Checkpoint, StateDict
 from models.checkpoints.extraction import extract_checkpoint
 from models.checkpoints.plain import relative_paths, to_plain, without_absolute_paths
 from models.checkpoints.values import Values
 from utils.commands.signals import signals_held
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 from utils.files import ROOT, atomic_write
 from utils.logging import LOGGER
 from utils.ops.class_names import check_class_names
@@ -75,7 +75,7 @@ def load_checkpoint(path: str | Path, trust: bool = False, mapped: bool = False)
         _check_content(checkpoint, source)
         return checkpoint
     except UserError as error:
-        raise UserError(one_line(str(error), limit=1000)) from error
+        raise UserError(one_line(str(error))) from error
 
 
 def _ours(content: dict[str, Any], source: str) -> Checkpoint:

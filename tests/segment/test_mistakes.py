@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_mistakes import FAST, Place, check_mistake
+from tests.mistakes import FAST, Place, check_mistake
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ PATIENCE = 10  # bad batches in a row before training stops
 DELAY = 4  # batches; the GPU is rarely so far behind the CPU that it has not computed their losses
 
 
-class Verdict(NamedTuple):
+class Reading(NamedTuple):
     """What is known of a batch, or will be."""
 
     values: Tensor  # (1 + n,): 1 or 0 for a loss that is finite or not, and its parts
@@ -39,7 +39,7 @@ class FiniteGuard:
         self.finite = torch.tensor(True)  # whether the last batch's loss was, on its device
         self._loss_names = loss_names
         self._in_a_row = 0
-        self._unread: deque[Verdict] = deque()
+        self._unread: deque[Reading] = deque()
         self._since_last_step: Tensor | None = None
 
     def accepts(self, loss: Tensor, items: Tensor, *, epoch: int, step: int, paths: list[str]) -> bool:
@@ -61,7 +61,7 @@ class FiniteGuard:
             values = values.to("cpu", non_blocking=True)  # which torch makes in memory that a GPU can write to
             arrived = torch.cuda.Event()
             arrived.record()
-        self._unread.append(Verdict(values, arrived, f"epoch {epoch}, batch {step}", paths))
+        self._unread.append(Reading(values, arrived, f"epoch {epoch}, batch {step}", paths))
         good = len(self._unread) <= self.delay or self._read()
         return good or self.delay > 0
 
@@ -81,17 +81,17 @@ class FiniteGuard:
 
     def _read(self) -> bool:
         """Whether the oldest batch not read yet had a finite loss."""
-        verdict = self._unread.popleft()
-        if verdict.arrived is not None:
-            verdict.arrived.synchronize()
-        finite, *values = verdict.values.tolist()
+        reading = self._unread.popleft()
+        if reading.arrived is not None:
+            reading.arrived.synchronize()
+        finite, *values = reading.values.tolist()
         if finite:
             self._in_a_row = 0
             return True
         self._in_a_row += 1
         parts = zip(self._loss_names, values, strict=True)
         bad = ", ".join(f"{name} {value}" for name, value in parts if value - value != 0) or "total"
-        where = f"{verdict.where}: loss is not finite ({bad}) on {', '.join(verdict.paths)}"
+        where = f"{reading.where}: loss is not finite ({bad}) on {', '.join(reading.paths)}"
         if self._in_a_row >= PATIENCE:
             raise UserError(
                 f"{where}; {PATIENCE} batches in a row. last.pt is as it was after the last good epoch. "

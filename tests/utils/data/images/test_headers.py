@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.utils.data.images.image_bytes import bmp, chunk, encoded, png
 from utils.data.images.decode import decode, read_image
 from utils.data.images.headers import HEAD, BrokenImageError, check_png, most_pixels, read_header
 from utils.errors import UserError
@@ -20,31 +20,11 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     return read_header(io.BytesIO(data), data[:HEAD]).size
 
 
-def encoded(suffix: str, *options: int, shape: tuple[int, ...] = (40, 60, 3)) -> bytes:
-    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return cv2.imencode(suffix, image, list(options))[1].tobytes()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, pixels: bytes = b"\0" * 100) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
 def jpeg_of(width: int, height: int) -> bytes:
     data = bytearray(encoded(".jpg"))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(data)
-
-
-def bmp(width: int, height: int) -> bytes:
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54) + header + bytes(500)
 
 
 def tiff(width: int, height: int) -> bytes:
