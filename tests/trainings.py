@@ -1,0 +1,32 @@
+"""A training of a few seconds, and what it wrote."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def options(tiny_data: Path, tmp_path: Path) -> dict[str, Any]:
+    """A training of a few seconds."""
+    return {
+        "cfg": "yolov5n_MobileNetv2.yaml",
+        "data": str(tiny_data),
+        "hyp": {"nbs": 4, "lr0": 0.01},
+        "imgsz": [64],
+        "batch_size": 4,
+        "epochs": 2,
+        "workers": 0,
+        "device": "cpu",
+        "project": str(tmp_path / "runs"),
+        "noplots": True,
+        "noautoanchor": True,
+    }
+
+
+def rows(folder: Path) -> list[list[str]]:
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.reader(file))
