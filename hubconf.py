@@ -87,18 +87,20 @@ globals().update({_name: _network(_name, _name in _WITH_WEIGHTS) for _name in (*
 
 def _parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
     from utils.cli import CommandParser
+    from utils.commands.values import image_side, text
 
     parser = CommandParser("Try a network of torch.hub on the sample photographs of data/images")
     add = parser.add_argument
     add(
         "--model",
+        type=text,
         required=True,
         help="yolov5n (or another name of this file), or your weights: best.pt",
     )
-    add("--imgsz", "--img", "--img-size", type=int, default=640, help="longer side of a picture, pixels")
+    add("--imgsz", "--img", "--img-size", type=image_side, default=640, help="longer side of a picture, pixels")
     add("--device", default="", help="cuda device such as 0, or cpu; '' takes the first GPU there is")
-    add("--project", default="runs/detect", help="folder of the run folders")
-    add("--name", default="exp", help="name of the run folder")
+    add("--project", type=text, default="runs/detect", help="folder of the run folders")
+    add("--name", type=text, default="exp", help="name of the run folder")
     add("--exist-ok", action="store_true", help="use the run folder again if it exists")
     return parser.parse_args(argv)
 

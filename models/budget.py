@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from utils.commands.values import memory_text
 from utils.errors import UserError
 
 MOST_BLOCKS = 2000  # rows, each counted as often as it is repeated
@@ -50,8 +51,8 @@ class Budget(TorchFunctionMode):
         self._weights += math.prod(n for n in size if isinstance(n, int))
         if self._weights > MOST_WEIGHTS:
             raise UserError(
-                f"the weights up to here take {_memory(self._weights)}, but networks of up to {_memory(MOST_WEIGHTS)} "
-                "are built; give fewer channels, a smaller kernel or fewer classes"
+                f"the weights up to here take {memory_text(4 * self._weights)}, but networks of up to "
+                f"{memory_text(4 * MOST_WEIGHTS)} are built; give fewer channels, a smaller kernel or fewer classes"
             )
 
 
@@ -75,8 +76,8 @@ def check_map(shape: torch.Size, size: int) -> None:
     """
     if math.prod(shape) > MOST_VALUES_OF_MAP:
         raise UserError(
-            f"its output {tuple(shape)} for one image of {size} × {size} takes {_memory(math.prod(shape))}, at most "
-            f"{_memory(MOST_VALUES_OF_MAP)} is allowed"
+            f"its output {tuple(shape)} for one image of {size} × {size} takes {memory_text(4 * math.prod(shape))}, "
+            f"at most {memory_text(4 * MOST_VALUES_OF_MAP)} is allowed"
         )
     if math.prod(shape) == 0:
         raise UserError(f"its output {tuple(shape)} for an image of {size} × {size} is empty")
@@ -86,11 +87,3 @@ def check_anchor_count(count: int) -> None:
     """Raise `UserError` for a number of anchors that no level has."""
     if not 1 <= count <= MOST_ANCHORS:
         raise UserError(f"a level has 1 to {MOST_ANCHORS} anchors, not {count}")
-
-
-def _memory(values: int) -> str:
-    """Of `values` in float32."""
-    gib = values >> 28
-    if gib > 10**6:
-        return "more than a million GiB"
-    return f"{values / 2**28:.1f} GiB" if values >= 1 << 28 else f"{values >> 18} MiB"

@@ -242,7 +242,7 @@ def test_the_command_with_published_weights(
         (["--model", "yolov5_MobileNetV2"], "did you mean 'yolov5_MobileNetv2'?"),
         (["--model", "custom"], "your own weights: best.pt"),
         (["--model", "absent.pt"], "absent.pt"),
-        (["--model", "yolov5n_MobileNetv2", "--img", "0"], "--imgsz 0"),
+        (["--model", "yolov5n_MobileNetv2", "--img", "0"], "--imgsz: must be 1 or more, not 0"),
         (["--modle", "yolov5n"], "--model"),
         ([], "--model"),
     ],

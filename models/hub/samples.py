@@ -31,8 +31,6 @@ def run_on_samples(
     `model` is one of `names`, which tell for each network whether it has published weights, or the path of a
     checkpoint or an exported file. Raises `UserError` for anything else.
     """
-    if imgsz < 1:
-        raise UserError(f"--imgsz {imgsz}: the longer side in pixels, at least 1")
     if model in names:
         network = make_network(model, pretrained=names[model], device=device)
         if not names[model]:

@@ -58,13 +58,13 @@ BIG = {
     "row 1, C3 from -1 with arguments [8]: 50001 blocks up to here": network(
         STEM, [-1, 500, "C3", [8]], DETECT, depth_multiple=100
     ),
-    "row 0, Conv from -1 with arguments [1000000000, 3, 2]: the weights up to here take 100.6 GiB": network(
+    "row 0, Conv from -1 with arguments [1000000000, 3, 2]: the weights up to here take 100 GiB": network(
         [-1, 1, "Conv", [10**9, 3, 2]], DETECT
     ),
-    "row 1, Conv from -1 with arguments [8, 100001]: the weights up to here take 2384.2 GiB": network(
+    "row 1, Conv from -1 with arguments [8, 100001]: the weights up to here take 2.3 TiB": network(
         STEM, [-1, 1, "Conv", [8, 100_001]], DETECT
     ),
-    "the weights up to here take more than a million GiB": network([-1, 1, "Conv", [10**18, 3, 2]], DETECT),
+    "the weights up to here take 95923 PiB": network([-1, 1, "Conv", [10**18, 3, 2]], DETECT),
     "row 1, C3TR from -1 with arguments [40000]: the weights": network(STEM, [-1, 1, "C3TR", [40_000]], DETECT),
     "row 1, Contract from -1 with arguments [2.5]: ": network(STEM, [-1, 1, "Contract", [2.5]], STEM, DETECT),
     "row 1, Contract from -1 with arguments [0]: ": network(STEM, [-1, 1, "Contract", [0]], STEM, DETECT),

@@ -82,6 +82,8 @@ def text_or_nothing(word: str) -> str:
 
 def memory_text(count: int) -> str:
     """A number of bytes for a message: ``1.2 GiB``, ``34 MiB``."""
+    if count >= 10**6 << 50:
+        return "more than a million PiB"
     for unit, name in ((1 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB")):
         if count >= unit:
             return f"{count // unit} {name}" if count >= 100 * unit else f"{count / unit:.1f} {name}"

@@ -64,3 +64,4 @@ def test_memory_in_words() -> None:
     assert memory_text(1) == "1 MiB"
     assert memory_text(3 << 29) == "1.5 GiB"
     assert memory_text(500 << 40) == "500 TiB"
+    assert memory_text(10**300) == "more than a million PiB"
