@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.validation.scene import Scene
+from utils.cli import command_of
 from utils.data.batch import Batch
 from utils.errors import UserError
 
@@ -25,7 +26,7 @@ COMMANDS = {
 
 def wrong_task(weights: str, task: str, command: str) -> UserError:
     """What to say of `weights` of another `task`, and which `command` (train, val, predict) is theirs."""
-    return UserError(f"{weights}: a {task} model; the command for it is python {COMMANDS[task][command]}")
+    return UserError(f"{weights}: a {task} model; the command for it is {command_of(COMMANDS[task][command])}")
 
 
 class DetectionTask:

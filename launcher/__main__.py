@@ -35,8 +35,8 @@ def main() -> None:
         sys.exit(f"error: '{words[0]}' is no command; the commands are {', '.join(COMMANDS)}")
     os.environ.setdefault("YOLOv5_DATASETS_DIR", "datasets")  # below the working directory
     use()
-    sys.argv = [f"yolov5-mobilenet {name}", *words[len(name.split()) :]]
     script = SCRIPTS.get(name, name.replace(" ", "/") + ".py")
+    sys.argv = [script, *words[len(name.split()) :]]
     runpy.run_path(str(HERE / script), run_name="__main__")
 
 

@@ -56,7 +56,8 @@ def test_the_wheel_holds_what_the_commands_need(wheel: Path) -> None:
 @pytest.mark.slow
 def test_one_epoch_outside_the_checkout(command: Path, tmp_path: Path) -> None:
     words = ["train", "--cfg", "yolov5n_MobileNetv2.yaml", "--img", "64", "--epochs", "1", "--device", "cpu"]
-    run(command, *words, cwd=tmp_path)
+    told = run(command, *words, cwd=tmp_path).stdout
+    assert "Next:\n  yolov5-mobilenet detect --weights runs/train/exp/weights/best.pt" in told
     assert (tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt").is_file()
     assert (tmp_path / "datasets" / "shapes").is_dir()
     run(command, "detect", "--img", "64", "--source", "datasets/shapes/images/val", cwd=tmp_path)

@@ -117,6 +117,13 @@ def image_size(value: int | Sequence[int]) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def command_of(script: str) -> str:
+    """What to type to run `script`, such as ``segment/val.py``: in a checkout, or where the wheel's package is in use."""
+    if "yolov5_mobilenetv2" in sys.modules:  # docs/packaging.md
+        return f"yolov5-mobilenet {script.removesuffix('.py').replace('/', ' ')}"
+    return f"python {script}"
+
+
 def torchrun_command(processes: int) -> str:
     """What to type to have this command line run by so many processes on this machine."""
     words = sys.argv if sys.argv[0].endswith(".py") else ["train.py", "..."]  # from Python it is for the user to say

@@ -19,6 +19,7 @@ from engine.training.trainer import Trainer, smaller_batch
 from engine.validator import ValidationResult, validate
 from models.checkpoints.format import Checkpoint, load_checkpoint, strip_optimizer
 from models.loading import build_model
+from utils.cli import command_of
 from utils.distributed import barrier, broadcast, is_main_process, process_group, rank, world_size
 from utils.errors import UserError, out_of_memory_means
 from utils.files import increment_path, make_folder, remove_leftovers
@@ -161,10 +162,10 @@ def tell_what_next(session: Session, best: Path) -> None:
     lines = [f"\nResults saved to {s.save_dir.as_posix()}"]
     if (drawn := s.save_dir / "val_batch0_pred.jpg").is_file():
         lines.append(f"Detections drawn:  {drawn.as_posix()}")
-    commands = COMMANDS[s.task.name]
+    predict, val = (command_of(COMMANDS[s.task.name][name]) for name in ("predict", "val"))
     lines += [
         "Next:",
-        f"  python {commands['predict']} --weights {best.as_posix()} --img {size} --source path/to/images",
-        f"  python {commands['val']} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
+        f"  {predict} --weights {best.as_posix()} --img {size} --source path/to/images",
+        f"  {val} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
     ]
     LOGGER.info("\n".join(lines))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.cli import CommandParser, image_size, run_command, torchrun_command
+from utils.cli import CommandParser, command_of, image_size, run_command, torchrun_command
 from utils.commands.values import Fraction, Whole, text
 from utils.errors import UserError
 
@@ -168,3 +168,9 @@ def test_what_to_type_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> 
     assert torchrun_command(2) == "torchrun --nproc_per_node 2 segment/train.py --data 'my data.yaml' --device 0,1"
     monkeypatch.setattr(sys, "argv", ["-c"])
     assert torchrun_command(4) == "torchrun --nproc_per_node 4 train.py ..."
+
+
+def test_what_to_type_for_another_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_of("segment/val.py") == "python segment/val.py"
+    monkeypatch.setitem(sys.modules, "yolov5_mobilenetv2", sys)
+    assert command_of("segment/val.py") == "yolov5-mobilenet segment val"
