@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*words: str | Path, cwd: Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False)
+    own = {key: value for key, value in os.environ.items() if key != "YOLOv5_DATASETS_DIR"}  # that of the tests
+    done = subprocess.run([str(word) for word in words], cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == expected, done.stdout + done.stderr
     return done
 

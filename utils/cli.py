@@ -118,7 +118,7 @@ def image_size(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def command_of(script: str) -> str:
-    """What to type to run `script`, such as ``segment/val.py``: in a checkout, or where the wheel's package is in use."""
+    """What to type to run `script`, such as ``segment/val.py``: in a checkout, or where the wheel is in use."""
     if "yolov5_mobilenetv2" in sys.modules:  # docs/packaging.md
         return f"yolov5-mobilenet {script.removesuffix('.py').replace('/', ' ')}"
     return f"python {script}"
