@@ -66,6 +66,8 @@ def median_ms(run: Callable[[], Any], repeats: int) -> float:
 class Finished(NamedTuple):
     """A process that has come to its end. `peak_mb`: the most memory that it held itself; `tree_mb`: with its children.
 
+    `output` and `errors` are what it wrote to standard output and standard error.
+
     `tree_mb` is sampled four times a second where it was asked for (0 elsewhere): pages that several processes share
     count once.
     """
@@ -74,6 +76,7 @@ class Finished(NamedTuple):
     peak_mb: float
     tree_mb: float
     output: str
+    errors: str
 
 
 def run_process(
@@ -98,11 +101,11 @@ def run_process(
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         errors.seek(0)
-        output, last = out.read().decode(errors="replace"), errors.read().decode(errors="replace").strip()
+        output, told = (file.read().decode(errors="replace") for file in (out, errors))
     if process.returncode:
-        last = (last or output.strip() or f"exit code {process.returncode}").splitlines()[-1]
+        last = (told.strip() or output.strip() or f"exit code {process.returncode}").splitlines()[-1]
         raise UserError(f"{Path(command[1]).name if len(command) > 1 else command[0]}: {last.removeprefix('error: ')}")
-    return Finished(seconds, watch.peak_mb or _megabytes(usage.ru_maxrss), watch.tree_mb, output)
+    return Finished(seconds, watch.peak_mb or _megabytes(usage.ru_maxrss), watch.tree_mb, output, told)
 
 
 class _Watch(threading.Thread):

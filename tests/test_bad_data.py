@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.measuring import run_process
 from tests.mistakes import Place, files_below, place, run, training, validation
 from tests.utils.data.images.image_bytes import BROKEN, png
 
 __all__ = ["place"]  # the fixture
+ROOT = Path(__file__).resolve().parents[1]
 
 
 # --- data sets --------------------------------------------------------------------------------------------------------
@@ -219,35 +220,20 @@ def test_a_bad_picture_among_good_ones_is_left_out(place: Place, capfd: pytest.C
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def peak_of(words: list[str], folder: Path) -> tuple[int, float, str]:
-    """Exit code, peak of memory in GB and stderr of a Python process."""
-    root = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(folder)}
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        err = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024 / 1e9, err
+def peak_of(words: list[str], folder: Path) -> float:
+    """Peak of memory in GB of a Python process that ends well and has nothing to complain about."""
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(folder)}
+    finished = run_process([sys.executable, *words], environment=environment, cwd=folder)
+    assert finished.errors == ""
+    return finished.peak_mb / 1000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("a.png", 10_000), ("a.jpg", 13_400)])
 def test_a_large_picture_is_good_and_takes_less_than_2_gb(name: str, side: int, place: Place) -> None:
     cv2.imwrite(name, np.zeros((side, side, 3), np.uint8))
-    script = str(Path(__file__).resolve().parents[1] / "detect.py")
-    words = [script, "--weights", str(place.weights), "--img", "64", "--source", name]
-    code, peak, err = peak_of(words, place.folder)
-    assert (code, err) == (0, "")
-    assert peak < 2
+    words = [str(ROOT / "detect.py"), "--weights", str(place.weights), "--img", "64", "--source", name]
+    assert peak_of(words, place.folder) < 2
 
 
 @pytest.mark.slow
@@ -262,6 +248,4 @@ def test_large_pictures_are_decoded_one_after_another(tmp_path: Path) -> None:
         "from utils.data.index import build_index\n"
         "assert len(build_index(['images'], 1, cache=False, require_labels=False)) == 4"
     )
-    code, peak, err = peak_of(["-c", program], tmp_path)
-    assert (code, err) == (0, "")
-    assert peak < 2
+    assert peak_of(["-c", program], tmp_path) < 2

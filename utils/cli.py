@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from utils.commands.launcher import has_anyone_failed, is_first_to_say, leave, local_rank
-from utils.commands.signals import Terminated, signals_raise
+from utils.commands.signals import Terminated, signals_ignored, signals_raise
 from utils.commands.streams import OutputError, flush_output, open_standard_streams
 from utils.commands.values import word_of
 from utils.errors import Aftermath, UserError, nearest, one_line, refusal
@@ -135,17 +135,19 @@ def run_command(main: Callable[[], Any]) -> NoReturn:
 
     0 (or the integer that `main` returns); 1 after a user's mistake, or where the machine refused memory, space or
     permission, or where standard output is lost; 128 and the number of the signal (130: Ctrl-C). What several processes
-    of a machine have to say alike is said once.
+    of a machine have to say alike is said once. A signal that comes after `main` changes nothing: `torchrun` ends the
+    others as soon as one process is gone, and they have to say how to go on.
     """
     open_standard_streams()
     configure_logging()
-    code = _outcome(main)
-    try:
-        flush_output()
-    except OutputError as error:
-        LOGGER.error(error)
-        code = code or 1
-    leave(code)
+    with signals_ignored():
+        code = _outcome(main)
+        try:
+            flush_output()
+        except OutputError as error:
+            LOGGER.error(error)
+            code = code or 1
+        leave(code)
 
 
 def _outcome(main: Callable[[], Any]) -> Any:

@@ -173,7 +173,7 @@ def test_figures_are_those_of_val(shared_data: Path, tmp_path: Path, monkeypatch
         pytorch, script = csv.DictReader(file)
     file_kept = tmp_path / "kept" / "fp32" / "yolov5n.torchscript"
     metrics, _, _ = val.run(weights=str(file_kept), data=str(yaml), imgsz=320, workers=0, no_plots=True, device="cpu",
-                            project=str(tmp_path / "runs"))  # fmt: skip
+                            project=str(tmp_path / "runs"), trust=True)  # fmt: skip
     assert (float(script["box_map50"]), float(script["box_map"])) == pytest.approx(metrics[2:4], abs=1e-6)
     assert metrics[2] > 0.4
     assert float(pytorch["box_map"]) == pytest.approx(float(script["box_map"]), abs=2e-3)

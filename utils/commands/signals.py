@@ -38,6 +38,20 @@ def signals_raise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def signals_ignored() -> Iterator[None]:
+    """SIGTERM and SIGHUP change nothing in the block: for a program that ends anyway, and still has to say why.
+
+    Work inside it that a signal should end is put into a block of `signals_raise`.
+    """
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        pass
+
+    with _handling(_ENDING, handler):
+        yield
+
+
+@contextlib.contextmanager
 def signals_held() -> Iterator[None]:
     """Signals that would end the program wait until the block ends: for what must not be left half done.
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.commands.signals import Terminated, signals_raise
+from utils.commands.signals import Terminated, signals_ignored, signals_raise
 from utils.commands.streams import OutputError
 from utils.distributed import is_lost_peer
 from utils.errors import STORAGE_ERRORS, Aftermath, UserError, dead_worker
@@ -23,9 +23,10 @@ def resumable(last: Path) -> Iterator[None]:
     def advice() -> str:
         return f"go on with --resume {last.as_posix()}" if last.is_file() else "start again, nothing was saved yet"
 
-    with signals_raise():
+    with signals_ignored():  # while it is found out how to go on
         try:
-            yield
+            with signals_raise():
+                yield
         except KeyboardInterrupt:
             raise Aftermath(f"interrupted; {advice()}") from None
         except Terminated as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from utils import cli
 from utils.cli import CommandParser, run_command
 from utils.commands import launcher
 from utils.errors import Aftermath, UserError
@@ -57,6 +59,23 @@ def test_the_aftermath_is_told_only_where_nobody_told_the_cause(
     outcome(Aftermath("another process ended in other words"))
     outcome(KeyboardInterrupt())
     assert capsys.readouterr().err == "error: another process ended\n"
+
+
+@pytest.mark.usefixtures("signals_of_a_terminal")
+def test_a_signal_does_not_silence_it(
+    attempt: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torchrun` terminates what is left of its processes within a tenth of a second after one was killed."""
+
+    def terminated_meanwhile() -> bool:
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, "this would end the process"
+        signal.raise_signal(signal.SIGTERM)
+        return False
+
+    monkeypatch.setattr(cli, "has_anyone_failed", terminated_meanwhile)
+    outcome(Aftermath("another process ended"))
+    assert capsys.readouterr().err == "error: another process ended\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_defect_keeps_its_traceback_and_ends_at_once(attempt: Path, capsys: pytest.CaptureFixture[str]) -> None:
