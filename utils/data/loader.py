@@ -14,11 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from utils.data.batch import Batch
+from utils.data.batch_buffers import PREFETCH, BatchBuffers, BufferedBatch
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
 from utils.data.masks import MaskFormat
 from utils.data.sampling import BatchPlan, Ticket
-from utils.data.slots import PREFETCH, Shipment, Slots
 from utils.devices import return_free_memory
 from utils.distributed import local_world_size, main_process_first, world_size
 from utils.errors import UserError
@@ -33,21 +33,21 @@ class _Failure(NamedTuple):
 class _Batches(Dataset):
     """What a worker runs: a list of tickets in, a batch out (ready to travel, if it has to)."""
 
-    def __init__(self, dataset: DetectionDataset, quads: bool, slots: Slots | None) -> None:
+    def __init__(self, dataset: DetectionDataset, quads: bool, buffers: BatchBuffers | None) -> None:
         self.dataset = dataset
         self.quads = quads
-        self.slots = slots
+        self.buffers = buffers
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch | Shipment | _Failure:
+    def __getitem__(self, tickets: list[Ticket]) -> Batch | BufferedBatch | _Failure:
         worker = get_worker_info()
         try:
-            if worker is None or self.slots is None:
+            if worker is None or self.buffers is None:
                 return self.dataset.batch(tickets, self.quads)
-            place = self.slots.next_place(worker.id, self.dataset.batch_shape(tickets))
-            return self.slots.ship(self.dataset.batch(tickets, self.quads, place), worker.id)
+            buffer = self.buffers.next_buffer(worker.id, self.dataset.batch_shape(tickets))
+            return self.buffers.pack(self.dataset.batch(tickets, self.quads, buffer), worker.id)
         except UserError as error:
             return _Failure(str(error))
 
@@ -75,9 +75,9 @@ class Loader:
         self._started = False
         height, width = dataset.largest_size
         groups = -(-plan.batch_size // 4) * 4  # quads fill up a last group of fewer than four
-        slots = Slots(workers, groups * 3 * height * width) if workers else None
+        buffers = BatchBuffers(workers, groups * 3 * height * width) if workers else None
         self._batches = DataLoader(
-            _Batches(dataset, quads, slots),
+            _Batches(dataset, quads, buffers),
             batch_size=None,  # the plan's lists of tickets are batches already
             sampler=plan,
             num_workers=workers,
@@ -115,7 +115,7 @@ class Loader:
         for batch in self._batches:
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
-            yield batch.unpack() if isinstance(batch, Shipment) else batch
+            yield batch.unpack() if isinstance(batch, BufferedBatch) else batch
 
 
 def create_loader(
