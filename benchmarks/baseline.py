@@ -19,7 +19,7 @@ from utils.data.augment.mosaic import draw_centre
 from utils.data.batch import Batch, Sample, collate
 from utils.data.dataset import DetectionDataset
 from utils.data.instances import Instances
-from utils.data.sampling import Ticket
+from utils.data.sampling import SampleRequest
 from utils.ops.boxes import xywh2xyxy
 from utils.ops.iou import bbox_iou, box_iou
 
@@ -207,20 +207,20 @@ class PlainDataset(DetectionDataset):
         self.kept = [self.resized(i) for i in range(len(self))] if cache == "ram" and self.mosaic else None
 
     @property
-    def near_images(self) -> int:
-        return len(self)  # partners from the whole data set
+    def images_at_hand(self) -> int:
+        return len(self)  # the others of a mosaic come from the whole data set
 
-    def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
-        return collate([self.sample(ticket) for ticket in tickets])
+    def batch(self, requests: Sequence[SampleRequest], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
+        return collate([self.sample(request) for request in requests])
 
-    def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
-        rng = self._rng(ticket.key)
+    def sample(self, request: SampleRequest, out: np.ndarray | None = None) -> Sample:
+        rng = self._rng(request.key)
         if not self.mosaic or self.hyp["mosaic"] < 1:
-            return super().sample(ticket, out)
+            return super().sample(request, out)
         camera, gains = draw_camera(self.hyp, rng), draw_color_gains(self.hyp, rng)
         rng.random()  # ours asks whether to make a mosaic
         size, centre = self.imgsz, draw_centre(self.imgsz, rng)
-        members = [(ticket.image, *ticket.partners[:3])[i] for i in rng.permutation(4)]
+        members = [(request.image, *request.mosaic_indices[:3])[i] for i in rng.permutation(4)]
         canvas, classes, boxes = self.pasted(members, centre)
         matrix = camera.matrix(canvas.shape[:2], size, centre)
         half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])  # OpenCV counts from centres of pixels
@@ -231,7 +231,7 @@ class PlainDataset(DetectionDataset):
             image = cv2.warpPerspective(canvas, warp, size[::-1], borderValue=(114, 114, 114))
         kept, moved = self.moved(boxes, matrix, camera.scale)
         image = np.ascontiguousarray(plain_color(image, gains)[:, :, ::-1].transpose(2, 0, 1))
-        return Sample(image, Instances(classes[kept], moved[kept]), self.index.path(ticket.image), None)
+        return Sample(image, Instances(classes[kept], moved[kept]), self.index.path(request.image), None)
 
     def resized(self, i: int) -> np.ndarray:
         """Image i at the size that fits the network's input."""

@@ -68,14 +68,14 @@ def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int, plainly: b
 
     def epochs_of(kind: Any = DetectionDataset, **options: Any) -> Callable[[], None]:
         dataset = kind(index if "masks" in options else boxes, imgsz, hyp=hyp, batch_size=batch, **options)
-        near = dataset.near_images if dataset.mosaic else None
-        plan = BatchPlan(dataset.epoch_indices, batch, shuffle=dataset.augment, partners=near)
+        near = dataset.images_at_hand if dataset.mosaic else None
+        plan = BatchPlan(dataset.epoch_indices, batch, shuffle=dataset.augment, mosaic_pool=near)
         numbers = itertools.count()
 
         def epoch() -> None:
             plan.epoch = next(numbers)
-            for tickets in plan:
-                dataset.batch(tickets)
+            for requests in plan:
+                dataset.batch(requests)
 
         return epoch
 

@@ -3,7 +3,7 @@
     python benchmarks/plainly.py train.py --cfg yolov5_MobileNetv2.yaml --img 320 --epochs 1
     python benchmarks/plainly.py val.py --weights yolov5n.pt --data coco128.yaml
 
-What is exchanged: mosaics resampled twice, with partners from the whole data set; the loss level by level with dense
+What is exchanged: mosaics resampled twice, of images from the whole data set; the loss level by level with dense
 targets; the average of the weights and the optimiser tensor by tensor; all threads on each layer of a whole batch, and
 the memory format that torch starts with; torchvision's NMS over all candidates; matching threshold by threshold. The
 rest (start-up, index, workers and their shared memory, pictures, reports) stays ours, so that a ratio to it is rather

@@ -94,7 +94,7 @@ def measure_workers(folder: Path, workers: int, batches: int = 60) -> dict[str, 
 
     dataset = DetectionDataset(build_index([folder / "images"], 3), IMGSZ, augment=True)
     plan = BatchPlan(
-        dataset.epoch_indices, 16, shuffle=True, partners=dataset.near_images, streams=workers
+        dataset.epoch_indices, 16, shuffle=True, mosaic_pool=dataset.images_at_hand, workers=workers
     )  # fmt: skip
     loader, alone = Loader(dataset, plan, workers), tree_memory(os.getpid())
     for number, _ in enumerate(loader):

@@ -55,12 +55,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> ImageIndex:
 @pytest.mark.parametrize("cache", ["", "ram"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_mosaics(index: ImageIndex, cache: str, turned: bool) -> None:
-    """Same tickets, same choices: boxes agree to a hundredth of a pixel, pixels but for one resampling and seams."""
+    """Same requests, same choices: boxes agree to a hundredth of a pixel, pixels but for one resampling and seams."""
     hyp = load_hyp({"mosaic": 1.0, "degrees": 20.0, "shear": 5.0} if turned else {"mosaic": 1.0})
     ours = DetectionDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
     plain = PlainDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
-    for tickets in BatchPlan(ours.epoch_indices, 4, shuffle=True, partners=8):
-        a, b = ours.batch(tickets), plain.batch(tickets)
+    for requests in BatchPlan(ours.epoch_indices, 4, shuffle=True, mosaic_pool=8):
+        a, b = ours.batch(requests), plain.batch(requests)
         assert a.images.shape == b.images.shape
         assert len(a.targets) > 4
         np.testing.assert_array_equal(a.targets[:, :2], b.targets[:, :2])
@@ -75,8 +75,8 @@ def test_the_straightforward_way_is_not_ours(index: ImageIndex) -> None:
     hyp = load_hyp({"mosaic": 1.0})
     ours = DetectionDataset(index, 128, augment=True, hyp=hyp, seed=3)
     plain = PlainDataset(index, 128, augment=True, hyp=hyp, seed=4)
-    tickets = next(iter(BatchPlan(ours.epoch_indices, 4, shuffle=True, partners=8)))
-    assert float((ours.batch(tickets).images.float() - plain.batch(tickets).images.float()).abs().mean()) > 10
+    requests = next(iter(BatchPlan(ours.epoch_indices, 4, shuffle=True, mosaic_pool=8)))
+    assert float((ours.batch(requests).images.float() - plain.batch(requests).images.float()).abs().mean()) > 10
 
 
 def test_colours() -> None:

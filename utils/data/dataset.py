@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from utils.cli import image_size
 from utils.data.augment.scene import Picture
-from utils.data.augment.view import PARTNERS, training_view
+from utils.data.augment.view import training_view
 from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.pool import POOL_BYTES, Pool
@@ -19,7 +19,7 @@ from utils.data.images.reader import ImageFiles, Images
 from utils.data.index import ImageIndex
 from utils.data.instances import Instances
 from utils.data.masks import MaskFormat
-from utils.data.sampling import Ticket
+from utils.data.sampling import MOSAIC_INDICES, SampleRequest
 from utils.hyp import load_hyp
 from utils.ops.boxes import xywhn2xyxy
 from utils.ops.letterbox import letterbox
@@ -109,7 +109,7 @@ class DetectionDataset(Dataset):
         return height, width
 
     @property
-    def near_images(self) -> int:
+    def images_at_hand(self) -> int:
         """How many images a worker has at hand without reading them again (on the safe side, as sizes vary)."""
         if isinstance(self._images, Pool):
             total = int(self._files.stored.prod(1).sum()) * 3
@@ -121,27 +121,27 @@ class DetectionDataset(Dataset):
         """The images of the next epoch."""
         return np.asarray(self.indices)
 
-    def __getitem__(self, item: int | Ticket) -> Sample:
-        """The sample that a ticket orders, or that of image number `item`, with partners from the whole data set."""
-        return self.sample(item if isinstance(item, Ticket) else self._ticket(range(len(self))[item]))
+    def __getitem__(self, item: int | SampleRequest) -> Sample:
+        """The sample of a request, or that of image number `item` with mosaics of the whole data set."""
+        return self.sample(item if isinstance(item, SampleRequest) else self._request(range(len(self))[item]))
 
-    def batch_shape(self, tickets: Sequence[Ticket]) -> tuple[int, int, int, int]:
-        """(B, 3, H, W) of the batch that `tickets` order: with `rect`, the smallest that holds these images."""
-        sizes = self._sizes if self.batch_shapes is None else self._sizes[[ticket.image for ticket in tickets]]
+    def batch_shape(self, requests: Sequence[SampleRequest]) -> tuple[int, int, int, int]:
+        """(B, 3, H, W) of the batch that `requests` ask for: with `rect`, the smallest that holds these images."""
+        sizes = self._sizes if self.batch_shapes is None else self._sizes[[request.image for request in requests]]
         height, width = sizes.max(0).tolist()
-        return len(tickets), 3, height, width
+        return len(requests), 3, height, width
 
-    def batch(self, tickets: Sequence[Ticket], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
-        """The batch that `tickets` order; its pixels are written once, into `out` (`batch_shape`) if given."""
-        images = torch.empty(self.batch_shape(tickets), dtype=torch.uint8) if out is None else out
-        samples = [self.sample(t, out) for t, out in zip(tickets, images.numpy(), strict=True)]
+    def batch(self, requests: Sequence[SampleRequest], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
+        """The batch that `requests` ask for; its pixels are written once, into `out` (`batch_shape`) if given."""
+        images = torch.empty(self.batch_shape(requests), dtype=torch.uint8) if out is None else out
+        samples = [self.sample(each, out) for each, out in zip(requests, images.numpy(), strict=True)]
         if quads:
-            return collate(quad(samples, self._rng(tickets[0].key)), self.masks)
+            return collate(quad(samples, self._rng(requests[0].key)), self.masks)
         return assemble(images, samples, self.masks)
 
-    def sample(self, ticket: Ticket, out: np.ndarray | None = None) -> Sample:
-        """The sample that `ticket` orders, its pixels in `out` (3, height, width) if given, and of that size."""
-        i = ticket.image
+    def sample(self, request: SampleRequest, out: np.ndarray | None = None) -> Sample:
+        """The sample that `request` asks for, its pixels in `out` (3, height, width) if given, and of that size."""
+        i = request.image
         if out is None:
             out = np.empty((3, *self._size(i)), np.uint8)
         size: tuple[int, int] = out.shape[1:]  # type: ignore[assignment]
@@ -149,8 +149,8 @@ class DetectionDataset(Dataset):
         if self.augment:
             if isinstance(self._images, Pool):
                 self._images.refresh(i)
-            rng = self._rng(ticket.key)
-            image, instances = training_view(i, ticket.partners, self.picture, size, self.hyp, rng, self.mosaic)
+            rng = self._rng(request.key)
+            image, instances = training_view(i, request.mosaic_indices, self.picture, size, self.hyp, rng, self.mosaic)
         else:
             image, instances, placement = self._letterboxed(i, size)
         if image.shape != (*size, 3):  # OpenCV would write to new memory and leave `out` as it was
@@ -193,14 +193,14 @@ class DetectionDataset(Dataset):
     def _rng(self, key: tuple[int, ...]) -> np.random.Generator:
         return np.random.default_rng((self.seed, *key))
 
-    def _ticket(self, i: int) -> Ticket:
+    def _request(self, i: int) -> SampleRequest:
         worker = get_worker_info()
         key = (_DIRECT, worker.seed if worker else 0, self._direct)
         self._direct += 1
         if not self.mosaic:
-            return Ticket(i, key)
-        drawn = self._rng((*key, 1)).integers(0, len(self.indices), PARTNERS)
-        return Ticket(i, key, tuple(self.indices[drawn].tolist()))
+            return SampleRequest(i, key)
+        drawn = self._rng((*key, 1)).integers(0, len(self.indices), MOSAIC_INDICES)
+        return SampleRequest(i, key, tuple(self.indices[drawn].tolist()))
 
 
 def rectangles(

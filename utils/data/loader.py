@@ -18,7 +18,7 @@ from utils.data.batch_buffers import PREFETCH, BatchBuffers, BufferedBatch
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
 from utils.data.masks import MaskFormat
-from utils.data.sampling import BatchPlan, Ticket
+from utils.data.sampling import BatchPlan, SampleRequest
 from utils.devices import return_free_memory
 from utils.distributed import local_world_size, main_process_first, world_size
 from utils.errors import UserError
@@ -31,7 +31,7 @@ class _Failure(NamedTuple):
 
 
 class _Batches(Dataset):
-    """What a worker runs: a list of tickets in, a batch out (ready to travel, if it has to)."""
+    """What a worker runs: a list of requests in, a batch out (ready to travel, if it has to)."""
 
     def __init__(self, dataset: DetectionDataset, quads: bool, buffers: BatchBuffers | None) -> None:
         self.dataset = dataset
@@ -41,13 +41,13 @@ class _Batches(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch | BufferedBatch | _Failure:
+    def __getitem__(self, requests: list[SampleRequest]) -> Batch | BufferedBatch | _Failure:
         worker = get_worker_info()
         try:
             if worker is None or self.buffers is None:
-                return self.dataset.batch(tickets, self.quads)
-            buffer = self.buffers.next_buffer(worker.id, self.dataset.batch_shape(tickets))
-            return self.buffers.pack(self.dataset.batch(tickets, self.quads, buffer), worker.id)
+                return self.dataset.batch(requests, self.quads)
+            buffer = self.buffers.next_buffer(worker.id, self.dataset.batch_shape(requests))
+            return self.buffers.pack(self.dataset.batch(requests, self.quads, buffer), worker.id)
         except UserError as error:
             return _Failure(str(error))
 
@@ -78,7 +78,7 @@ class Loader:
         buffers = BatchBuffers(workers, groups * 3 * height * width) if workers else None
         self._batches = DataLoader(
             _Batches(dataset, quads, buffers),
-            batch_size=None,  # the plan's lists of tickets are batches already
+            batch_size=None,  # the plan's lists of requests are batches already
             sampler=plan,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -173,7 +173,7 @@ def create_loader(
     plan = BatchPlan(
         dataset.epoch_indices, batch_size, shuffle=shuffle and not rect and not image_weights, seed=seed,
         rank=max(rank, 0), world=world, even=augment, drop_last=drop_last and len(index) >= batch_size * world,
-        partners=dataset.near_images if dataset.mosaic else None, streams=workers,
+        mosaic_pool=dataset.images_at_hand if dataset.mosaic else None, workers=workers,
     )  # fmt: skip
     return Loader(dataset, plan, workers, quads=quad)
 

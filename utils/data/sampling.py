@@ -1,4 +1,4 @@
-"""Which images make which batch: the order of an epoch, its share of each process, and the partners of each mosaic."""
+"""Which images make which batch: the order of an epoch, the share of each process, and the images of each mosaic."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from utils.data.augment.view import PARTNERS
+MOSAIC_INDICES = 7  # a mosaic needs three more images; a second one, which is mixed with it, needs four
 
 
-class Ticket(NamedTuple):
-    """An order for one sample. Equal tickets give equal samples, in whatever process."""
+class SampleRequest(NamedTuple):
+    """Asks for one sample. Equal requests give equal samples, whichever process answers them."""
 
     image: int
     key: tuple[int, ...]  # seeds the sample's random choices, together with the data set's seed
-    partners: tuple[int, ...] = ()
+    mosaic_indices: tuple[int, ...] = ()  # the other images of its mosaics
 
 
-class BatchPlan(Sampler[list[Ticket]]):
-    """The batches of one epoch after another; a pure function of seed and epoch.
+class BatchPlan(Sampler[list[SampleRequest]]):
+    """The batches of one epoch after another. They depend on the seed and the epoch and on nothing else.
 
     Args:
-        order: gives the images of an epoch, before shuffling; asked at the start of each.
-        batch_size: images a batch.
-        shuffle: a new order every epoch.
-        seed: of the orders and partners.
-        rank, world: this process takes every `world`-th batch from the `rank`-th on.
-        even: several processes all get equally many batches, all full, as those that train together need it: the first
-            images are used twice if need be. Else each image is used once, and some processes get a batch less.
+        order: gives the images of an epoch before shuffling; it is called at the start of each epoch.
+        batch_size: images per batch.
+        shuffle: make a new order in every epoch.
+        seed: seeds the orders and the choice of mosaic images.
+        rank, world: this process takes every `world`-th batch, beginning with batch number `rank`.
+        even: give all processes equally many batches, all of them full, as processes that train together need it. The
+            first images are then used twice if necessary. Without it each image is used once, and some processes get
+            one batch less.
         drop_last: leave out a last batch that is not full.
-        partners: None for no mosaics; else how many recent images of a worker the partners are drawn from.
-        streams: number of workers; batch k is made by worker ``k % streams``.
+        mosaic_pool: from how many recent images of a worker the others of a mosaic are drawn; None for no mosaics.
+        workers: number of workers; batch k is made by worker ``k % workers``.
 
-    Partners are drawn uniformly from the last `partners` images that the same worker made samples of, whose pixels it
-    still has; at the start of an epoch these are the last ones of the epoch before. As the order is random, every image
-    is as likely as any other to be a partner, and does that thrice an epoch on average, as in YOLOv5; only which images
-    meet is no longer independent from one sample to the next. If `partners` covers the data set they are independent.
+    The other images of a mosaic are drawn uniformly from the last `mosaic_pool` images of which the same worker made
+    samples, because it still has their pixels; at the start of an epoch these are the last images of the epoch before.
+    As the order is random, every image is equally likely to be drawn. On average it is drawn three times per epoch, as
+    in YOLOv5; only the images that meet in one mosaic are not independent of those in the next. If `mosaic_pool` covers
+    the data set, they are independent.
     """
 
     def __init__(
@@ -51,8 +53,8 @@ class BatchPlan(Sampler[list[Ticket]]):
         world: int = 1,
         even: bool = True,
         drop_last: bool = False,
-        partners: int | None = None,
-        streams: int = 1,
+        mosaic_pool: int | None = None,
+        workers: int = 1,
     ) -> None:
         self.order = order
         self.batch_size = batch_size
@@ -62,12 +64,12 @@ class BatchPlan(Sampler[list[Ticket]]):
         self.world = world
         self.even = even
         self.drop_last = drop_last
-        self.partners = partners
-        self.streams = max(streams, 1)
+        self.mosaic_pool = mosaic_pool
+        self.workers = max(workers, 1)
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Batches that this process gets in an epoch."""
+        """How many batches this process gets per epoch."""
         count, full = len(self.order()), self.batch_size * self.world
         if self.drop_last:
             return count // full
@@ -75,13 +77,13 @@ class BatchPlan(Sampler[list[Ticket]]):
             return -(-count // full)
         return len(range(self.rank, -(-count // self.batch_size), self.world))
 
-    def __iter__(self) -> Iterator[list[Ticket]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         batches = self._batches(self.epoch)
-        partners = self._partners(batches) if self.partners else None
+        others = self._mosaic_indices(batches) if self.mosaic_pool else None
         for k, batch in enumerate(batches):
             first = (k * self.world + self.rank) * self.batch_size
             yield [
-                Ticket(image, (self.epoch, first + j), tuple(partners[k][j].tolist()) if partners else ())
+                SampleRequest(image, (self.epoch, first + j), tuple(others[k][j].tolist()) if others else ())
                 for j, image in enumerate(batch.tolist())
             ]
 
@@ -89,7 +91,7 @@ class BatchPlan(Sampler[list[Ticket]]):
         """The image numbers of this process's batches."""
         order = np.asarray(self.order())
         if self.shuffle:
-            # epoch -1 is what "before the first" means to `_partners`
+            # epoch -1 stands for the one before the first in `_mosaic_indices`
             order = order[np.random.default_rng((self.seed, epoch + 1)).permutation(len(order))]
         full = self.batch_size * self.world
         if self.drop_last:
@@ -98,19 +100,19 @@ class BatchPlan(Sampler[list[Ticket]]):
             order = np.resize(order, -(-len(order) // full) * full)
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)][self.rank :: self.world]
 
-    def _partners(self, batches: list[np.ndarray]) -> list[np.ndarray]:
-        """For each batch (batch size, PARTNERS) image numbers."""
-        rng = np.random.default_rng((self.seed, self.epoch, self.rank, self.streams))
+    def _mosaic_indices(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """For each batch an array (batch size, MOSAIC_INDICES) of image numbers."""
+        rng = np.random.default_rng((self.seed, self.epoch, self.rank, self.workers))
         order, before = np.asarray(self.order()), self._batches(self.epoch - 1)
-        span = self.partners or 0
+        span = self.mosaic_pool or 0
         result: list[np.ndarray] = [np.empty(0)] * len(batches)
-        for stream in range(min(self.streams, len(batches))):
-            numbers = range(stream, len(batches), self.streams)
-            history, current = (np.concatenate(made[stream :: self.streams]) for made in (before, batches))
+        for worker in range(min(self.workers, len(batches))):
+            numbers = range(worker, len(batches), self.workers)
+            history, current = (np.concatenate(made[worker :: self.workers]) for made in (before, batches))
             if span >= len(order):
-                drawn = order[rng.integers(0, len(order), (len(current), PARTNERS))]
+                drawn = order[rng.integers(0, len(order), (len(current), MOSAIC_INDICES))]
             else:
-                back = rng.integers(1, min(span, len(history)) + 1, (len(current), PARTNERS))
+                back = rng.integers(1, min(span, len(history)) + 1, (len(current), MOSAIC_INDICES))
                 at = len(history) + np.arange(len(current))[:, None] - back
                 drawn = np.concatenate((history, current))[at]
             ends = np.cumsum([len(batches[k]) for k in numbers])[:-1]

@@ -43,11 +43,11 @@ class ConfusionMatrix:
         known = to_numpy(labels).reshape(-1, 5)
         found = found[found[:, 4] > self.conf]
         true, predicted = known[:, 0].astype(np.int64), found[:, 5].astype(np.int64)
-        partner = _partners(box_iou(known[:, 1:], found[:, :4]), self.iou_thres)  # (m,) detection of each label, or -1
-        seen = partner >= 0
+        match = _match(box_iou(known[:, 1:], found[:, :4]), self.iou_thres)  # (m,) detection of each label, or -1
+        seen = match >= 0
         background = self.nc
-        alone = np.setdiff1d(np.arange(len(found)), partner[seen])
-        rows = np.concatenate((np.where(seen, np.append(predicted, background)[partner], background), predicted[alone]))
+        alone = np.setdiff1d(np.arange(len(found)), match[seen])
+        rows = np.concatenate((np.where(seen, np.append(predicted, background)[match], background), predicted[alone]))
         columns = np.concatenate((true, np.full(len(alone), background)))
         np.add.at(self.matrix, (rows, columns), 1)
 
@@ -66,7 +66,7 @@ class ConfusionMatrix:
         return Path(path)
 
 
-def _partners(iou: np.ndarray, iou_thres: float) -> np.ndarray:
+def _match(iou: np.ndarray, iou_thres: float) -> np.ndarray:
     """For each label the detection it is paired with, or −1, from the overlaps (m, n).
 
     Each detection takes the label it overlaps most; of those that took it, a label keeps the one it overlaps most.

@@ -10,7 +10,7 @@ from tests.utils.data.pictures import GREY, make_index, make_shapes
 from utils.data.dataset import DetectionDataset, rectangles
 from utils.data.images.pool import Pool
 from utils.data.masks import MaskFormat
-from utils.data.sampling import BatchPlan, Ticket
+from utils.data.sampling import BatchPlan, SampleRequest
 from utils.errors import UserError
 from utils.ops.boxes import scale_boxes, xywhn2xyxy
 from utils.ops.letterbox import letterbox
@@ -113,10 +113,11 @@ def test_polygons_follow_their_boxes(tmp_path):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def tickets(dataset, epoch=0):
-    plan = BatchPlan(dataset.epoch_indices, 4, shuffle=True, partners=dataset.near_images if dataset.mosaic else None)
+def requests(dataset, epoch=0):
+    pool = dataset.images_at_hand if dataset.mosaic else None
+    plan = BatchPlan(dataset.epoch_indices, 4, shuffle=True, mosaic_pool=pool)
     plan.epoch = epoch
-    return [ticket for batch in plan for ticket in batch]
+    return [request for batch in plan for request in batch]
 
 
 @pytest.mark.parametrize("imgsz", [96, (64, 160)])
@@ -125,12 +126,12 @@ def test_training_samples(index, imgsz, mosaic):
     dataset = DetectionDataset(index, imgsz, augment=True, hyp={"mosaic": mosaic, "mixup": 0.3})
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     total = 0
-    for ticket in tickets(dataset):
-        sample = dataset[ticket]
+    for request in requests(dataset):
+        sample = dataset[request]
         assert sample.image.shape == (3, height, width)
         assert sample.image.dtype == np.uint8
         assert sample.shapes is None
-        assert sample.path == index.path(ticket.image)
+        assert sample.path == index.path(request.image)
         boxes = sample.instances.boxes
         assert (boxes >= 0).all()
         assert (boxes[:, [0, 2]] <= width).all()
@@ -160,18 +161,18 @@ def test_a_sample_that_does_not_fit_is_refused(index, monkeypatch):
 def test_rect_training_has_no_mosaics(index):
     dataset = DetectionDataset(index, 96, augment=True, rect=True, batch_size=4)
     assert not dataset.mosaic
-    for i, ticket in enumerate(BatchPlan(dataset.epoch_indices, 4)):
-        batch = dataset.batch(ticket)
+    for i, request in enumerate(BatchPlan(dataset.epoch_indices, 4)):
+        batch = dataset.batch(request)
         assert batch.images.shape[2:] == tuple(dataset.batch_shapes[i])
 
 
 def test_samples_depend_on_their_ticket_only(index):
     """Not on what was made before, nor on what the pool holds."""
     first, second = (DetectionDataset(index, 96, augment=True, seed=3) for _ in range(2))
-    orders = tickets(first, 0) + tickets(first, 1)
-    ahead = [first[ticket] for ticket in orders]
-    for ticket, expected in reversed(list(zip(orders, ahead, strict=True))):
-        found = second[ticket]
+    orders = requests(first, 0) + requests(first, 1)
+    ahead = [first[request] for request in orders]
+    for request, expected in reversed(list(zip(orders, ahead, strict=True))):
+        found = second[request]
         np.testing.assert_array_equal(found.image, expected.image)
         np.testing.assert_array_equal(found.instances.boxes, expected.instances.boxes)
     other = DetectionDataset(index, 96, augment=True, seed=4)
@@ -187,11 +188,11 @@ def test_asked_by_number_an_image_looks_different_each_time(index):
 
 
 def test_a_mosaic_costs_one_decode_once_the_pool_is_warm(tmp_path):
-    """The pool holds a quarter of the data set; nearly all partners are found in it."""
+    """The pool holds a quarter of the data set; nearly all images of the mosaics are found in it."""
     index = make_index(tmp_path, [(60, 80)] * 120)
     dataset = DetectionDataset(index, 80, augment=True, pool_bytes=30 * 60 * 80 * 3)
-    assert dataset.near_images == 27
-    plan = BatchPlan(dataset.epoch_indices, 8, shuffle=True, partners=dataset.near_images)
+    assert dataset.images_at_hand == 27
+    plan = BatchPlan(dataset.epoch_indices, 8, shuffle=True, mosaic_pool=dataset.images_at_hand)
     for epoch in range(3):
         before = dataset._images.reads
         plan.epoch = epoch
@@ -212,8 +213,8 @@ def test_the_sample_made_last_leaves_the_pool_last(index):
 def test_what_fits_the_pool_is_decoded_once(index):
     dataset = DetectionDataset(index, 96, augment=True)
     for epoch in range(3):
-        for ticket in tickets(dataset, epoch):
-            dataset[ticket]
+        for request in requests(dataset, epoch):
+            dataset[request]
     assert isinstance(dataset._images, Pool)
     assert dataset._images.reads == len(index)
 
@@ -223,16 +224,16 @@ def test_what_fits_the_pool_is_decoded_once(index):
 def test_caches_change_nothing(index, cache, augment):
     plain, fast = (DetectionDataset(index, 96, augment=augment, cache=c) for c in ("", cache))
     for i in range(len(index)):
-        ticket = Ticket(i, (0, i), tuple(range(7)))
-        np.testing.assert_array_equal(plain[ticket].image, fast[ticket].image)
+        request = SampleRequest(i, (0, i), tuple(range(7)))
+        np.testing.assert_array_equal(plain[request].image, fast[request].image)
 
 
 @pytest.mark.parametrize("cache", ["", "ram"])
 def test_what_is_kept_is_never_written_to(index, cache):
     hyp = {"mixup": 0.5, "degrees": 10.0, "hsv_v": 0.9}
     dataset = DetectionDataset(index, 96, augment=True, hyp=hyp, cache=cache)
-    for ticket in tickets(dataset, 0) + tickets(dataset, 1):
-        dataset[ticket]
+    for request in requests(dataset, 0) + requests(dataset, 1):
+        dataset[request]
     for i in range(len(index)):
         np.testing.assert_array_equal(dataset.picture(i).image, dataset._files.read(i))
 
@@ -242,7 +243,7 @@ def test_a_broken_image_is_named(index):
         file.write(b"\x89PNG")
     for augment in (False, True):
         with pytest.raises(UserError, match=r"cannot decode image '.*003\.png'"):
-            DetectionDataset(index, 96, augment=augment)[Ticket(3, (0, 0), (1,) * 7)]
+            DetectionDataset(index, 96, augment=augment)[SampleRequest(3, (0, 0), (1,) * 7)]
 
 
 def test_pickles_small(index):
@@ -253,16 +254,16 @@ def test_pickles_small(index):
     assert dataset._images.nbytes > 200_000
     copy = pickle.dumps(dataset)
     assert len(copy) < 20_000
-    ticket = Ticket(1, (5, 5), (1, 2, 3, 4, 5, 6, 7))
-    np.testing.assert_array_equal(pickle.loads(copy)[ticket].image, dataset[ticket].image)
+    request = SampleRequest(1, (5, 5), (1, 2, 3, 4, 5, 6, 7))
+    np.testing.assert_array_equal(pickle.loads(copy)[request].image, dataset[request].image)
 
 
 def test_batch_matches_its_samples(index):
     dataset = DetectionDataset(index, 96, augment=True)
-    orders = tickets(dataset)[:4]
+    orders = requests(dataset)[:4]
     batch = dataset.batch(orders)
-    for i, ticket in enumerate(orders):
-        sample = dataset[ticket]
+    for i, request in enumerate(orders):
+        sample = dataset[request]
         np.testing.assert_array_equal(batch.images[i].numpy(), sample.image)
         rows = batch.targets[batch.targets[:, 0] == i].numpy()
         assert rows[:, 1].tolist() == sample.instances.classes.tolist()
@@ -327,7 +328,7 @@ def test_masks_lie_on_their_objects(white_shapes, view, overlap):
     augment, hyp = VIEWS[view]
     masks = MaskFormat(1, overlap)
     dataset = DetectionDataset(white_shapes, 160, augment=augment, hyp=hyp, masks=masks, rect=view == "letterboxed")
-    batch = dataset.batch(tickets(dataset) if augment else [Ticket(i, (0, i)) for i in range(12)])
+    batch = dataset.batch(requests(dataset) if augment else [SampleRequest(i, (0, i)) for i in range(12)])
     stacks = batch.mask_stacks(overlap)
     assert sum(map(len, stacks)) == len(batch.targets)
     assert check_masks(batch.images, stacks) > 8_000
@@ -342,13 +343,13 @@ def test_masks_lie_on_their_objects(white_shapes, view, overlap):
 
 def test_masks_of_quads_and_of_mixed_pictures(white_shapes):
     dataset = DetectionDataset(white_shapes, 160, augment=True, hyp={**STILL, "mosaic": 1.0}, masks=MaskFormat(1))
-    batch = dataset.batch(tickets(dataset), quads=True)
+    batch = dataset.batch(requests(dataset), quads=True)
     assert batch.masks.shape == (3, 320, 320)
     check_masks(batch.images, batch.mask_stacks(True))
     mixed = DetectionDataset(
         white_shapes, 160, augment=True, hyp={**STILL, "mosaic": 1.0, "mixup": 1.0}, masks=MaskFormat(2, False)
     )
-    batch = mixed.batch(tickets(mixed))
+    batch = mixed.batch(requests(mixed))
     inside = np.concatenate([image[0].numpy()[::2, ::2][stack.numpy().max(0) > 0] for image, stack in
                              zip(batch.images, batch.mask_stacks(False), strict=True) if len(stack)])  # fmt: skip
     assert np.percentile(inside, 5) > 90  # half of white at the least
@@ -356,18 +357,18 @@ def test_masks_of_quads_and_of_mixed_pictures(white_shapes):
 
 def test_masks_are_coarse_by_their_ratio(white_shapes):
     for ratio in (1, 2, 4, 8):
-        batch = DetectionDataset(white_shapes, 96, masks=MaskFormat(ratio)).batch([Ticket(0, (0,))])
+        batch = DetectionDataset(white_shapes, 96, masks=MaskFormat(ratio)).batch([SampleRequest(0, (0,))])
         assert batch.masks.shape == (1, 96 // ratio, 96 // ratio)
         assert len(batch.polygons) == len(batch.targets)
 
 
 def test_outlines_of_plain_samples_are_in_pixels_of_the_input(white_shapes):
     dataset = DetectionDataset(white_shapes, 96, rect=True, batch_size=4)
-    batch = dataset.batch([Ticket(i, (0, i)) for i in range(4)])
+    batch = dataset.batch([SampleRequest(i, (0, i)) for i in range(4)])
     size = batch.images.shape[:1:-1]
     for box, outline in zip(xywhn2xyxy(batch.targets[:, 2:].numpy(), *size), batch.polygons, strict=True):
         np.testing.assert_allclose([*outline.min(0), *outline.max(0)], box, atol=0.02)
-    assert DetectionDataset(white_shapes, 96, augment=True).batch([Ticket(0, (0, 0), (1,) * 7)]).polygons is None
+    assert DetectionDataset(white_shapes, 96, augment=True).batch([SampleRequest(0, (0, 0), (1,) * 7)]).polygons is None
 
 
 def test_masks_that_do_not_fit_the_input(white_shapes, index):

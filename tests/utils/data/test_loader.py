@@ -86,7 +86,7 @@ def test_batches_kept_are_not_overwritten(index, pause):
             kept.append(batch)
             time.sleep(pause)
         loader.plan.epoch = number
-        assert same(kept, [loader.dataset.batch(tickets) for tickets in loader.plan])
+        assert same(kept, [loader.dataset.batch(requests) for requests in loader.plan])
 
 
 @pytest.mark.usefixtures("_two_cores")
@@ -95,7 +95,7 @@ def test_an_epoch_broken_off_leaves_nothing_behind(index):
     for steps in (1, 3, 12):
         kept = [batch for batch, _ in zip(loader, range(steps), strict=False)]
         loader.plan.epoch = loader.epoch - 1
-        expected = [loader.dataset.batch(tickets) for tickets in loader.plan]
+        expected = [loader.dataset.batch(requests) for requests in loader.plan]
         assert same(kept, expected[:steps])
 
 

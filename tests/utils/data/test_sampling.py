@@ -11,7 +11,7 @@ def plan(count=100, batch_size=8, **options):
 
 
 def images(batches):
-    return [ticket.image for batch in batches for ticket in batch]
+    return [request.image for batch in batches for request in batch]
 
 
 def epoch(made, number):
@@ -34,10 +34,10 @@ def test_every_epoch_has_every_image_once_in_a_new_order():
 
 
 def test_a_function_of_seed_and_epoch_only():
-    one, two = (plan(shuffle=True, partners=20, streams=2) for _ in range(2))
+    one, two = (plan(shuffle=True, mosaic_pool=20, workers=2) for _ in range(2))
     list(one), epoch(one, 1)  # what went before does not matter
     assert epoch(one, 2) == epoch(two, 2)
-    assert epoch(one, 2) != epoch(plan(shuffle=True, partners=20, streams=2, seed=1), 2)
+    assert epoch(one, 2) != epoch(plan(shuffle=True, mosaic_pool=20, workers=2, seed=1), 2)
 
 
 def test_keys_are_never_used_twice():
@@ -74,48 +74,48 @@ def test_order_is_asked_for_each_epoch():
     assert images(made) == [3] * 10
 
 
-def test_partners_are_recent_images_of_the_same_stream():
-    made = plan(200, 8, shuffle=True, partners=16, streams=3)
+def test_mosaics_are_of_recent_images_of_the_same_worker():
+    made = plan(200, 8, shuffle=True, mosaic_pool=16, workers=3)
     previous, current = epoch(made, 4), epoch(made, 5)
     distances = set()
-    for stream in range(3):
-        line = images(previous[stream::3])
-        for batch in current[stream::3]:
-            for ticket in batch:
-                assert len(ticket.partners) == 7
-                assert set(ticket.partners) <= set(line[-16:])
-                distances |= {line[::-1].index(partner) + 1 for partner in ticket.partners}
-                line.append(ticket.image)
+    for worker in range(3):
+        line = images(previous[worker::3])
+        for batch in current[worker::3]:
+            for request in batch:
+                assert len(request.mosaic_indices) == 7
+                assert set(request.mosaic_indices) <= set(line[-16:])
+                distances |= {line[::-1].index(other) + 1 for other in request.mosaic_indices}
+                line.append(request.image)
     assert distances == set(range(1, 17))
 
 
-def test_partners_come_from_everywhere_where_all_is_at_hand():
-    made = plan(50, 10, shuffle=True, partners=50)
-    first = [set(t.partners) for t in epoch(made, 0)[0]]
+def test_mosaics_are_of_all_images_where_all_are_at_hand():
+    made = plan(50, 10, shuffle=True, mosaic_pool=50)
+    first = [set(t.mosaic_indices) for t in epoch(made, 0)[0]]
     assert len(set().union(*first)) > 25
 
 
-@pytest.mark.parametrize(("partners", "streams"), [(12, 1), (25, 2), (1000, 1)])
-def test_every_image_is_partner_equally_often(partners, streams):
+@pytest.mark.parametrize(("mosaic_pool", "workers"), [(12, 1), (25, 2), (1000, 1)])
+def test_every_image_is_drawn_equally_often(mosaic_pool, workers):
     """As in YOLOv5: uniform. Three of a mosaic and four of a second one, over 200 epochs of 60 images."""
-    made = plan(60, 6, shuffle=True, partners=partners, streams=streams)
-    drawn = np.array([t.partners for e in range(200) for batch in epoch(made, e) for t in batch])
+    made = plan(60, 6, shuffle=True, mosaic_pool=mosaic_pool, workers=workers)
+    drawn = np.array([t.mosaic_indices for e in range(200) for batch in epoch(made, e) for t in batch])
     counts = np.bincount(drawn.ravel(), minlength=60)
     assert counts.sum() == 200 * 60 * 7
     assert np.abs(counts / (200 * 7) - 1).max() < 0.15
     meetings = np.zeros((60, 60))
     for e in range(200):
         for batch in epoch(made, e):
-            for ticket in batch:
-                meetings[ticket.image, list(ticket.partners)] += 1
+            for request in batch:
+                meetings[request.image, list(request.mosaic_indices)] += 1
     np.fill_diagonal(meetings, np.nan)
     assert np.nanmin(meetings) > 0  # anyone meets anyone
     assert np.nanstd(meetings) / np.nanmean(meetings) < 0.35
 
 
-def test_no_partners_without_mosaic():
-    assert {t.partners for batch in plan() for t in batch} == {()}
+def test_no_mosaic_indices_without_mosaic():
+    assert {t.mosaic_indices for batch in plan() for t in batch} == {()}
 
 
 def test_fewer_batches_than_workers():
-    assert len(list(plan(5, 4, shuffle=True, partners=3, streams=8))) == 2
+    assert len(list(plan(5, 4, shuffle=True, mosaic_pool=3, workers=8))) == 2

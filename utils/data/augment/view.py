@@ -16,23 +16,21 @@ from utils.data.augment.mosaic import draw_centre, mosaic_tiles
 from utils.data.augment.scene import Picture, View, render
 from utils.data.augment.warp import Recolor
 
-PARTNERS = 7  # a mosaic needs three more pictures; if it is mixed with another one, four more again
-
 
 def training_view(
     index: int,
-    partners: Sequence[int],
+    mosaic_indices: Sequence[int],
     picture: Callable[[int], Picture],
     size: tuple[int, int],
     hyp: Mapping[str, float],
     rng: np.random.Generator,
     mosaic: bool = True,
 ) -> View:
-    """A random view of picture `index`, alone or together with some of the `PARTNERS` others at hand.
+    """A random view of picture `index`, alone or together with some of the images `mosaic_indices`.
 
     Args:
         index: the picture that must be in it.
-        partners: the others, drawn at random.
+        mosaic_indices: `MOSAIC_INDICES` others, drawn at random.
         picture: gives the picture of an index.
         size: (height, width) of the result.
         hyp: gains and probabilities of all augmentations.
@@ -42,10 +40,10 @@ def training_view(
     camera = draw_camera(hyp, rng)
     recolor = partial(change_color, gains=draw_color_gains(hyp, rng))
     if mosaic and rng.random() < hyp["mosaic"]:
-        view = _mosaic_view([index, *partners[:3]], picture, size, camera, recolor, hyp, rng)
+        view = _mosaic_view([index, *mosaic_indices[:3]], picture, size, camera, recolor, hyp, rng)
         if rng.random() < hyp["mixup"]:
             other = draw_camera(hyp, rng)._replace(flip_lr=camera.flip_lr, flip_ud=camera.flip_ud)
-            second = _mosaic_view(list(partners[3:7]), picture, size, other, recolor, hyp, rng)
+            second = _mosaic_view(list(mosaic_indices[3:7]), picture, size, other, recolor, hyp, rng)
             return mixup(view, second, draw_share(rng))
         return view
     tile = letterboxed_tile(picture(index), size)

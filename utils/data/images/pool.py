@@ -12,7 +12,7 @@ POOL_BYTES = 128 * 2**20  # of each worker: about 140 pictures of 640 x 480
 class Pool:
     """Remembers what was read last, up to `max_bytes`; the oldest goes first.
 
-    A mosaic then costs one decode and not four, if its partners are among the pictures read not long ago. Which these
+    A mosaic then costs one decode and not four, if its other images are among those read not long ago. Which these
     are is decided by `utils.data.sampling`; a picture asked for that is not here is simply read again.
     """
 

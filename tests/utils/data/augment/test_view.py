@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from utils.data.augment.scene import Picture
-from utils.data.augment.view import PARTNERS, training_view
+from utils.data.augment.view import training_view
 from utils.data.instances import Instances
+from utils.data.sampling import MOSAIC_INDICES
 from utils.hyp import load_hyp
 
 SIZE = (160, 160)
@@ -35,7 +36,7 @@ def picture(i: int) -> Picture:
 
 def view(seed=0, **keys):
     hyp = load_hyp({**NEUTRAL, **keys})
-    return training_view(0, list(range(1, PARTNERS + 1)), picture, SIZE, hyp, np.random.default_rng(seed))
+    return training_view(0, list(range(1, MOSAIC_INDICES + 1)), picture, SIZE, hyp, np.random.default_rng(seed))
 
 
 def extent(image):
