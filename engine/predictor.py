@@ -25,7 +25,7 @@ from utils.files import make_folder
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.class_names import describe
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 
 
 class PredictionTask(Protocol):
@@ -34,9 +34,9 @@ class PredictionTask(Protocol):
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
         """Per image (n, 6 [+ nm]): xyxy pixels of the network input, confidence, class, …, by falling confidence."""
 
-    def patches(
+    def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
-    ) -> Sequence[MaskPatch] | None:
+    ) -> Sequence[BoxMask] | None:
         """The masks of `rows`, which `postprocess` gave for image `index` of the batch; None for a task without.
 
         `input_shape` is (height, width) of the network input, `size` of the picture; in pixels of the picture.
@@ -162,7 +162,7 @@ class _Runner:
 
     def _result(self, frame: Frame, predictions: Any, index: int, rows: Tensor, shape: tuple[int, int]) -> Result:
         size = frame.image.shape[0], frame.image.shape[1]
-        masks = self._task.patches(predictions, index, rows, shape, size)
+        masks = self._task.instance_masks(predictions, index, rows, shape, size)
         boxes = scale_boxes(shape, rows[:, :4].clone(), size).cpu().numpy()
         confidences, classes = rows[:, 4].cpu().numpy(), rows[:, 5].long().cpu().numpy()
         return Result(frame, self._names[frame.path], boxes, confidences, classes, masks)

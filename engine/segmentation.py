@@ -14,13 +14,13 @@ from torch.nn.functional import pad
 from engine.task import DetectionTask
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
-from utils.data.masks import MaskFormat, polygon_patches, rasterize
+from utils.data.masks import MaskFormat, polygons_to_box_masks, rasterize
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
-from utils.ops.masks import mask_iou, mask_patches, patch_iou, process_mask
+from utils.ops.masks import mask_iou, box_masks, box_mask_iou, process_mask
 
 if TYPE_CHECKING:
-    from utils.ops.masks import MaskPatch
+    from utils.ops.masks import BoxMask
 
 
 class SegmentationTask(DetectionTask):
@@ -113,10 +113,10 @@ class SegmentationTask(DetectionTask):
         right = match_by_iou(iou, scene.labels[:, 0], scene.detections[:, 5], iou_thresholds)
         return *super().match(scene, iou_thresholds), right
 
-    def patches(
+    def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
-    ) -> list[MaskPatch]:
-        return self._patches(output[1][index], rows, input_shape, size, None, self.retina_masks)
+    ) -> list[BoxMask]:
+        return self._masks(output[1][index], rows, input_shape, size, None, self.retina_masks)
 
     def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Tensor]:
         return batch.mask_stacks(overlap=not options["no_overlap"])
@@ -127,13 +127,13 @@ class SegmentationTask(DetectionTask):
         rows = scene.raw.to(prototypes.device)
         return known, process_mask(prototypes, rows[:, 6:], rows[:, :4], size).cpu().numpy()
 
-    def scene_patches(self, scene: Scene) -> list[MaskPatch]:
-        if "patches" not in scene.kept:  # matching, JSON and text files ask for the same ones
+    def scene_masks(self, scene: Scene) -> list[BoxMask]:
+        if "masks" not in scene.kept:  # matching, JSON and text files ask for the same ones
             prototypes = scene.kept.get("prototypes", scene.output[1][scene.index])
-            scene.kept["patches"] = self._patches(
+            scene.kept["masks"] = self._masks(
                 prototypes, scene.raw, scene.input_shape, scene.size, scene.placement, retina=True
             )
-        return scene.kept["patches"]
+        return scene.kept["masks"]
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
         batch = super().dummy_batch(size, device, nc)
@@ -144,16 +144,16 @@ class SegmentationTask(DetectionTask):
 
     def _retina_iou(self, scene: Scene) -> np.ndarray:
         """(m, n) labels × detections, in pixels of the original."""
-        return patch_iou(polygon_patches(scene.original_polygons(), scene.size), self.scene_patches(scene))
+        return box_mask_iou(polygons_to_box_masks(scene.original_polygons(), scene.size), self.scene_masks(scene))
 
     @staticmethod
-    def _patches(
+    def _masks(
         prototypes: Tensor,
         rows: Tensor,
         input_shape: tuple[int, int],
         size: tuple[int, int],
         placement: tuple | None,
         retina: bool,
-    ) -> list[MaskPatch]:
+    ) -> list[BoxMask]:
         boxes = scale_boxes(input_shape, rows[:, :4].clone(), size, placement)
-        return mask_patches(prototypes, rows[:, 6:], boxes, size, input_shape, placement, retina)
+        return box_masks(prototypes, rows[:, 6:], boxes, size, input_shape, placement, retina)

@@ -16,7 +16,7 @@ from utils.data.batch import Batch
 from utils.errors import UserError
 
 if TYPE_CHECKING:
-    from utils.ops.masks import MaskPatch
+    from utils.ops.masks import BoxMask
 
 COMMANDS = {
     "detect": {"train": "train.py", "val": "val.py", "predict": "detect.py"},
@@ -107,9 +107,9 @@ class DetectionTask:
 
         return (match_detections(scene.detections[:, :6], scene.labels, iou_thresholds),)
 
-    def patches(
+    def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
-    ) -> list[MaskPatch] | None:
+    ) -> list[BoxMask] | None:
         """The masks of detections, in pixels of the picture that the network saw letterboxed; None without masks.
 
         Args:
@@ -129,7 +129,7 @@ class DetectionTask:
         """Masks over the network input, any resolution, to draw: (m, h, w) of the labels, (n, h, w) of `scene.raw`."""
         return None
 
-    def scene_patches(self, scene: Scene) -> list[MaskPatch] | None:
+    def scene_masks(self, scene: Scene) -> list[BoxMask] | None:
         """The masks of the detections of `scene`, as exact as can be, in pixels of the original; None without masks."""
         return None
 

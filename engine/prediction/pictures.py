@@ -16,7 +16,7 @@ from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
 from utils.files import make_folder, refuse_folder
 from utils.ops.class_names import class_name, folder_name
-from utils.ops.masks import MaskPatch, paste
+from utils.ops.masks import BoxMask, paste_mask
 from utils.plots.crops import crop_window
 
 _LEAST_SPACE = 1 << 20  # bytes; a disk with less is full
@@ -149,5 +149,5 @@ def _crop(result: Result, index: int) -> np.ndarray | None:
     left, top, pixels = result.masks[index]
     if not pixels.any():
         return None
-    seen = paste(MaskPatch(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
+    seen = paste_mask(BoxMask(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
     return np.dstack([crop, seen * np.uint8(255)])

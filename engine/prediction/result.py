@@ -13,7 +13,7 @@ import numpy as np
 from utils.data.sources.formats import is_url
 from utils.data.sources.frame import Frame
 from utils.ops.class_names import describe
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Result:
     boxes: np.ndarray
     confidences: np.ndarray
     classes: np.ndarray
-    masks: Sequence[MaskPatch] | None = None
+    masks: Sequence[BoxMask] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -15,7 +15,7 @@ from engine.prediction.result import Result
 from utils.files import atomic_write, make_folder, refuse_folder
 from utils.ops.boxes import xyxy2xywhn
 from utils.ops.class_names import class_name
-from utils.ops.masks import MaskPatch, patch_polygon
+from utils.ops.masks import BoxMask, mask_to_polygon
 
 
 class LabelFiles:
@@ -45,7 +45,7 @@ def label_rows(
     boxes: np.ndarray,
     size: tuple[int, int],
     confidences: np.ndarray | None = None,
-    masks: Sequence[MaskPatch] | None = None,
+    masks: Sequence[BoxMask] | None = None,
 ) -> list[str]:
     """Detections as lines of a label file: class, normalised xywh or the mask's outline, and the confidence if given.
 
@@ -56,7 +56,7 @@ def label_rows(
     if masks is None:
         shapes = list(xyxy2xywhn(boxes, w=width, h=height))
     else:
-        outlines = [patch_polygon(mask) for mask in masks]
+        outlines = [mask_to_polygon(mask) for mask in masks]
         shapes = [() if points is None else (points / (width, height)).ravel() for points in outlines]
     rows = []
     for i, (cls, shape) in enumerate(zip(classes, shapes, strict=True)):

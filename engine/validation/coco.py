@@ -22,7 +22,7 @@ from utils.data.index import ImageIndex
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.logging import LOGGER
-from utils.ops.masks import MaskPatch, paste
+from utils.ops.masks import BoxMask, paste_mask
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,10 @@ class JsonWriter(contextlib.AbstractContextManager):
         for scene in scenes:
             if scene.path in self.ids.images:
                 rows = bbox_rows(scene, self.ids.images[scene.path], self.ids.categories)
-                masks = self.task.scene_patches(scene)
+                masks = self.task.scene_masks(scene)
                 if masks is not None:
-                    for row, patch in zip(rows, masks, strict=True):
-                        row["segmentation"] = run_lengths(patch, scene.size)
+                    for row, box_mask in zip(rows, masks, strict=True):
+                        row["segmentation"] = run_lengths(box_mask, scene.size)
                 for row in rows:
                     self._file.write(("," if self.count else "") + "\n" + json.dumps(row))
                     self.count += 1
@@ -192,11 +192,11 @@ def bbox_rows(scene: Scene, image_id: int, categories: Sequence[int]) -> list[di
     ]
 
 
-def run_lengths(patch: MaskPatch, size: tuple[int, int]) -> dict[str, Any]:
+def run_lengths(box_mask: BoxMask, size: tuple[int, int]) -> dict[str, Any]:
     """A mask in a picture of `size` (height, width) as COCO writes it: compressed run lengths, column by column."""
     from pycocotools import mask
 
-    code = mask.encode(np.asfortranarray(paste(patch, size), np.uint8))
+    code = mask.encode(np.asfortranarray(paste_mask(box_mask, size), np.uint8))
     return {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
 
 

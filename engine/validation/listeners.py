@@ -49,7 +49,7 @@ class TextWriter:
         for scene in scenes:
             found = scene.detections.float().cpu().numpy()
             confidences = found[:, 4] if self.confidence else None
-            masks = self.task.scene_patches(scene)
+            masks = self.task.scene_masks(scene)
             if rows := label_rows(found[:, 5], found[:, :4], scene.size, confidences, masks):
                 with atomic_write(self.folder / f"{self._names[scene.path]}.txt", "w", durable=False) as file:
                     file.writelines(rows)

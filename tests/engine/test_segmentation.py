@@ -105,8 +105,8 @@ def test_original_pixels_through_the_letterbox():
         placement=((0.5, 0.5), (0.0, 24.0)),
     )
     np.testing.assert_allclose(scene.original_polygons()[0], rectangle(32, 8, 96, 24))
-    (patch,) = SegmentationTask().scene_patches(scene)
-    mask = coco_mask.decode(coco.run_lengths(patch, scene.size))
+    (box_mask,) = SegmentationTask().scene_masks(scene)
+    mask = coco_mask.decode(coco.run_lengths(box_mask, scene.size))
     assert mask.shape == (32, 128)
     expected = np.zeros((32, 128), np.uint8)
     expected[8:24, 32:96] = 1

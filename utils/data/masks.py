@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import UserError
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 from utils.ops.polygons import following, joined
 
 
@@ -93,18 +93,18 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int 
     return masks
 
 
-def polygon_patches(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> list[MaskPatch]:
+def polygons_to_box_masks(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> list[BoxMask]:
     """Closed polygons (k, 2) in pixels of a picture of `size` (H, W), each drawn within its bounding box."""
-    return [_polygon_patch(points.astype(np.float64), size) for points in polygons]
+    return [_polygon_to_box_mask(points.astype(np.float64), size) for points in polygons]
 
 
-def _polygon_patch(points: np.ndarray, size: tuple[int, int]) -> MaskPatch:
+def _polygon_to_box_mask(points: np.ndarray, size: tuple[int, int]) -> BoxMask:
     if not len(points):
-        return MaskPatch(0, 0, np.zeros((0, 0), bool))
+        return BoxMask(0, 0, np.zeros((0, 0), bool))
     left, top = np.floor(points.min(0)).clip(0, size[::-1]).astype(int)
     right, bottom = np.ceil(points.max(0)).clip((left, top), size[::-1]).astype(int)
     pixels = rasterize([points - (left, top)], (bottom - top, right - left))[0]
-    return MaskPatch(int(left), int(top), pixels.astype(bool))
+    return BoxMask(int(left), int(top), pixels.astype(bool))
 
 
 def _edges(points: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
-"""Masks: from prototypes and coefficients to pixels, their IoU, and their outlines.
+"""Instance masks: computed from prototypes and coefficients, compared by IoU, and turned into polygons.
 
-A mask is a linear combination of an image's prototypes (nm, mh, mw), its coefficients the weights, and positive where
-the object is (YOLACT, Bolya et al. 2019). `process_mask` and its kin give a stack of whole pictures, as YOLOv5 does.
-`mask_patches` gives each mask within its box only, in pixels of the original picture: a thousand objects in a picture
-of 8 megapixels are then megabytes and not gigabytes.
+A mask is a linear combination of the prototypes (nm, mh, mw) of an image, with the coefficients of a detection as
+weights. It is positive where the object is (YOLACT, Bolya et al. 2019). `process_mask` and its relatives return a stack
+of masks of the whole image, as YOLOv5 does. `box_masks` returns each mask within its box only, in pixels of the
+original image, so that a thousand objects in an image of 8 megapixels take megabytes and not gigabytes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from utils.ops.boxes import known_placement
 
 CHUNK_BYTES = 64 << 20  # of float32 pixels that `process_mask` and `process_mask_native` enlarge at a time
 
-ImagePlacement = tuple[tuple[float, float], tuple[float, float]]
+RatioPad = tuple[tuple[float, float], tuple[float, float]]  # (ratio_h, ratio_w), (pad_w, pad_h)
 
 
-class MaskPatch(NamedTuple):
-    """A mask within its box; outside it is empty.
+class BoxMask(NamedTuple):
+    """A mask that is stored within a box. Outside the box it is empty.
 
     Attributes:
-        left: column of the patch's first pixel in its picture.
-        top: row of it.
+        left: column of the box in its image.
+        top: row of the box in its image.
         pixels: (h, w) bool; h or w may be 0.
     """
 
@@ -36,7 +36,7 @@ class MaskPatch(NamedTuple):
 
 
 def crop_mask(masks: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """`masks` (n, h, w), 0 where a pixel's column or row number is outside its box (n, 4), xyxy in the same pixels."""
+    """`masks` (n, h, w), set to 0 where the column or row of a pixel is outside its box (n, 4), xyxy pixels."""
     return masks * _inside(boxes, (masks.shape[1], masks.shape[2]))
 
 
@@ -47,7 +47,7 @@ def process_mask(
     shape: tuple[int, int],
     upsample: bool = False,
 ) -> torch.Tensor:
-    """Masks of one image, cropped to their boxes at the prototypes' resolution.
+    """The masks of one image, cropped to their boxes, at the resolution of the prototypes.
 
     Args:
         protos: (nm, mh, mw) prototypes.
@@ -57,7 +57,7 @@ def process_mask(
         upsample: enlarge the cropped probabilities to `shape` before the threshold.
 
     Returns:
-        (n, mh, mw) bool, with `upsample` (n, *shape): where the probability is above one half.
+        (n, mh, mw) bool, or (n, *shape) with `upsample`: true where the probability is above one half.
     """
     mh, mw = protos.shape[1:]
     scale = boxes.new_tensor((mw / shape[1], mh / shape[0])).repeat(2)
@@ -68,10 +68,10 @@ def process_mask(
 def process_mask_native(
     protos: torch.Tensor, coefficients: torch.Tensor, boxes: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
-    """Masks (n, *shape) bool in the original picture of `shape` (height, width), for a centred letterbox.
+    """Masks (n, *shape) bool in the original image of `shape` (height, width), for a centred letterbox.
 
-    The letterbox's border is cut off in whole cells of the prototypes, what is left is enlarged, and cropped to `boxes`
-    (n, 4), xyxy pixels of the original. `mask_patches` knows fractions of a cell; this is YOLOv5's arithmetic.
+    The border of the letterbox is cut off in whole cells of the prototypes; the rest is enlarged and cropped to `boxes`
+    (n, 4), xyxy pixels of the original. This is YOLOv5's arithmetic; `box_masks` also takes fractions of a cell.
     """
     masks = _probabilities(protos, coefficients)
     mh, mw = masks.shape[1:]
@@ -82,25 +82,25 @@ def process_mask_native(
 
 
 def mask_iou(mask1: torch.Tensor, mask2: torch.Tensor) -> torch.Tensor:
-    """(m, n) float32 IoU of two stacks of 0/1 masks, (m, h, w) and (n, h, w) or already flat; 0 for empty ones."""
+    """(m, n) float32 IoU of two stacks of 0/1 masks, (m, h, w) and (n, h, w) or already flat; 0 for empty masks."""
     a, b = mask1.flatten(1).float(), mask2.flatten(1).float()
     both = a @ b.T
     either = a.sum(1)[:, None] + b.sum(1) - both
     return both / either.clamp(min=1)
 
 
-def mask_patches(
+def box_masks(
     protos: torch.Tensor,
     coefficients: torch.Tensor,
     boxes: torch.Tensor,
     size: tuple[int, int],
     input_shape: tuple[int, int],
-    placement: ImagePlacement | None = None,
+    ratio_pad: RatioPad | None = None,
     retina: bool = False,
-) -> list[MaskPatch]:
-    """Masks of one image within their boxes, in pixels of the original picture.
+) -> list[BoxMask]:
+    """The masks of one image, each within its box, in pixels of the original image.
 
-    The centre of an original's pixel is followed through the letterbox to the prototypes, where the mask is
+    The centre of each pixel of the original is mapped through the letterbox to the prototypes, where the mask is
     interpolated (bilinear, before the threshold). A pixel belongs to a box if its centre does.
 
     Args:
@@ -109,18 +109,18 @@ def mask_patches(
         boxes: (n, 4) xyxy pixels of the original.
         size: (height, width) of the original.
         input_shape: (height, width) of the network input.
-        placement: the loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; a centred letterbox if None.
-        retina: interpolate at the centre of each pixel of the original. Else at the centre of the network input's pixel
-            that it falls into: the mask has the input's resolution, however large the original is.
+        ratio_pad: the loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; None for a centred letterbox.
+        retina: interpolate at the centre of each pixel of the original. Otherwise at the centre of the pixel of the
+            network input that contains it; the mask then has the resolution of the input, however large the original is.
 
     Returns:
-        n patches, cut to the picture.
+        n masks, cut to the image.
     """
     prototypes, weights = protos.float().cpu().numpy(), coefficients.float().cpu().numpy()
-    (ratio_w, ratio_h), (pad_w, pad_h) = known_placement(input_shape, size, placement)
+    (ratio_w, ratio_h), (pad_w, pad_h) = known_placement(input_shape, size, ratio_pad)
 
     def along(start: float, stop: float, axis: int) -> tuple[int, np.ndarray]:
-        """First pixel of the box, and of all its pixels the positions in units of the prototypes' cells."""
+        """The first pixel of the box, and the positions of all its pixels in cells of the prototypes."""
         ratio, pad = ((ratio_h, pad_h), (ratio_w, pad_w))[axis]
         first, last = (int(np.clip(np.ceil(edge - 0.5), 0, size[axis])) for edge in (start, stop))
         at = (np.arange(first, last) + 0.5) * ratio + pad
@@ -129,37 +129,37 @@ def mask_patches(
         cells = prototypes.shape[1 + axis]
         return first, np.clip(at * cells / input_shape[axis] - 0.5, 0, cells - 1)
 
-    patches = []
+    masks = []
     for (x1, y1, x2, y2), row in zip(boxes[:, :4].tolist(), weights, strict=True):
         (left, columns), (top, rows) = along(x1, x2, 1), along(y1, y2, 0)
         pixels = np.zeros((len(rows), len(columns)), bool)
         if pixels.size:
             pixels = _sampled(prototypes, row, rows, columns)
-        patches.append(MaskPatch(left, top, pixels))
-    return patches
+        masks.append(BoxMask(left, top, pixels))
+    return masks
 
 
-def paste(patch: MaskPatch, size: tuple[int, int]) -> np.ndarray:
-    """The patch's whole picture, (height, width) bool of `size`."""
-    picture = np.zeros(size, bool)
-    height, width = patch.pixels.shape
-    picture[patch.top : patch.top + height, patch.left : patch.left + width] = patch.pixels
-    return picture
+def paste_mask(mask: BoxMask, size: tuple[int, int]) -> np.ndarray:
+    """The mask as (height, width) bool over its whole image of `size`."""
+    image = np.zeros(size, bool)
+    height, width = mask.pixels.shape
+    image[mask.top : mask.top + height, mask.left : mask.left + width] = mask.pixels
+    return image
 
 
-def patch_iou(truth: Sequence[MaskPatch], patches: Sequence[MaskPatch]) -> np.ndarray:
-    """(m, n) float32 IoU of masks of one picture; 0 for empty ones. Only where two patches meet are pixels compared."""
-    areas = [int(np.count_nonzero(patch.pixels)) for patch in patches]
-    iou = np.zeros((len(truth), len(patches)), np.float32)
-    for i, own in enumerate(truth):
-        area = int(np.count_nonzero(own.pixels))
-        for j, other in enumerate(patches):
-            if both := _common_pixels(own, other):
+def box_mask_iou(labels: Sequence[BoxMask], detections: Sequence[BoxMask]) -> np.ndarray:
+    """(m, n) float32 IoU of masks of one image; 0 for empty masks. Pixels are compared only where two boxes overlap."""
+    areas = [int(np.count_nonzero(detection.pixels)) for detection in detections]
+    iou = np.zeros((len(labels), len(detections)), np.float32)
+    for i, label in enumerate(labels):
+        area = int(np.count_nonzero(label.pixels))
+        for j, detection in enumerate(detections):
+            if both := _common_pixels(label, detection):
                 iou[i, j] = both / (area + areas[j] - both)
     return iou
 
 
-def _common_pixels(a: MaskPatch, b: MaskPatch) -> int:
+def _common_pixels(a: BoxMask, b: BoxMask) -> int:
     y0, x0 = max(a.top, b.top), max(a.left, b.left)
     y1 = min(a.top + a.pixels.shape[0], b.top + b.pixels.shape[0])
     x1 = min(a.left + a.pixels.shape[1], b.left + b.pixels.shape[1])
@@ -169,40 +169,41 @@ def _common_pixels(a: MaskPatch, b: MaskPatch) -> int:
     return int(np.count_nonzero(parts[0] & parts[1]))
 
 
-def patch_polygon(patch: MaskPatch) -> np.ndarray | None:
-    """The outline (k, 2) float32 of a mask, x and y along the edges of the picture's pixels; None of an empty mask.
+def mask_to_polygon(mask: BoxMask) -> np.ndarray | None:
+    """The outline (k, 2) float32 of a mask: x and y along the edges of the pixels of its image; None for an empty mask.
 
-    All its parts, holes too, are one closed polygon: from the first point a line goes to each further part, round it,
-    and back, which encloses nothing. Filled by the even-odd rule it gives the mask's pixels again.
+    All parts of the mask, and its holes, make one closed polygon: from the first point a line leads to each further
+    part, the outline goes round that part, and back. These lines enclose nothing. Filled by the even-odd rule, the
+    polygon gives the pixels of the mask again.
     """
     import cv2
 
-    if not patch.pixels.any():
+    if not mask.pixels.any():
         return None
-    # The outline runs through centres of pixels. At twice the size those are 2x and 2x + 1 of pixel x, which stand for
-    # its left edge, x, and its right one, x + 1; an outline round a hole likewise.
-    doubled = patch.pixels.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    # OpenCV's outline runs through the centres of pixels. At twice the size these are 2x and 2x + 1 for pixel x; they
+    # stand for its left edge x and its right edge x + 1. The outline of a hole is treated in the same way.
+    doubled = mask.pixels.astype(np.uint8).repeat(2, 0).repeat(2, 1)
     found, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     parts = [_corners((contour.reshape(-1, 2) + 1) // 2) for contour in found]
     start = parts[0][:1]
     points = [parts[0]] + [piece for part in parts[1:] for piece in (start, part, part[:1])]
-    return np.add(np.concatenate(points), (patch.left, patch.top), dtype=np.float32)
+    return np.add(np.concatenate(points), (mask.left, mask.top), dtype=np.float32)
 
 
 def _inside(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(n, h, w) bool: x1 ≤ column < x2 and y1 ≤ row < y2 of xyxy `boxes` (n, 4) in a picture of `shape` (h, w)."""
+    """(n, h, w) bool: x1 ≤ column < x2 and y1 ≤ row < y2 for xyxy `boxes` (n, 4) in an image of `shape` (h, w)."""
     x1, y1, x2, y2 = boxes[:, :4, None].float().unbind(1)  # (n, 1) each
     row, column = (torch.arange(n, device=boxes.device) for n in shape)
     return ((row >= y1) & (row < y2))[:, :, None] & ((column >= x1) & (column < x2))[:, None]
 
 
 def _probabilities(protos: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
-    """(n, mh, mw) float32."""
+    """Probabilities (n, mh, mw) float32 of the masks."""
     return (coefficients.float() @ protos.float().flatten(1)).sigmoid().view(-1, *protos.shape[1:])
 
 
 def _enlarged(masks: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """(n, *shape) bool: where `masks` (n, h, w) float, interpolated, are above one half; few at a time."""
+    """(n, *shape) bool: true where `masks` (n, h, w), interpolated to `shape`, are above one half. A few at a time."""
     result = torch.empty((len(masks), *shape), dtype=torch.bool, device=masks.device)
     few = max(1, CHUNK_BYTES // (4 * shape[0] * shape[1]))
     for i in range(0, len(masks), few):
@@ -212,9 +213,9 @@ def _enlarged(masks: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 
 def _sampled(prototypes: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(len(rows), len(columns)) bool: the mask at ascending positions in units of cells, as two products of matrices.
+    """(len(rows), len(columns)) bool: the mask at ascending positions in cells, computed as two products of matrices.
 
-    Equal positions are computed once: neighbouring pixels of a large picture share one of the network input's.
+    Equal positions are computed once, as neighbouring pixels of a large image share a pixel of the network input.
     """
     (rows, row_of), (columns, column_of) = (np.unique(at, return_inverse=True) for at in (rows, columns))
     (y0, y1), (x0, x1) = ((int(at[0]), int(np.ceil(at[-1])) + 1) for at in (rows, columns))
@@ -229,7 +230,7 @@ def _bilinear(at: np.ndarray, cells: int) -> np.ndarray:
 
 
 def _corners(points: np.ndarray) -> np.ndarray:
-    """Of a closed outline (k, 2) of steps along the axes, some of length 0, the points where it turns."""
+    """The points where a closed outline (k, 2) turns. Its steps go along the axes; some of them have length 0."""
     points = points[(points != np.roll(points, 1, 0)).any(1)]
     before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
     return points[(before * after).sum(1) <= 0]

@@ -14,7 +14,7 @@ from utils.plots.fonts import find_font, text_mask
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from utils.ops.masks import MaskPatch
+    from utils.ops.masks import BoxMask
 
 
 class Annotator:
@@ -74,14 +74,14 @@ class Annotator:
         self._fill(left, top, width, height, color)
         self._blend(mask, left + margin, top + margin // 2, txt_color or contrasting(color))
 
-    def masks(self, patches: Sequence[MaskPatch], colors: Sequence[Color], alpha: float = 0.5) -> None:
-        """Each of the `patches` in its colour (BGR), `alpha` opaque, with its rim in the full colour; before boxes.
+    def masks(self, masks: Sequence[BoxMask], colors: Sequence[Color], alpha: float = 0.5) -> None:
+        """Draw each of the `masks` in its colour (BGR), `alpha` opaque, with an opaque rim; call this before drawing boxes.
 
-        What lies outside the picture is cut off; only the patches' own pixels are touched.
+        What lies outside the picture is cut off; only the pixels within the boxes of the masks are touched.
         """
         height, width = self.im.shape[:2]
         thickness = 2 * max(1, self.lw // 2) - 1  # of a line along the rim's pixels, whose outer half is not copied
-        for (left, top, pixels), color in zip(patches, colors, strict=True):
+        for (left, top, pixels), color in zip(masks, colors, strict=True):
             x, y = max(0, left), max(0, top)
             seen = pixels[y - top : max(0, height - top), x - left : max(0, width - left)]
             if not seen.size:

@@ -16,7 +16,7 @@ from utils.plots.colors import colors
 if TYPE_CHECKING:
     import torch
 
-    from utils.ops.masks import MaskPatch
+    from utils.ops.masks import BoxMask
 
 MOST_IMAGES = 16  # in one picture
 _LARGEST_SIDE = 1920  # pixels of the finished picture
@@ -125,8 +125,8 @@ def _draw_tile(
     annotator = Annotator(image, line_width=2, example=example)
     order = [i for i in np.argsort(boxes[:, 4], kind="stable") if not boxes[i, 4] < conf_thres]  # a label's is NaN
     if len(masks):
-        patches = [_patch(masks[i], size) for i in order]
-        annotator.masks(patches, [colors(int(boxes[i, 5]), True) for i in order])
+        seen = [_box_mask(masks[i], size) for i in order]
+        annotator.masks(seen, [colors(int(boxes[i, 5]), True) for i in order])
     for *xyxy, confidence, class_id in boxes[order]:
         name = str(known.get(int(class_id), int(class_id)))
         label = name if np.isnan(confidence) else f"{name} {confidence:.2f}"
@@ -134,15 +134,15 @@ def _draw_tile(
     return annotator.result()
 
 
-def _patch(mask: np.ndarray, size: tuple[int, int]) -> MaskPatch:
+def _box_mask(mask: np.ndarray, size: tuple[int, int]) -> BoxMask:
     """`mask` (h, w) over a whole image as the pixels of that image at `size` (height, width)."""
     import cv2
 
-    from utils.ops.masks import MaskPatch
+    from utils.ops.masks import BoxMask
 
     pixels = cv2.resize(np.asarray(mask, np.float32), size[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
     left, top, width, height = cv2.boundingRect(pixels.astype(np.uint8))
-    return MaskPatch(left, top, pixels[top : top + height, left : left + width])
+    return BoxMask(left, top, pixels[top : top + height, left : left + width])
 
 
 def _write_title(tile: np.ndarray, title: str) -> None:

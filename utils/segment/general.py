@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from utils.ops.boxes import known_placement
-from utils.ops.masks import MaskPatch, crop_mask, mask_iou, patch_polygon, process_mask, process_mask_native
+from utils.ops.masks import BoxMask, crop_mask, mask_iou, mask_to_polygon, process_mask, process_mask_native
 
 __all__ = [
     "crop_mask",
@@ -36,7 +36,7 @@ def masks2segments(masks: torch.Tensor, strategy: str = "largest") -> list[np.nd
 
     Every part is in it, whatever the `strategy` ("concat", "largest"): the largest alone would be a wrong outline.
     """
-    outlines = (patch_polygon(MaskPatch(0, 0, mask)) for mask in masks.bool().cpu().numpy())
+    outlines = (mask_to_polygon(BoxMask(0, 0, mask)) for mask in masks.bool().cpu().numpy())
     return [np.zeros((0, 2), np.float32) if outline is None else outline for outline in outlines]
 
 

@@ -11,12 +11,12 @@ import pytest
 from engine.prediction.masks import MaskFiles
 from engine.prediction.result import Result
 from utils.data.sources.frame import Frame
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 
 NAMES = {0: "cat", 1: "dog"}
 
 
-def result(masks: list[MaskPatch], classes: list[int], kind: str = "image", size: tuple[int, int] = (4, 6)) -> Result:
+def result(masks: list[BoxMask], classes: list[int], kind: str = "image", size: tuple[int, int] = (4, 6)) -> Result:
     frame = Frame("folder/ü.jpg", np.zeros((*size, 3), np.uint8), kind, 7 if kind == "video" else 0)  # type: ignore[arg-type]
     n = len(masks)
     confidences = np.linspace(0.9, 0.1, n).astype(np.float32)
@@ -27,12 +27,12 @@ def read(path: Path) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def filled(left: int, top: int, width: int, height: int) -> MaskPatch:
-    return MaskPatch(left, top, np.ones((height, width), bool))
+def filled(left: int, top: int, width: int, height: int) -> BoxMask:
+    return BoxMask(left, top, np.ones((height, width), bool))
 
 
 def test_classes_and_instances_with_the_surest_on_top(tmp_path: Path) -> None:
-    corner = MaskPatch(4, 2, np.array([[False, True], [True, False]]))
+    corner = BoxMask(4, 2, np.array([[False, True], [True, False]]))
     MaskFiles(tmp_path / "m", NAMES).write(result([filled(1, 0, 2, 3), filled(0, 1, 4, 2), corner], [0, 1, 0]), None)
     assert read(tmp_path / "m" / "ü_instances.png").tolist() == [
         [0, 1, 1, 0, 0, 0],
@@ -49,7 +49,7 @@ def test_classes_and_instances_with_the_surest_on_top(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_video_and_empty_masks(tmp_path: Path) -> None:
-    empty = MaskPatch(6, 0, np.zeros((0, 0), bool))
+    empty = BoxMask(6, 0, np.zeros((0, 0), bool))
     MaskFiles(tmp_path, NAMES).write(result([empty, filled(0, 0, 1, 1)], [1, 1], "video"), None)
     MaskFiles(tmp_path, NAMES).write(result([], []), None)
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -14,7 +14,7 @@ from engine.prediction.result import OutputNames, Result, describe
 from utils.data.sources.frame import Frame
 from utils.data.sources.images import read_image
 from utils.errors import UserError
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 from utils.plots.colors import colors
 
 NAMES = {0: "a/b", 1: "..", 2: "person"}
@@ -181,9 +181,9 @@ def test_crops_with_masks_are_transparent_around_the_object(tmp_path: Path) -> N
     shape = rng.random((30, 40)) > 0.5
     boxes = np.array([[20, 30, 60, 60], [0, 40, 40, 100], [5, 5, 9, 9]], np.float32)
     masks = [
-        MaskPatch(20, 30, shape),
-        MaskPatch(0, 40, np.ones((60, 40), bool)),
-        MaskPatch(5, 5, np.zeros((4, 4), bool)),
+        BoxMask(20, 30, shape),
+        BoxMask(0, 40, np.ones((60, 40), bool)),
+        BoxMask(5, 5, np.zeros((4, 4), bool)),
     ]
     item = Result(Frame("é.jpg", image), "é", boxes, np.float32([0.9, 0.8, 0.7]), np.array([0, 2, 2]), masks)
     Crops(tmp_path, NAMES).write(item, None)
@@ -218,7 +218,7 @@ def test_masks_lie_under_boxes_and_touching_ones_can_be_told_apart() -> None:
     """Two halves of one class side by side, and a surer one of another class that lies over a corner of both."""
     frame = Frame("x.png", np.full((100, 200, 3), 50, np.uint8))
     boxes = np.array([[80, 50, 120, 98], [40, 10, 100, 90], [100, 10, 160, 90]], np.float32)
-    masks = [MaskPatch(int(x1), int(y1), np.ones((int(y2 - y1), int(x2 - x1)), bool)) for x1, y1, x2, y2 in boxes]
+    masks = [BoxMask(int(x1), int(y1), np.ones((int(y2 - y1), int(x2 - x1)), bool)) for x1, y1, x2, y2 in boxes]
     item = Result(frame, "x", boxes, np.float32([0.9, 0.8, 0.7]), np.array([2, 0, 0]), masks)
     picture = Drawer({0: "a", 1: "b", 2: "c"}, line_width=1, hide_labels=True)(item).astype(float)
     lower, upper = (np.array(colors(c, bgr=True)) for c in (0, 2))
@@ -230,7 +230,7 @@ def test_masks_lie_under_boxes_and_touching_ones_can_be_told_apart() -> None:
     assert (picture[30, 98:102] == lower).all(1).any()  # a line between neighbours
     assert np.array_equal(picture[70, 120], upper)  # its box, over the mask of another
     assert (frame.image == 50).all()
-    empty = Result(frame, "x", boxes[:1], np.float32([0.9]), np.array([2]), [MaskPatch(0, 0, np.zeros((0, 0), bool))])
+    empty = Result(frame, "x", boxes[:1], np.float32([0.9]), np.array([2]), [BoxMask(0, 0, np.zeros((0, 0), bool))])
     assert np.array_equal(Drawer(NAMES, 1, hide_labels=True)(empty)[60, 100], [50] * 3)
 
 

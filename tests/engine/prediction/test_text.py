@@ -13,7 +13,7 @@ from engine.prediction.text import CsvFile, LabelFiles
 from utils.data.labels import parse_labels
 from utils.data.sources.frame import Frame
 from utils.errors import UserError
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 
 NAMES = {0: 'a, "quoted" name', 1: "человек"}
 
@@ -36,7 +36,7 @@ def test_no_detections_no_file(tmp_path: Path) -> None:
     assert not list((tmp_path / "labels").iterdir())
 
 
-def masked(*masks: MaskPatch) -> Result:
+def masked(*masks: BoxMask) -> Result:
     """Detections of a picture of 100×200."""
     frame = Frame("a.jpg", np.zeros((100, 200, 3), np.uint8))
     n = len(masks)
@@ -60,7 +60,7 @@ def test_outlines_are_labels_that_give_the_same_pixels(tmp_path: Path) -> None:
     parts = rng.random((30, 41)) > 0.6
     ring = np.ones((9, 7), bool)
     ring[3:6, 2:5] = False
-    masks = [MaskPatch(150, 60, parts), MaskPatch(0, 91, ring), MaskPatch(199, 0, np.ones((1, 1), bool))]
+    masks = [BoxMask(150, 60, parts), BoxMask(0, 91, ring), BoxMask(199, 0, np.ones((1, 1), bool))]
     LabelFiles(tmp_path).write(masked(*masks), None)
     table = parse_labels([(tmp_path / "a.txt").read_bytes()], ["a.txt"], nc=3, polygons=True)
     assert table.classes.tolist() == [0, 1, 2]
@@ -75,10 +75,10 @@ def test_outlines_are_labels_that_give_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_an_empty_mask_has_no_row_and_no_rows_no_file(tmp_path: Path) -> None:
-    empty = MaskPatch(5, 5, np.zeros((4, 4), bool))
-    LabelFiles(tmp_path).write(masked(empty, MaskPatch(0, 0, np.zeros((0, 3), bool))), None)
+    empty = BoxMask(5, 5, np.zeros((4, 4), bool))
+    LabelFiles(tmp_path).write(masked(empty, BoxMask(0, 0, np.zeros((0, 3), bool))), None)
     assert not list(tmp_path.iterdir())
-    LabelFiles(tmp_path).write(masked(empty, MaskPatch(20, 10, np.ones((40, 20), bool))), None)
+    LabelFiles(tmp_path).write(masked(empty, BoxMask(20, 10, np.ones((40, 20), bool))), None)
     [row] = (tmp_path / "a.txt").read_text().splitlines()
     cls, *numbers = row.split()
     assert cls == "1"
@@ -88,7 +88,7 @@ def test_an_empty_mask_has_no_row_and_no_rows_no_file(tmp_path: Path) -> None:
 
 
 def test_confidence_stands_last_and_makes_it_no_label(tmp_path: Path) -> None:
-    LabelFiles(tmp_path, save_conf=True).write(masked(MaskPatch(20, 10, np.ones((40, 20), bool))), None)
+    LabelFiles(tmp_path, save_conf=True).write(masked(BoxMask(20, 10, np.ones((40, 20), bool))), None)
     text = (tmp_path / "a.txt").read_bytes()
     assert text.split()[-1] == b"0.9"
     assert len(text.split()) == 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.data.masks import MaskFormat, index_map, polygon_patches, rasterize
+from utils.data.masks import MaskFormat, index_map, polygons_to_box_masks, rasterize
 from utils.errors import UserError
 from utils.ops.masks import paste
 from utils.ops.polygons import clip_polygon, polygon_boxes
@@ -245,10 +245,10 @@ def test_patches_of_polygons_hold_the_pixels_that_matplotlib_finds_and_little_el
     rng = np.random.default_rng(5)
     size = (72, 104)
     outlines = [star(rng, rng.uniform(-20, 110, 2), rng.uniform(2, 70)) for _ in range(40)]
-    patches = polygon_patches([*outlines, np.zeros((0, 2), np.float32)], size)
-    for patch, points in zip(patches, outlines, strict=False):
-        np.testing.assert_array_equal(paste(patch, size), inside(points, size))
+    boxed = polygons_to_box_masks([*outlines, np.zeros((0, 2), np.float32)], size)
+    for box_mask, points in zip(boxed, outlines, strict=False):
+        np.testing.assert_array_equal(paste_mask(box_mask, size), inside(points, size))
         high, wide = np.ptp(points, 0)[::-1]
-        assert patch.pixels.shape[0] <= high + 2
-        assert patch.pixels.shape[1] <= wide + 2
-    assert patches[-1].pixels.size == 0
+        assert box_mask.pixels.shape[0] <= high + 2
+        assert box_mask.pixels.shape[1] <= wide + 2
+    assert boxed[-1].pixels.size == 0

@@ -11,13 +11,13 @@ from utils.ops import masks
 from utils.ops.boxes import known_placement
 from utils.ops.letterbox import letterbox
 from utils.ops.masks import (
-    MaskPatch,
+    BoxMask,
+    box_mask_iou,
+    box_masks,
     crop_mask,
     mask_iou,
-    mask_patches,
-    paste,
-    patch_iou,
-    patch_polygon,
+    mask_to_polygon,
+    paste_mask,
     process_mask,
     process_mask_native,
 )
@@ -46,7 +46,7 @@ def test_no_detections() -> None:
     assert process_mask(protos, none, none, (40, 40)).shape == (0, 10, 10)
     assert process_mask(protos, none, none, (40, 40), upsample=True).shape == (0, 40, 40)
     assert process_mask_native(protos, none, none, (30, 50)).shape == (0, 30, 50)
-    assert mask_patches(protos, none, none, (30, 50), (40, 40)) == []
+    assert box_masks(protos, none, none, (30, 50), (40, 40)) == []
 
 
 def test_half_precision() -> None:
@@ -55,13 +55,13 @@ def test_half_precision() -> None:
     boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0]]).repeat(3, 1)
     expected = process_mask(protos.float(), coefficients.float(), boxes, (40, 40))
     assert torch.equal(process_mask(protos, coefficients, boxes, (40, 40)), expected)
-    for patch, mask in zip(mask_patches(protos, coefficients, boxes, (40, 40), (40, 40)), expected, strict=True):
-        assert np.mean(patch.pixels[2::4, 2::4] == mask.numpy()) > 0.8  # between two centres
+    for box_mask, mask in zip(box_masks(protos, coefficients, boxes, (40, 40), (40, 40)), expected, strict=True):
+        assert np.mean(box_mask.pixels[2::4, 2::4] == mask.numpy()) > 0.8  # between two centres
 
 
-def whole_patches(masks: np.ndarray) -> list[MaskPatch]:
-    """(n, H, W) as patches of the whole picture."""
-    return [MaskPatch(0, 0, mask.astype(bool)) for mask in masks]
+def whole_masks(masks: np.ndarray) -> list[BoxMask]:
+    """(n, H, W) as masks in boxes of the whole picture."""
+    return [BoxMask(0, 0, mask.astype(bool)) for mask in masks]
 
 
 def test_crop_keeps_values_and_is_exclusive_below_and_on_the_right() -> None:
@@ -80,40 +80,40 @@ def test_iou_is_that_of_pycocotools(kind: type) -> None:
     expected = coco.iou(*encoded, [0] * len(b))
     found = mask_iou(torch.from_numpy(a.astype(kind)), torch.from_numpy(b.astype(kind)))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    np.testing.assert_allclose(patch_iou(whole_patches(a), whole_patches(b)), expected, rtol=1e-6)
+    np.testing.assert_allclose(box_mask_iou(whole_masks(a), whole_masks(b)), expected, rtol=1e-6)
 
 
 def test_iou_of_empty_masks() -> None:
     empty, full = torch.zeros(2, 3, 3), torch.ones(1, 3, 3)
     assert mask_iou(empty, torch.cat((empty, full))).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert mask_iou(empty[:0], full).shape == (0, 1)
-    nothing = MaskPatch(1, 1, np.zeros((0, 2), bool))
-    truth = whole_patches(np.stack((np.zeros((3, 3), bool), np.ones((3, 3), bool))))
-    assert patch_iou(truth, [nothing]).tolist() == [[0], [0]]
-    assert patch_iou(truth, []).shape == (2, 0)
-    assert patch_iou(truth[:0], [nothing]).shape == (0, 1)
+    nothing = BoxMask(1, 1, np.zeros((0, 2), bool))
+    truth = whole_masks(np.stack((np.zeros((3, 3), bool), np.ones((3, 3), bool))))
+    assert box_mask_iou(truth, [nothing]).tolist() == [[0], [0]]
+    assert box_mask_iou(truth, []).shape == (2, 0)
+    assert box_mask_iou(truth[:0], [nothing]).shape == (0, 1)
 
 
 def test_iou_of_patches_here_and_there() -> None:
     rng = np.random.default_rng(1)
     truth = np.zeros((5, 40, 60), bool)
-    patches = []
+    boxed = []
     for mask in truth:
         y, x, h, w = rng.integers(0, 20, 4)
         mask[y : y + h, x : x + w] = rng.random((h, w)) < 0.7
     for _ in range(12):
         y, x, h, w = rng.integers(0, 20, 4)
-        patches.append(MaskPatch(int(x), int(y), rng.random((h, w)) < 0.7))
-    whole = torch.from_numpy(np.stack([paste(patch, truth.shape[1:]) for patch in patches]))
-    found = patch_iou(whole_patches(truth), patches)
-    np.testing.assert_array_equal(found.T, patch_iou(patches, whole_patches(truth)))
+        boxed.append(BoxMask(int(x), int(y), rng.random((h, w)) < 0.7))
+    whole = torch.from_numpy(np.stack([paste_mask(box_mask, truth.shape[1:]) for box_mask in boxed]))
+    found = box_mask_iou(whole_masks(truth), boxed)
+    np.testing.assert_array_equal(found.T, box_mask_iou(boxed, whole_masks(truth)))
     assert (found > 0).sum() > 10
     assert (found == 0).sum() > 10
     np.testing.assert_allclose(found, mask_iou(torch.from_numpy(truth), whole), rtol=1e-6)
 
 
 def test_paste() -> None:
-    pasted = paste(MaskPatch(2, 1, np.array([[1, 0, 1]], bool)), (3, 6))
+    pasted = paste_mask(BoxMask(2, 1, np.array([[1, 0, 1]], bool)), (3, 6))
     assert pasted.astype(int).tolist() == [[0] * 6, [0, 0, 1, 0, 1, 0], [0] * 6]
 
 
@@ -167,13 +167,13 @@ def test_patches_are_those_of_float64_pixel_by_pixel(size, placement, retina) ->
         ]
     )
     boxes = boxes * scale
-    patches = mask_patches(protos, coefficients, boxes, size, (32, 64), placement, retina)
-    for box, row, patch in zip(boxes.tolist(), coefficients, patches, strict=True):
+    boxed = box_masks(protos, coefficients, boxes, size, (32, 64), placement, retina)
+    for box, row, box_mask in zip(boxes.tolist(), coefficients, boxed, strict=True):
         expected = _by_hand(protos, row, box, size, (32, 64), placement, retina)
-        assert patch.pixels.dtype == bool
-        assert np.array_equal(paste(patch, size), expected)
-    assert patches[0].pixels.shape == size
-    assert not any(patch.pixels.size for patch in patches[4:])
+        assert box_mask.pixels.dtype == bool
+        assert np.array_equal(paste_mask(box_mask, size), expected)
+    assert boxed[0].pixels.shape == size
+    assert not any(box_mask.pixels.size for box_mask in boxed[4:])
 
 
 @pytest.mark.parametrize("retina", [False, True])
@@ -187,15 +187,15 @@ def test_a_mask_finds_its_way_back_through_the_letterbox(retina: bool) -> None:
     boxes = torch.tensor([[165.0, 35.0, 355.0, 225.0]])
     (ratio_w, ratio_h), pad = seen.ratio, seen.pad
     for placement in (None, ((ratio_h, ratio_w), pad)):
-        (patch,) = mask_patches(protos, torch.ones(1, 1), boxes, disc.shape, (640, 640), placement, retina)
-        assert patch_iou(whole_patches(disc[None]), [patch])[0, 0] > 0.99
+        (box_mask,) = box_masks(protos, torch.ones(1, 1), boxes, disc.shape, (640, 640), placement, retina)
+        assert box_mask_iou(whole_masks(disc[None]), [box_mask])[0, 0] > 0.99
 
 
 def test_prediction_at_the_networks_resolution_shows_its_pixels() -> None:
     """Without `retina`, all pixels of the original that fall into one of the input's are alike."""
     torch.manual_seed(0)
     inputs = torch.randn(3, 8, 8), torch.randn(1, 3), torch.tensor([[0.0, 0.0, 160.0, 160.0]]), (160, 160), (32, 32)
-    (coarse,), (fine,) = mask_patches(*inputs), mask_patches(*inputs, retina=True)
+    (coarse,), (fine,) = box_masks(*inputs), box_masks(*inputs, retina=True)
     blocks = coarse.pixels.reshape(32, 5, 32, 5).sum((1, 3))
     assert set(np.unique(blocks)) == {0, 25}
     assert not np.array_equal(coarse.pixels, fine.pixels)
@@ -209,10 +209,10 @@ def test_many_masks_of_a_large_picture_take_the_pixels_of_their_boxes() -> None:
     corner = torch.rand(1000, 2) * torch.tensor([3700, 2000])
     inputs = torch.randn(32, 160, 160), torch.randn(1000, 32), torch.cat((corner, corner + 100), 1)
     tracemalloc.start()
-    patches = mask_patches(*inputs, (2160, 3840), (640, 640))
+    boxed = box_masks(*inputs, (2160, 3840), (640, 640))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert sum(patch.pixels.size for patch in patches) == pytest.approx(1000 * 100 * 100, rel=0.01)
+    assert sum(box_mask.pixels.size for box_mask in boxed) == pytest.approx(1000 * 100 * 100, rel=0.01)
     assert peak < 30e6  # as whole pictures they would have 8 gigabytes
 
 
@@ -232,10 +232,10 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_outline_of_a_shape_gives_its_pixels_again(shape: str) -> None:
     pixels = np.array([[cell == "#" for cell in line] for line in SHAPES[shape]])
-    outline = patch_polygon(MaskPatch(3, 2, pixels))
+    outline = mask_to_polygon(BoxMask(3, 2, pixels))
     assert outline.dtype == np.float32
     size = (pixels.shape[0] + 4, pixels.shape[1] + 5)
-    assert np.array_equal(rasterize([outline], size)[0], paste(MaskPatch(3, 2, pixels), size))
+    assert np.array_equal(rasterize([outline], size)[0], paste_mask(BoxMask(3, 2, pixels), size))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9])
@@ -243,7 +243,7 @@ def test_outlines_of_noise_give_its_pixels_again(share: float) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         pixels = rng.random(rng.integers(1, 20, 2)) < share
-        outline = patch_polygon(MaskPatch(0, 0, pixels))
+        outline = mask_to_polygon(BoxMask(0, 0, pixels))
         if outline is None:
             assert not pixels.any()
         else:
@@ -256,20 +256,20 @@ def test_outline_of_a_mask_gives_its_pixels_in_pycocotools() -> None:
 
     rows, columns = np.mgrid[:60, :80]
     pixels = (np.hypot(rows - 25, columns - 30) < 20) | (np.hypot(rows - 45, columns - 65) < 9)
-    outline = patch_polygon(MaskPatch(0, 0, pixels))
+    outline = mask_to_polygon(BoxMask(0, 0, pixels))
     encoded = coco.merge(coco.frPyObjects([outline.ravel().tolist()], *pixels.shape))
     drawn = coco.decode(encoded).astype(bool)
     assert (drawn & pixels).sum() / (drawn | pixels).sum() > 0.99
 
 
 def test_outline_has_corners_only() -> None:
-    outline = patch_polygon(MaskPatch(10, 20, np.ones((30, 40), bool)))
+    outline = mask_to_polygon(BoxMask(10, 20, np.ones((30, 40), bool)))
     assert sorted(outline.tolist()) == [[10, 20], [10, 50], [50, 20], [50, 50]]
-    two = patch_polygon(MaskPatch(0, 0, np.array([[1, 0, 1]], bool)))
+    two = mask_to_polygon(BoxMask(0, 0, np.array([[1, 0, 1]], bool)))
     x, y = two.T.astype(np.float64)
     assert abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 == 2  # the way there and back has no area
 
 
 def test_an_empty_mask_has_no_outline() -> None:
-    assert patch_polygon(MaskPatch(0, 0, np.zeros((4, 5), bool))) is None
-    assert patch_polygon(MaskPatch(0, 0, np.zeros((0, 5), bool))) is None
+    assert mask_to_polygon(BoxMask(0, 0, np.zeros((4, 5), bool))) is None
+    assert mask_to_polygon(BoxMask(0, 0, np.zeros((0, 5), bool))) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.ops.masks import MaskPatch
+from utils.ops.masks import BoxMask
 from utils.plots.annotator import Annotator
 from utils.plots.colors import Colors, colors, contrasting
 from utils.plots.fonts import text_mask
@@ -111,10 +111,10 @@ def disc(radius: int) -> np.ndarray:
 
 def test_masks_blend_their_own_pixels_and_have_a_rim() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    before, patch = image.copy(), MaskPatch(40, 50, disc(30))
-    Annotator(image, line_width=2).masks([patch], [BLUE], alpha=0.4)
+    before, box_mask = image.copy(), BoxMask(40, 50, disc(30))
+    Annotator(image, line_width=2).masks([box_mask], [BLUE], alpha=0.4)
     whole = np.zeros((200, 300), bool)
-    whole[50:110, 40:100] = patch.pixels
+    whole[50:110, 40:100] = box_mask.pixels
     assert (image[~whole] == before[~whole]).all()
     moved = [np.roll(whole, shift, axis) for axis in (0, 1) for shift in (-1, 1)]
     rim = whole & ~np.all(moved, 0)
@@ -124,7 +124,7 @@ def test_masks_blend_their_own_pixels_and_have_a_rim() -> None:
     np.testing.assert_allclose(image[inner], blend[inner], atol=1)
     assert inner.sum() > 2000
     thick = before.copy()
-    Annotator(thick, line_width=8).masks([patch], [BLUE], alpha=0.4)
+    Annotator(thick, line_width=8).masks([box_mask], [BLUE], alpha=0.4)
     assert (thick[~whole] == before[~whole]).all()
     assert np.pi * (30**2 - 26**2) < (thick == BLUE).all(2).sum() < np.pi * (30**2 - 25**2)  # 4 to 5 pixels, inwards
 
@@ -132,7 +132,7 @@ def test_masks_blend_their_own_pixels_and_have_a_rim() -> None:
 @pytest.mark.parametrize(("left", "top"), [(-20, -30), (280, 190), (-70, 20), (400, 20), (20, -60), (20, 200)])
 def test_masks_are_cut_by_the_picture(left: int, top: int) -> None:
     image = blank()
-    Annotator(image, line_width=1).masks([MaskPatch(left, top, np.ones((60, 60), bool))], [BLUE], alpha=1.0)
+    Annotator(image, line_width=1).masks([BoxMask(left, top, np.ones((60, 60), bool))], [BLUE], alpha=1.0)
     expected = np.zeros((200, 300), bool)
     expected[max(0, top) : max(0, top + 60), max(0, left) : max(0, left + 60)] = True
     np.testing.assert_array_equal((image == BLUE).all(2), expected)
@@ -141,8 +141,8 @@ def test_masks_are_cut_by_the_picture(left: int, top: int) -> None:
 def test_masks_lie_above_one_another_in_their_order_and_may_be_empty() -> None:
     image = blank()
     red = (0, 0, 255)
-    patches = [MaskPatch(10, 10, np.ones((20, 20), bool)), MaskPatch(0, 0, np.ones((0, 0), bool))]
-    Annotator(image, line_width=1).masks([*patches, MaskPatch(20, 20, np.ones((20, 20), bool))], [BLUE, BLUE, red], 1.0)
+    boxed = [BoxMask(10, 10, np.ones((20, 20), bool)), BoxMask(0, 0, np.ones((0, 0), bool))]
+    Annotator(image, line_width=1).masks([*boxed, BoxMask(20, 20, np.ones((20, 20), bool))], [BLUE, BLUE, red], 1.0)
     assert (image[15, 15] == BLUE).all()
     assert (image[25, 25] == red).all()
     assert (image[:10] == 128).all()
