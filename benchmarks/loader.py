@@ -51,7 +51,7 @@ def stages(index: Any, imgsz: int, hyp: dict[str, float], batch: int, plainly: b
 
     from utils.data.dataset import DetectionDataset
     from utils.data.images.reader import ImageFiles
-    from utils.data.masks import MaskFormat
+    from utils.data.rasterize import MaskFormat
     from utils.data.sampling import BatchPlan
 
     boxes = without_polygons(index)
@@ -109,7 +109,7 @@ def loaders(
 ) -> dict[str, Callable[[], object]]:
     """One epoch of whole training loaders, boxes alone and with polygons drawn as index maps."""
     from utils.data.loader import create_loader
-    from utils.data.masks import MaskFormat
+    from utils.data.rasterize import MaskFormat
 
     found: dict[str, Callable[[], object]] = {}
     for count in workers:

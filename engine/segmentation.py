@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from engine.task import DetectionTask
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
-from utils.data.masks import MaskFormat, polygons_to_box_masks, rasterize
+from utils.data.rasterize import MaskFormat, polygons_to_box_masks, rasterize
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.masks import mask_iou, box_masks, box_mask_iou, process_mask

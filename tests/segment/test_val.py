@@ -16,7 +16,7 @@ import yaml
 from segment import train, val
 from utils.data.index import build_index
 from utils.data.labels import parse_labels
-from utils.data.masks import rasterize
+from utils.data.rasterize import rasterize
 from utils.ops.masks import mask_iou
 
 SMALL = {

@@ -11,7 +11,7 @@ import torch
 
 from utils.data.augment.geometry import scaling, translation
 from utils.data.instances import Instances
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 
 
 class Placement(NamedTuple):

@@ -18,7 +18,7 @@ from utils.data.images.pool import POOL_BYTES, Pool
 from utils.data.images.reader import ImageFiles, Images
 from utils.data.index import ImageIndex
 from utils.data.instances import Instances
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 from utils.data.sampling import MOSAIC_INDICES, SampleRequest
 from utils.hyp import load_hyp
 from utils.ops.boxes import xywhn2xyxy

@@ -17,7 +17,7 @@ from utils.data.dataset import DetectionDataset
 from utils.data.index import build_index
 from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 
 Item = tuple[torch.Tensor, torch.Tensor, str, "Placement | None"]
 

@@ -17,7 +17,7 @@ from utils.data.batch import Batch
 from utils.data.batch_buffers import PREFETCH, BatchBuffers, BufferedBatch
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 from utils.data.sampling import BatchPlan, SampleRequest
 from utils.devices import return_free_memory
 from utils.distributed import local_world_size, main_process_first, world_size

@@ -111,7 +111,7 @@ def box_masks(
         input_shape: (height, width) of the network input.
         ratio_pad: the loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; None for a centred letterbox.
         retina: interpolate at the centre of each pixel of the original. Otherwise at the centre of the pixel of the
-            network input that contains it; the mask then has the resolution of the input, however large the original is.
+            input that contains it; then the mask has the resolution of the input, however large the original is.
 
     Returns:
         n masks, cut to the image.

@@ -75,7 +75,7 @@ class Annotator:
         self._blend(mask, left + margin, top + margin // 2, txt_color or contrasting(color))
 
     def masks(self, masks: Sequence[BoxMask], colors: Sequence[Color], alpha: float = 0.5) -> None:
-        """Draw each of the `masks` in its colour (BGR), `alpha` opaque, with an opaque rim; call this before drawing boxes.
+        """Draw the `masks`, each in its colour (BGR), `alpha` opaque with an opaque rim; to be called before boxes.
 
         What lies outside the picture is cut off; only the pixels within the boxes of the masks are touched.
         """

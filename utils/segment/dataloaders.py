@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from utils.data import legacy
-from utils.data.masks import MaskFormat, index_map, rasterize
+from utils.data.rasterize import MaskFormat, index_map, rasterize
 
 __all__ = ["create_dataloader", "polygon2mask", "polygons2masks", "polygons2masks_overlap"]
 

@@ -6,7 +6,7 @@ import torch
 
 from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.instances import Instances
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 
 
 def sample(value, boxes, size=(32, 64), classes=None):

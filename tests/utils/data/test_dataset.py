@@ -9,7 +9,7 @@ import pytest
 from tests.utils.data.pictures import GREY, make_index, make_shapes
 from utils.data.dataset import DetectionDataset, rectangles
 from utils.data.images.pool import Pool
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 from utils.data.sampling import BatchPlan, SampleRequest
 from utils.errors import UserError
 from utils.ops.boxes import scale_boxes, xywhn2xyxy

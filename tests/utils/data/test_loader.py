@@ -13,7 +13,7 @@ from tests.utils.data.pictures import make_index, make_shapes
 from utils.data import loader as loader_module
 from utils.data.index import ImageIndex
 from utils.data.loader import create_loader
-from utils.data.masks import MaskFormat
+from utils.data.rasterize import MaskFormat
 from utils.errors import UserError
 
 SHAPES = [(60, 80), (80, 60), (50, 50), (40, 90)] * 6

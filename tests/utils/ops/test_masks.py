@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.data.masks import rasterize
+from utils.data.rasterize import rasterize
 from utils.ops import masks
 from utils.ops.boxes import known_placement
 from utils.ops.letterbox import letterbox

@@ -7,7 +7,7 @@ from utils.data.augment.camera import Camera
 from utils.data.augment.copy_paste import copy_paste
 from utils.data.augment.scene import Picture, place, render
 from utils.data.instances import Instances
-from utils.data.masks import index_map, rasterize
+from utils.data.rasterize import index_map, rasterize
 
 CANVAS = (100, 200)
 BACKGROUND, OBJECT = 30, 220

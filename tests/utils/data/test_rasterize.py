@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.data.masks import MaskFormat, index_map, polygons_to_box_masks, rasterize
+from utils.data.rasterize import MaskFormat, index_map, polygons_to_box_masks, rasterize
 from utils.errors import UserError
 from utils.ops.masks import paste
 from utils.ops.polygons import clip_polygon, polygon_boxes

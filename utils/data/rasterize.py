@@ -1,7 +1,8 @@
-"""Masks of a batch: polygons as cells of the mask's own resolution, and the two forms in which they travel.
+"""Polygons drawn as masks, and the two layouts that the masks of a batch can have.
 
-A cell covers `ratio` × `ratio` pixels of the network's input. It belongs to an object where its centre lies inside the
-outline, so nothing is drawn at full size first, and nothing grows (OpenCV's `fillPoly` adds half a pixel all around).
+Masks are drawn at their own resolution: a cell covers `ratio` × `ratio` pixels of the network's input, and it belongs
+to an object if its centre lies inside the outline. So nothing is drawn at full size first, and no object grows, as it
+would with OpenCV's `fillPoly`, which adds half a pixel all around.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from utils.ops.polygons import following, joined
 
 @dataclass(frozen=True)
 class MaskFormat:
-    """How the masks of a batch are laid out. Raises `UserError` for a `ratio` that is no whole number from 1 on."""
+    """The layout of the masks of a batch. Raises `UserError` for a `ratio` that is not a whole number of at least 1."""
 
     ratio: int = 4  # pixels of the network's input along a side of a cell
-    overlap: bool = True  # one index map an image, where an object hides another; else one mask an object
+    overlap: bool = True  # one index map per image, where an object hides others; else one mask per object
 
     def __post_init__(self) -> None:
         if self.ratio < 1 or self.ratio != int(self.ratio):
@@ -30,7 +31,7 @@ class MaskFormat:
             )
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise `UserError` where an input of `size` (height, width) does not fall into whole cells."""
+        """Raise `UserError` if an input of `size` (height, width) cannot be divided into whole cells."""
         if any(side % self.ratio for side in size):
             raise UserError(
                 f"--mask-ratio {self.ratio} does not divide the input of {size[0]}x{size[1]} pixels (height x width); "
@@ -38,9 +39,9 @@ class MaskFormat:
             )
 
     def draw(self, polygons: Sequence[Sequence[np.ndarray]], size: tuple[int, int]) -> np.ndarray:
-        """The masks of a batch of images of `size` (height, width), from the `polygons` (k, 2) of each in pixels.
+        """Draw the masks of a batch of images of `size` (height, width), from the `polygons` (k, 2) of each, in pixels.
 
-        With `overlap` an index map (B, h, w), see `index_map`; else 0 and 1 in (n, h, w), all images' objects in turn.
+        Returns with `overlap` index maps (B, h, w), see `index_map`; else (n, h, w) of 0 and 1, image after image.
         """
         if not self.overlap:
             return rasterize([points for image in polygons for points in image], size, self.ratio)
@@ -48,9 +49,9 @@ class MaskFormat:
 
 
 def index_map(stack: np.ndarray) -> np.ndarray:
-    """Masks (n, h, w) → (h, w): 0 where there is none, else 1 + the number of the mask seen there.
+    """Combine masks (n, h, w) to (h, w): 0 where there is none, else 1 + the number of the mask that is seen there.
 
-    Larger masks lie below smaller ones, and of equal ones the earlier below the later. uint8, or int32 where n > 255.
+    Larger masks lie below smaller ones; of two equally large ones the earlier lies below. uint8, or int32 if n > 255.
     """
     count = len(stack)
     kind = np.uint8 if count <= 255 else np.int32
@@ -63,12 +64,13 @@ def index_map(stack: np.ndarray) -> np.ndarray:
 
 
 def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int = 1) -> np.ndarray:
-    """Closed polygons (k, 2), in pixels of an image of `size` (H, W), as (n, H // ratio, W // ratio) uint8.
+    """Draw closed polygons (k, 2), in pixels of an image of `size` (H, W), as (n, H // ratio, W // ratio) uint8.
 
-    A cell is 1 where a ray from its centre crosses the outline an odd number of times (even-odd rule); centres on an
-    outline's left or upper side are in, on its right or lower side out. Exact: every edge toggles, in each column it
-    passes, the first cell below it, and a running exclusive or down the columns does the rest. Edges that come back the
-    way they went (bridges between the parts of an object, pieces joined along the image's rim) cancel.
+    A cell is 1 if a ray from its centre crosses the outline an odd number of times (even-odd rule). Centres on the left
+    or upper side of an outline are inside, those on its right or lower side are outside. The result is exact: in each
+    column that an edge passes it toggles the first cell below it, and a running exclusive or down the columns does the
+    rest. Edges that come back the way they went cancel each other (bridges between the parts of an object, and pieces
+    that are joined along the rim of the image).
     """
     height, width = size[0] // ratio, size[1] // ratio
     masks = np.zeros((len(polygons), height, width), np.uint8)
@@ -78,7 +80,7 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int 
     owners = np.repeat(np.arange(len(counts)), counts)
     left, right = _edges(points.astype(np.float64) / ratio - 0.5, counts)  # centres at whole numbers
     first = np.ceil(left[:, 0]).clip(0, width).astype(np.int64)
-    passed = np.ceil(right[:, 0]).clip(0, width).astype(np.int64) - first  # columns of each edge
+    passed = np.ceil(right[:, 0]).clip(0, width).astype(np.int64) - first  # columns that each edge passes
     edge = np.repeat(np.arange(len(owners)), passed)
     column = np.arange(len(edge)) + (first - np.cumsum(passed) + passed)[edge]
     run, rise = (right - left).T
@@ -94,7 +96,7 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int 
 
 
 def polygons_to_box_masks(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> list[BoxMask]:
-    """Closed polygons (k, 2) in pixels of a picture of `size` (H, W), each drawn within its bounding box."""
+    """Draw closed polygons (k, 2), in pixels of an image of `size` (H, W), each within its bounding box."""
     return [_polygon_to_box_mask(points.astype(np.float64), size) for points in polygons]
 
 
@@ -108,9 +110,9 @@ def _polygon_to_box_mask(points: np.ndarray, size: tuple[int, int]) -> BoxMask:
 
 
 def _edges(points: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right end (p, 2) of the edge that starts at each of the `points` of polygons of `counts` points.
+    """The left and right end (p, 2) of the edge that starts at each of the `points` of polygons of `counts` points.
 
-    Ordered, so that an edge and its way back are the same numbers.
+    As the ends are ordered, an edge and the same edge on its way back have equal numbers.
     """
     others = points[following(counts)]
     forward = (points[:, 0] <= others[:, 0])[:, None]
