@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from utils.data.augment.geometry import scaling, translation
+from utils.ops.geometry import scaling, translation
 from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.data.augment.geometry import project_boxes, project_polygons
+from utils.ops.geometry import project_boxes, project_polygons
 from utils.ops.polygons import clip_polygons, joined, polygon_boxes, split
 
 MIN_SIDE = 2.0  # pixels

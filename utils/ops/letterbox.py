@@ -1,14 +1,15 @@
-"""Letterbox: fit an image into a given size without changing its shape, and fill the rest."""
+"""Letterbox: fit an image into a given size without changing its aspect ratio, and fill the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Letterboxed(NamedTuple):
-    """`image` (h, w, 3) uint8; content scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
+    """`image` (h, w, 3) uint8; the original in it is scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
 
     image: np.ndarray
     ratio: tuple[float, float]
@@ -30,14 +31,14 @@ def letterbox(
         im: uint8 image.
         new_shape: (height, width), or one number for both.
         color: the border's value.
-        auto: fill only up to the next multiple of `stride` (smallest rectangle), not up to `new_shape`.
+        auto: fill only up to the next multiple of `stride` (the smallest rectangle) instead of up to `new_shape`.
         scaleFill: stretch to `new_shape` instead of keeping the aspect ratio; `auto` goes first.
         scaleup: allow enlarging; validation forbids it.
         stride: the network's largest stride.
 
     Returns:
-        The image, its (width, height) ratio new / old and the half border (x, y), which may end in .5: the odd pixel
-        goes right and below.
+        The image, the ratios new / old of (width, height), and half the border (x, y). If the half ends in .5, the odd
+        pixel is at the right and below.
     """
     import cv2
 
@@ -64,3 +65,22 @@ def letterbox(
     if top or bottom or left or right:
         im = cv2.copyMakeBorder(im, top, bottom, left, right, cv2.BORDER_CONSTANT, value=color)
     return Letterboxed(im, ratios, (pad_x, pad_y))
+
+
+def network_input(image: np.ndarray, size: int | Sequence[int] = 640, stride: int = 32, auto: bool = True) -> np.ndarray:
+    """Turn `image` (H, W, 3) uint8 BGR into (3, h, w) RGB, contiguous, letterboxed into `size` (height, width).
+
+    With `auto` the border ends at the next multiple of `stride`, which is the smallest input that the network takes.
+    """
+    shape = (size, size) if isinstance(size, int) else (size[0], size[1])
+    boxed = letterbox(image, shape, stride=stride, auto=auto).image
+    return np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
+
+
+def fit_sizes(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Sizes (n, 2) int of images of `shapes` (n, 2), scaled to fit into `size`; all are (height, width).
+
+    A fraction of a pixel counts as a whole pixel, as in YOLOv5, unless it comes from rounding alone.
+    """
+    ratio = np.minimum(size[0] / shapes[:, 0], size[1] / shapes[:, 1])[:, None]
+    return np.maximum(np.ceil(shapes * ratio - 1e-6), 1).astype(np.int64)

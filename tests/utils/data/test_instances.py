@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.data.augment.geometry import project, scaling, translation
+from utils.ops.geometry import project, scaling, translation
 from utils.data.instances import Instances
 from utils.data.rasterize import rasterize
 

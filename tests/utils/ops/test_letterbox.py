@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils.ops.boxes import scale_boxes
-from utils.ops.letterbox import letterbox
+from utils.ops.letterbox import fit_sizes, letterbox
 
 
 def test_reference_figures(golden: Path) -> None:
@@ -66,3 +66,26 @@ def test_at_least_one_pixel_remains(shape: tuple[int, int], auto: bool) -> None:
     image = letterbox(np.zeros((*shape, 3), np.uint8), 64, auto=auto).image
     assert max(image.shape[:2]) == 64
     assert (image == 0).any(), "something of the picture is left"
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "fitted"),
+    [
+        ((480, 640), (640, 640), (480, 640)),
+        ((1080, 810), (640, 640), (640, 480)),
+        ((500, 333), (640, 640), (640, 427)),  # 426.24 counts as 427
+        ((375, 500), (640, 640), (480, 640)),  # 500 * (640 / 500) is 640.0000000000001 or so: not 641
+        ((100, 100), (320, 640), (320, 320)),
+        ((10, 1000), (64, 64), (1, 64)),
+    ],
+)
+def test_fitted_sizes(shape, size, fitted):
+    assert tuple(fit_sizes(np.array([shape], np.int32), size)[0]) == fitted
+
+
+def test_fitted_sizes_touch_the_frame_and_never_exceed_it():
+    shapes = np.random.default_rng(0).integers(10, 3000, (5000, 2)).astype(np.int32)
+    for size in ((640, 640), (384, 672)):
+        fitted = fit_sizes(shapes, size)
+        assert (fitted <= size).all()
+        assert (fitted == size).any(1).all()

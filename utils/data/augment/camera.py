@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.augment.geometry import is_axis_aligned, mirroring
+from utils.ops.geometry import is_axis_aligned, mirroring
 
 
 class Camera(NamedTuple):

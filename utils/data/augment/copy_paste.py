@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.data.augment.geometry import mirroring
+from utils.ops.geometry import mirroring
 from utils.data.augment.scene import Tile
 from utils.data.instances import Instances
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.data.augment.geometry import project_polygon, scaling
+from utils.ops.geometry import project_polygon, scaling
 from utils.data.augment.warp import Recolor, as_it_is, paint
 from utils.data.instances import Instances
 

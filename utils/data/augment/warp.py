@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.data.augment.geometry import is_affine, is_axis_aligned, is_upright, scale_at, scaling, translation
+from utils.ops.geometry import is_affine, is_axis_aligned, is_upright, scale_at, scaling, translation
 from utils.ops.polygons import clip_polygon
 
 SMALLEST_SCALE = 0.5  # a bilinear sample sees 2×2 pixels: below half size it would skip some

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from utils.data.augment.geometry import fit_sizes
+from utils.ops.letterbox import fit_sizes
 from utils.data.images.decode import read_for_training, read_for_validation
 from utils.data.index import ImageIndex
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from utils.data.augment.camera import Camera, draw_camera
-from utils.data.augment.geometry import project
+from utils.ops.geometry import project
 from utils.hyp import load_hyp
 
 CANVAS, OUTPUT = (1000, 1200), (500, 600)

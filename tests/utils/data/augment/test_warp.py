@@ -6,7 +6,7 @@ import pytest
 
 from tests.utils.data.pictures import texture
 from utils.data.augment import warp
-from utils.data.augment.geometry import mirroring, project, scaling, translation
+from utils.ops.geometry import mirroring, project, scaling, translation
 from utils.data.augment.warp import paint, shrink_for
 
 

@@ -1,7 +1,7 @@
-"""Plane geometry of augmentation: 3×3 matrices that act on columns (x, y, 1), and what they do to points and boxes.
+"""Plane geometry: 3×3 matrices that act on columns (x, y, 1), and what they do to points, polygons and boxes.
 
-Coordinates are continuous pixels: pixel i covers i to i + 1 and has its centre at i + 0.5, as in the labels. OpenCV
-puts pixel centres on whole numbers; `augment/warp.py` translates where it calls it.
+Coordinates are continuous pixels, as in the labels: pixel i covers i to i + 1, and its centre lies at i + 0.5. OpenCV
+instead places the centres of pixels on whole numbers; the code that calls it converts between the two.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import numpy as np
 
 from utils.ops.polygons import cut_polygons
 
-_NEAR = 1e-3  # least homogeneous weight: what lies behind the eye is seen far away, not mirrored
+_NEAR = 1e-3  # least homogeneous weight: what lies behind the eye appears far away and not mirrored
 
 
 def translation(x: float, y: float) -> np.ndarray:
-    """Move by (`x`, `y`)."""
+    """The matrix that moves by (`x`, `y`)."""
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
 
 
 def scaling(x: float, y: float, origin: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """Scale about the origin, which is then moved to `origin` (x, y)."""
+    """The matrix that scales about the origin and then moves the origin to `origin` (x, y)."""
     return np.array([[x, 0.0, origin[0]], [0.0, y, origin[1]], [0.0, 0.0, 1.0]])
 
 
 def mirroring(width: float | None = None, height: float | None = None) -> np.ndarray:
-    """Mirror an image of that `width` left to right, of that `height` top to bottom, each if given."""
+    """The matrix that mirrors an image left to right if its `width` is given, and top to bottom if its `height` is."""
     matrix = np.eye(3)
     if width is not None:
         matrix[0] = -1.0, 0.0, width
@@ -34,18 +34,18 @@ def mirroring(width: float | None = None, height: float | None = None) -> np.nda
 
 
 def is_affine(matrix: np.ndarray) -> bool:
-    """True where parallels stay parallel (last row 0, 0, 1)."""
+    """Whether parallel lines stay parallel (the last row is 0, 0, 1)."""
     return matrix[2, 0] == 0 == matrix[2, 1]
 
 
 def is_axis_aligned(matrix: np.ndarray) -> bool:
-    """True where rectangles stay upright rectangles: scale, move, mirror, nothing else."""
+    """Whether upright rectangles stay upright: the matrix scales, moves and mirrors, and does nothing else."""
     (_, b, _), (d, _, _), (g, h, _) = matrix.tolist()
     return b == d == g == h == 0
 
 
 def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (n, 2) through `matrix`, float64."""
+    """Map points (n, 2) through `matrix`; float64."""
     moved = points @ matrix[:2, :2].T + matrix[:2, 2]
     if is_affine(matrix):
         return moved
@@ -54,10 +54,10 @@ def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def project_polygons(points: np.ndarray, counts: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Closed polygons, (p, 2) end to end with `counts` (n,) points each, through `matrix`; float64, and new counts.
+    """Map closed polygons through `matrix`: their points (p, 2) end to end, and `counts` (n,), how many each has.
 
-    A projection keeps straight lines straight, so the vertices tell all about the edges between them. What lies behind
-    the eye is cut off, and not seen anywhere.
+    Returns points (float64) and counts in the same form. As a projection keeps straight lines straight, it is enough to
+    map the vertices. What lies behind the eye is cut off, as it cannot be seen.
     """
     if not is_affine(matrix):
         points, counts = cut_polygons(points, counts, points @ matrix[2, :2] + matrix[2, 2] - _NEAR)
@@ -65,14 +65,14 @@ def project_polygons(points: np.ndarray, counts: np.ndarray, matrix: np.ndarray)
 
 
 def project_polygon(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A closed polygon (k, 2) through `matrix`, see `project_polygons`."""
+    """Map one closed polygon (k, 2) through `matrix`, see `project_polygons`."""
     if is_affine(matrix):
         return project(points, matrix)
     return project_polygons(points, np.array([len(points)]), matrix)[0]
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (n, 4) xyxy → their corners (n, 4, 2), around the box."""
+    """The corners (n, 4, 2) of boxes (n, 4) xyxy, in order around each box."""
     return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
 
 
@@ -91,7 +91,7 @@ def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def scale_at(matrix: np.ndarray, point: tuple[float, float]) -> float:
-    """By how much `matrix` enlarges (side by side, not area) at the place that it brings to `point` (x, y)."""
+    """The factor by which `matrix` enlarges lengths at the place that it maps to `point` (x, y)."""
     if is_affine(matrix):
         (a, b, _), (d, e, _), _ = matrix.tolist()
         return abs(a * e - b * d) ** 0.5
@@ -102,20 +102,11 @@ def scale_at(matrix: np.ndarray, point: tuple[float, float]) -> float:
 
 
 def is_upright(outline: np.ndarray) -> bool:
-    """True where the polygon (k, 2) is a rectangle with sides along the axes, from its upper left corner clockwise.
+    """Whether the polygon (k, 2) is a rectangle with sides along the axes, clockwise from its upper left corner.
 
-    Mirrored ones count too.
+    A mirror image of such a rectangle counts too.
     """
     if len(outline) != 4:
         return False
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = outline.tolist()
     return x0 == x3 and x1 == x2 and y0 == y1 and y2 == y3
-
-
-def fit_sizes(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(n, 2) int: sizes (height, width) of images of `shapes` (n, 2), scaled so that they touch `size` from within.
-
-    Parts of pixels count as pixels, as in YOLOv5; what is above by rounding alone does not.
-    """
-    ratio = np.minimum(size[0] / shapes[:, 0], size[1] / shapes[:, 1])[:, None]
-    return np.maximum(np.ceil(shapes * ratio - 1e-6), 1).astype(np.int64)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.data.augment import geometry as g
+from utils.ops import geometry as g
 
 RNG = np.random.default_rng(0)
 PERSPECTIVE = np.array([[0.9, 0.2, 5.0], [-0.1, 1.1, 3.0], [4e-4, -3e-4, 1.0]])
@@ -103,26 +103,3 @@ def test_upright_rectangles():
     assert g.is_upright(g.project(box, g.mirroring(width=9)))
     assert not g.is_upright(box + np.array([[0, 0], [0, 0.1], [0, 0], [0, 0]]))
     assert not g.is_upright(box[:3])
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "fitted"),
-    [
-        ((480, 640), (640, 640), (480, 640)),
-        ((1080, 810), (640, 640), (640, 480)),
-        ((500, 333), (640, 640), (640, 427)),  # 426.24 counts as 427
-        ((375, 500), (640, 640), (480, 640)),  # 500 * (640 / 500) is 640.0000000000001 or so: not 641
-        ((100, 100), (320, 640), (320, 320)),
-        ((10, 1000), (64, 64), (1, 64)),
-    ],
-)
-def test_fitted_sizes(shape, size, fitted):
-    assert tuple(g.fit_sizes(np.array([shape], np.int32), size)[0]) == fitted
-
-
-def test_fitted_sizes_touch_the_frame_and_never_exceed_it():
-    shapes = RNG.integers(10, 3000, (5000, 2)).astype(np.int32)
-    for size in ((640, 640), (384, 672)):
-        fitted = g.fit_sizes(shapes, size)
-        assert (fitted <= size).all()
-        assert (fitted == size).any(1).all()
