@@ -6,7 +6,7 @@ from utils.data.indexing.image_files import IMG_FORMATS
 from utils.data.labels import label_path
 from utils.data.legacy import LoadImagesAndLabels, create_dataloader
 from utils.data.sources.formats import VID_FORMATS
-from utils.data.sources.loaders import LoadImages, LoadScreenshots, LoadStreams
+from utils.data.sources.legacy import LoadImages, LoadScreenshots, LoadStreams
 
 __all__ = [
     "IMG_FORMATS",

@@ -67,7 +67,7 @@ def letterbox(
     return Letterboxed(im, ratios, (pad_x, pad_y))
 
 
-def network_input(image: np.ndarray, size: int | Sequence[int] = 640, stride: int = 32, auto: bool = True) -> np.ndarray:
+def letterboxed_input(image: np.ndarray, size: int | Sequence[int] = 640, stride: int = 32, auto: bool = True) -> np.ndarray:
     """Turn `image` (H, W, 3) uint8 BGR into (3, h, w) RGB, contiguous, letterboxed into `size` (height, width).
 
     With `auto` the border ends at the next multiple of `stride`, which is the smallest input that the network takes.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from utils.data.sources.images import write_image
-from utils.data.sources.loaders import LoadImages, LoadScreenshots, LoadStreams, network_input
+from utils.data.sources.legacy import LoadImages, LoadScreenshots, LoadStreams
 from utils.data.sources.screen import Screen
 
 
@@ -17,18 +17,6 @@ def red_left_half(height: int = 90, width: int = 160) -> np.ndarray:
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2, 2] = 255
     return image
-
-
-def test_network_input_is_rgb_channels_first_letterboxed() -> None:
-    im = network_input(red_left_half(), 64, 32, auto=True)
-    assert im.shape == (3, 64, 64)  # 64x36 content, bordered to the next multiple of 32
-    assert im.flags.c_contiguous
-    assert im[:, 32, 5].tolist() == [255, 0, 0]
-    assert im[:, 32, 60].tolist() == [0, 0, 0]
-    assert im[:, 2, 5].tolist() == [114, 114, 114]
-    assert network_input(red_left_half(), (64, 128), 32, auto=True).shape == (3, 64, 128)
-    assert network_input(red_left_half(), 96, 32, auto=True).shape == (3, 64, 96)
-    assert network_input(red_left_half(), 96, 32, auto=False).shape == (3, 96, 96)
 
 
 def test_load_images_yields_the_five(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The iterators of YOLOv5's `detect.py`, for scripts that were forked from it.
+"""Kept for old scripts: the iterators of YOLOv5's `detect.py`. No command of this project uses them.
 
-Each yields ``(path, im, im0, cap, text)``: `im` (3, H, W) uint8 RGB letterboxed, contiguous; `im0` the (H, W, 3) BGR
-original; `cap` the `cv2.VideoCapture` of a video, None otherwise; `text` the beginning of a log line. Streams give
-lists for `path` and `im0`, a batch (B, 3, H, W) for `im`.
+Each iterator yields ``(path, im, im0, cap, text)``: `im` (3, H, W) uint8 RGB, letterboxed and contiguous; `im0` the
+original (H, W, 3) BGR; `cap` the `cv2.VideoCapture` of a video, else None; `text` the beginning of a log line. For
+streams `path` and `im0` are lists, and `im` is a batch (B, 3, H, W).
 """
 
 from __future__ import annotations
@@ -19,29 +19,14 @@ from utils.data.sources.formats import is_video
 from utils.data.sources.frame import Frame
 from utils.data.sources.screen import Screen, parse_screen
 from utils.data.sources.streams import Streams, stream_addresses
-from utils.ops.letterbox import letterbox
+from utils.ops.letterbox import letterboxed_input
 
 Transforms = Callable[[np.ndarray], Any]
-Item = tuple[str, Any, np.ndarray, "cv2.VideoCapture | None", str]
-
-
-def network_input(
-    image: np.ndarray,
-    size: int | Sequence[int] = 640,
-    stride: int = 32,
-    auto: bool = True,
-) -> np.ndarray:
-    """(H, W, 3) uint8 BGR letterboxed into `size` (height, width), as (3, h, w) RGB, contiguous.
-
-    With `auto` the border ends at the next multiple of `stride`, the least that the network takes.
-    """
-    shape = (size, size) if isinstance(size, int) else (size[0], size[1])
-    boxed = letterbox(image, shape, stride=stride, auto=auto)[0]
-    return np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
+LegacyItem = tuple[str, Any, np.ndarray, "cv2.VideoCapture | None", str]
 
 
 class LoadImages:
-    """Images and videos. A file that cannot be read is logged and passed over (`unreadable`)."""
+    """Iterates over images and videos. A file that cannot be read is logged, skipped, and noted in `unreadable`."""
 
     def __init__(
         self,
@@ -66,7 +51,7 @@ class LoadImages:
     def __len__(self) -> int:
         return self.nf
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[LegacyItem]:
         for (frame,) in self._media:
             self.mode = frame.kind
             self.cap = self._media.capture
@@ -78,11 +63,11 @@ class LoadImages:
     def _prepare(self, frame: Frame) -> Any:
         if self.transforms:
             return self.transforms(frame.image)
-        return network_input(frame.image, self.img_size, self.stride, self.auto)
+        return letterboxed_input(frame.image, self.img_size, self.stride, self.auto)
 
 
 class LoadScreenshots:
-    """The screen: ``'screen 0 100 100 512 256'`` (number, left, top, width, height)."""
+    """Iterates over pictures of the screen; ``'screen 0 100 100 512 256'`` is number, left, top, width and height."""
 
     mode = "stream"
     cap = None
@@ -99,18 +84,18 @@ class LoadScreenshots:
         self._screen = Screen(parse_screen(source))
         self.frame = 0
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[LegacyItem]:
         for (frame,) in self._screen:
             self.frame = frame.number
             if self.transforms:
                 im = self.transforms(frame.image)
             else:
-                im = network_input(frame.image, self.img_size, self.stride, self.auto)
+                im = letterboxed_input(frame.image, self.img_size, self.stride, self.auto)
             yield frame.path, im, frame.image, None, f"{frame.path}: "
 
 
 class LoadStreams:
-    """Cameras and network streams: every item has the newest frame of each, an older one where none is new."""
+    """Iterates over cameras and network streams. Every item holds the newest frame of each of them."""
 
     mode = "stream"
     cap = None
@@ -147,4 +132,4 @@ class LoadStreams:
         if self.transforms:
             return np.stack([self.transforms(image) for image in images])
         auto = self.auto and len({image.shape for image in images}) == 1  # one batch has one shape
-        return np.stack([network_input(image, self.img_size, self.stride, auto) for image in images])
+        return np.stack([letterboxed_input(image, self.img_size, self.stride, auto) for image in images])
