@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.prediction.outputs import OutputOptions, Outputs
 from engine.prediction.result import OutputNames, Result
 from utils.data.sources.frame import Frame, Unreadable
-from utils.ops.letterbox import letterboxed_input
+from utils.ops.letterbox import letterbox_chw
 from utils.data.sources.source import Source
 from utils.devices import Profile, smart_inference_mode
 from utils.errors import UserError, printable
@@ -189,7 +189,7 @@ def _batches(source: Source, backend: Any, options: PredictOptions) -> Iterator[
     waiting: dict[tuple[int, ...], list[_Prepared]] = {}  # oldest shape first
 
     def prepared(frame: Frame) -> _Prepared:
-        return _Prepared(frame, letterboxed_input(frame.image, options.imgsz, int(backend.stride), auto=backend.any_size))
+        return _Prepared(frame, letterbox_chw(frame.image, options.imgsz, int(backend.stride), auto=backend.any_size))
 
     previous: Frame | None = None
     for group in source:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Letterboxed(NamedTuple):
-    """`image` (h, w, 3) uint8; the original in it is scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
+    """`image` (h, w, 3) uint8; the original is scaled by `ratio` (width, height), then moved by `pad` (x, y) pixels."""
 
     image: np.ndarray
     ratio: tuple[float, float]
@@ -67,7 +67,9 @@ def letterbox(
     return Letterboxed(im, ratios, (pad_x, pad_y))
 
 
-def letterboxed_input(image: np.ndarray, size: int | Sequence[int] = 640, stride: int = 32, auto: bool = True) -> np.ndarray:
+def letterbox_chw(
+    image: np.ndarray, size: int | Sequence[int] = 640, stride: int = 32, auto: bool = True
+) -> np.ndarray:
     """Turn `image` (H, W, 3) uint8 BGR into (3, h, w) RGB, contiguous, letterboxed into `size` (height, width).
 
     With `auto` the border ends at the next multiple of `stride`, which is the smallest input that the network takes.

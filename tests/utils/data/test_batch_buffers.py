@@ -43,7 +43,7 @@ def test_as_many_buffers_as_batches_may_be_on_their_way():
     buffers = BatchBuffers(2, 2 * 3 * 4 * 8)
     packed = [buffers.pack(batch(value), worker=1) for value in range(1, PREFETCH + 2)]
     assert [s.unpack().images[0, 0, 0, 0].item() for s in packed] == list(range(1, PREFETCH + 2))
-    assert not any(buffers.buffer(0, turn, (192,)).any() for turn in range(PREFETCH + 1))  # the other worker's: untouched
+    assert not any(buffers.buffer(0, turn, (192,)).any() for turn in range(PREFETCH + 1))  # of the other worker
     buffers.pack(batch(99), worker=1)
     assert packed[0].unpack().images[0, 0, 0, 0].item() == 99  # the oldest buffer again
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils.ops.boxes import scale_boxes
-from utils.ops.letterbox import fit_sizes, letterbox, letterboxed_input
+from utils.ops.letterbox import fit_sizes, letterbox, letterbox_chw
 
 
 def test_reference_figures(golden: Path) -> None:
@@ -94,12 +94,12 @@ def test_fitted_sizes_touch_the_frame_and_never_exceed_it():
 def test_network_input_is_rgb_channels_first_letterboxed() -> None:
     image = np.zeros((90, 160, 3), np.uint8)
     image[:, :80, 2] = 255
-    im = letterboxed_input(image, 64, 32, auto=True)
+    im = letterbox_chw(image, 64, 32, auto=True)
     assert im.shape == (3, 64, 64)  # 64x36 content, bordered to the next multiple of 32
     assert im.flags.c_contiguous
     assert im[:, 32, 5].tolist() == [255, 0, 0]
     assert im[:, 32, 60].tolist() == [0, 0, 0]
     assert im[:, 2, 5].tolist() == [114, 114, 114]
-    assert letterboxed_input(image, (64, 128), 32, auto=True).shape == (3, 64, 128)
-    assert letterboxed_input(image, 96, 32, auto=True).shape == (3, 64, 96)
-    assert letterboxed_input(image, 96, 32, auto=False).shape == (3, 96, 96)
+    assert letterbox_chw(image, (64, 128), 32, auto=True).shape == (3, 64, 128)
+    assert letterbox_chw(image, 96, 32, auto=True).shape == (3, 64, 96)
+    assert letterbox_chw(image, 96, 32, auto=False).shape == (3, 96, 96)

@@ -19,7 +19,7 @@ from utils.data.sources.formats import is_video
 from utils.data.sources.frame import Frame
 from utils.data.sources.screen import Screen, parse_screen
 from utils.data.sources.streams import Streams, stream_addresses
-from utils.ops.letterbox import letterboxed_input
+from utils.ops.letterbox import letterbox_chw
 
 Transforms = Callable[[np.ndarray], Any]
 LegacyItem = tuple[str, Any, np.ndarray, "cv2.VideoCapture | None", str]
@@ -63,7 +63,7 @@ class LoadImages:
     def _prepare(self, frame: Frame) -> Any:
         if self.transforms:
             return self.transforms(frame.image)
-        return letterboxed_input(frame.image, self.img_size, self.stride, self.auto)
+        return letterbox_chw(frame.image, self.img_size, self.stride, self.auto)
 
 
 class LoadScreenshots:
@@ -90,7 +90,7 @@ class LoadScreenshots:
             if self.transforms:
                 im = self.transforms(frame.image)
             else:
-                im = letterboxed_input(frame.image, self.img_size, self.stride, self.auto)
+                im = letterbox_chw(frame.image, self.img_size, self.stride, self.auto)
             yield frame.path, im, frame.image, None, f"{frame.path}: "
 
 
@@ -132,4 +132,4 @@ class LoadStreams:
         if self.transforms:
             return np.stack([self.transforms(image) for image in images])
         auto = self.auto and len({image.shape for image in images}) == 1  # one batch has one shape
-        return np.stack([letterboxed_input(image, self.img_size, self.stride, auto) for image in images])
+        return np.stack([letterbox_chw(image, self.img_size, self.stride, auto) for image in images])
