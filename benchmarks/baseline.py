@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from utils.data.augment.camera import draw_camera
-from utils.data.augment.color import draw_color_gains
-from utils.data.augment.mosaic import draw_centre
+from utils.data.augment.pipeline import draw_color_gains
+from utils.data.augment.tiles import draw_centre
 from utils.data.batch import Batch, Sample, collate
 from utils.data.dataset import DetectionDataset
 from utils.data.instances import Instances

@@ -22,7 +22,7 @@ from benchmarks.baseline import (
     plain_suppression,
 )
 from benchmarks.nms import CASES, crowd
-from utils.data.augment.color import change_color
+from utils.data.augment.pipeline import change_color
 from utils.data.dataset import DetectionDataset
 from utils.data.index import ImageIndex, build_index
 from utils.data.sampling import BatchPlan

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from utils.cli import image_size
-from utils.data.augment.scene import Picture
-from utils.data.augment.view import training_view
+from utils.data.augment.pipeline import augmented_image
+from utils.data.augment.tiles import SourceImage
 from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.pool import POOL_BYTES, Pool
@@ -33,7 +33,7 @@ class DetectionDataset(Dataset):
     Args:
         index: images and labels. With `rect` it is sorted by aspect ratio; `self.index` is the sorted one.
         imgsz: (height, width) of the network's input, or one number for both.
-        augment: random views (see `training_view`), else letterboxed images as they are.
+        augment: random views (see `augmented_image`), else letterboxed images as they are.
         hyp: gains and probabilities of the augmentations (None: the defaults).
         rect: similar images follow each other, and each batch has the smallest rectangle of multiples of `stride` that
             holds its images, `pad` strides added before rounding up. No mosaics then.
@@ -150,7 +150,8 @@ class DetectionDataset(Dataset):
             if isinstance(self._images, Pool):
                 self._images.refresh(i)
             rng = self._rng(request.key)
-            image, instances = training_view(i, request.mosaic_indices, self.picture, size, self.hyp, rng, self.mosaic)
+            others = request.mosaic_indices
+            image, instances = augmented_image(i, others, self.source_image, size, self.hyp, rng, self.mosaic)
         else:
             image, instances, placement = self._letterboxed(i, size)
         if image.shape != (*size, 3):  # OpenCV would write to new memory and leave `out` as it was
@@ -158,10 +159,10 @@ class DetectionDataset(Dataset):
         cv2.split(image, [out[2], out[1], out[0]])  # BGR, pixel by pixel → RGB, plane by plane
         return Sample(out, instances, self.index.path(i), placement)
 
-    def picture(self, i: int) -> Picture:
+    def source_image(self, i: int) -> SourceImage:
         """Image i as it is stored, and its objects."""
         height, width = self._files.fitted[i].tolist()
-        return Picture(self._images.read(i), (height, width), self._instances(i, (height, width)))
+        return SourceImage(self._images.read(i), (height, width), self._instances(i, (height, width)))
 
     def _letterboxed(self, i: int, size: tuple[int, int]) -> tuple[np.ndarray, Instances, Placement]:
         """YOLOv5's validation sample: resized to fit `imgsz`, then padded to `size`, never enlarged for that."""

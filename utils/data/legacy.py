@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from utils.data.augment.camera import draw_camera
-from utils.data.augment.scene import Tile, render
+from utils.data.augment.tiles import Tile, render
 from utils.data.batch import Placement, collate
 from utils.data.dataset import DetectionDataset
 from utils.data.index import build_index

@@ -31,8 +31,8 @@ _HIDDEN = 0.3  # the part of an object that later ones may cover: its full outli
 _EMPTY = 0.06  # images without objects
 
 
-class Scene(NamedTuple):
-    """One picture and what is in it."""
+class DrawnImage(NamedTuple):
+    """One image of the data set and the objects in it."""
 
     image: np.ndarray  # (h, w, 3) uint8 BGR
     classes: list[int]
@@ -76,23 +76,23 @@ def _is_current(folder: Path) -> bool:
 
 
 def _draw_all(folder: Path) -> None:
-    jobs = [(split, i) for split, count in SPLITS.items() for i in range(count)]
+    numbers = [(split, i) for split, count in SPLITS.items() for i in range(count)]
     for split in SPLITS:
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
-    for split, i in Progress(jobs, "drawing shapes", unit="images"):
-        scene = draw_scene(np.random.default_rng([VERSION, list(SPLITS).index(split), i]))
+    for split, i in Progress(numbers, "drawing shapes", unit="images"):
+        drawn = draw_image(np.random.default_rng([VERSION, list(SPLITS).index(split), i]))
         stem = f"{split}{i:04d}"
-        cv2.imwrite(str(folder / "images" / split / f"{stem}.jpg"), scene.image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        (folder / "labels" / split / f"{stem}.txt").write_text(_rows(scene), encoding="utf-8")
+        cv2.imwrite(str(folder / "images" / split / f"{stem}.jpg"), drawn.image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        (folder / "labels" / split / f"{stem}.txt").write_text(_rows(drawn), encoding="utf-8")
     (folder / _MARKER).write_text(f"{VERSION}\n", encoding="utf-8")
 
 
-def _rows(scene: Scene) -> str:
+def _rows(drawn: DrawnImage) -> str:
     """Polygon label rows, ``class x1 y1 x2 y2 …`` normalised."""
-    h, w = scene.image.shape[:2]
+    h, w = drawn.image.shape[:2]
     rows = []
-    for number, polygon in zip(scene.classes, scene.polygons, strict=True):
+    for number, polygon in zip(drawn.classes, drawn.polygons, strict=True):
         rows.append(f"{number} " + " ".join(f"{v:.5f}" for v in (polygon / (w, h)).ravel()) + "\n")
     return "".join(rows)
 
@@ -114,7 +114,7 @@ def _move_into_place(fresh: Path, folder: Path) -> None:
 # --- one picture ------------------------------------------------------------------------------------------------------
 
 
-def draw_scene(rng: np.random.Generator) -> Scene:
+def draw_image(rng: np.random.Generator) -> DrawnImage:
     """A picture with up to `_MOST` objects, a function of the generator's state alone."""
     h, w = _SIZES[rng.integers(len(_SIZES))]
     image = _background(rng, h, w)
@@ -143,7 +143,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         classes.append(number)
         polygons.append(placed)
     grain = (rng.random((h, w, 1), np.float32) - 0.5) * rng.uniform(4, 16)
-    return Scene((image + grain).clip(0, 255).astype(np.uint8), classes, polygons)
+    return DrawnImage((image + grain).clip(0, 255).astype(np.uint8), classes, polygons)
 
 
 def _outline(rng: np.random.Generator, number: int, size: float) -> np.ndarray:

@@ -235,7 +235,7 @@ def test_what_is_kept_is_never_written_to(index, cache):
     for request in requests(dataset, 0) + requests(dataset, 1):
         dataset[request]
     for i in range(len(index)):
-        np.testing.assert_array_equal(dataset.picture(i).image, dataset._files.read(i))
+        np.testing.assert_array_equal(dataset.source_image(i).image, dataset._files.read(i))
 
 
 def test_a_broken_image_is_named(index):

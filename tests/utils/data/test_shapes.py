@@ -11,13 +11,13 @@ import pytest
 
 from utils.data import shapes
 from utils.data.index import build_index
-from utils.data.shapes import NAMES, Scene, draw_scene, generate_shapes
+from utils.data.shapes import NAMES, DrawnImage, draw_image, generate_shapes
 from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return [draw_scene(np.random.default_rng([shapes.VERSION, 0, i])) for i in range(60)]
+def drawn_images() -> list[DrawnImage]:
+    return [draw_image(np.random.default_rng([shapes.VERSION, 0, i])) for i in range(60)]
 
 
 @pytest.fixture
@@ -30,31 +30,31 @@ def area(polygon: np.ndarray) -> float:
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
-def test_same_seed_same_picture(scenes: list[Scene]) -> None:
-    again = draw_scene(np.random.default_rng([shapes.VERSION, 0, 7]))
-    np.testing.assert_array_equal(again.image, scenes[7].image)
-    assert again.classes == scenes[7].classes
-    assert not np.array_equal(scenes[7].image, scenes[8].image)
+def test_same_seed_same_picture(drawn_images: list[DrawnImage]) -> None:
+    again = draw_image(np.random.default_rng([shapes.VERSION, 0, 7]))
+    np.testing.assert_array_equal(again.image, drawn_images[7].image)
+    assert again.classes == drawn_images[7].classes
+    assert not np.array_equal(drawn_images[7].image, drawn_images[8].image)
 
 
-def test_variety(scenes: list[Scene]) -> None:
-    counts = [len(scene.classes) for scene in scenes]
+def test_variety(drawn_images: list[DrawnImage]) -> None:
+    counts = [len(drawn.classes) for drawn in drawn_images]
     assert 0 in counts
     assert max(counts) >= 7
     assert 3 < np.mean(counts) < 6
-    per_class = np.bincount([c for scene in scenes for c in scene.classes], minlength=len(NAMES))
+    per_class = np.bincount([c for drawn in drawn_images for c in drawn.classes], minlength=len(NAMES))
     assert per_class.min() > 0.15 * per_class.sum()
-    assert len({scene.image.shape for scene in scenes}) >= 4
-    sizes = np.array([np.ptp(p, 0).max() / min(scene.image.shape[:2]) for scene in scenes for p in scene.polygons])
+    assert len({drawn.image.shape for drawn in drawn_images}) >= 4
+    sizes = np.array([np.ptp(p, 0).max() / min(drawn.image.shape[:2]) for drawn in drawn_images for p in drawn.polygons])
     assert 0.05 - 1e-9 <= sizes.min() < 0.08
     assert 0.35 < sizes.max() <= 0.40 + 1e-9
 
 
-def test_outlines_are_inside_and_have_the_form_of_their_class(scenes: list[Scene]) -> None:
+def test_outlines_are_inside_and_have_the_form_of_their_class(drawn_images: list[DrawnImage]) -> None:
     corners = {"circle": 36, "square": 4, "triangle": 3, "star": 10}
-    for scene in scenes:
-        h, w = scene.image.shape[:2]
-        for number, polygon in zip(scene.classes, scene.polygons, strict=True):
+    for drawn in drawn_images:
+        h, w = drawn.image.shape[:2]
+        for number, polygon in zip(drawn.classes, drawn.polygons, strict=True):
             assert len(polygon) == corners[NAMES[number]]
             assert (polygon >= 0).all()
             assert (polygon <= (w, h)).all()
@@ -74,7 +74,7 @@ def test_paint_covers_what_the_outline_says(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(shapes, "_paint", record)
     for i in range(10):
-        draw_scene(np.random.default_rng([9, i]))
+        draw_image(np.random.default_rng([9, i]))
     assert len(painted) > 20
     for polygon, mask in painted:
         length = np.linalg.norm(polygon - np.roll(polygon, 1, 0), axis=1).sum()
@@ -84,14 +84,14 @@ def test_paint_covers_what_the_outline_says(monkeypatch: pytest.MonkeyPatch) -> 
         assert np.abs(extent - np.concatenate((polygon.min(0), polygon.max(0)))).max() < 1.2
 
 
-def test_no_object_is_mostly_hidden_and_some_overlap(scenes: list[Scene]) -> None:
+def test_no_object_is_mostly_hidden_and_some_overlap(drawn_images: list[DrawnImage]) -> None:
     overlaps = 0
-    for scene in scenes:
-        h, w = scene.image.shape[:2]
+    for drawn in drawn_images:
+        h, w = drawn.image.shape[:2]
         owner = np.full((h, w), -1, np.int32)
-        for j, polygon in enumerate(scene.polygons):
+        for j, polygon in enumerate(drawn.polygons):
             cv2.fillPoly(owner, [np.round(polygon - 0.5).astype(np.int32)], j)
-        for j, polygon in enumerate(scene.polygons):
+        for j, polygon in enumerate(drawn.polygons):
             alone = np.zeros((h, w), np.uint8)
             cv2.fillPoly(alone, [np.round(polygon - 0.5).astype(np.int32)], 1)
             seen = ((owner == j) & (alone > 0)).sum() / alone.sum()
@@ -100,12 +100,12 @@ def test_no_object_is_mostly_hidden_and_some_overlap(scenes: list[Scene]) -> Non
     assert overlaps > 10
 
 
-def test_colour_does_not_tell_the_class(scenes: list[Scene]) -> None:
+def test_colour_does_not_tell_the_class(drawn_images: list[DrawnImage]) -> None:
     """Mean hue of each class spreads round the whole circle."""
     hues: dict[int, list[float]] = {}
-    for scene in scenes:
-        hsv = cv2.cvtColor(scene.image, cv2.COLOR_BGR2HSV)
-        for number, polygon in zip(scene.classes, scene.polygons, strict=True):
+    for drawn in drawn_images:
+        hsv = cv2.cvtColor(drawn.image, cv2.COLOR_BGR2HSV)
+        for number, polygon in zip(drawn.classes, drawn.polygons, strict=True):
             x, y = polygon.mean(0).astype(int)
             hues.setdefault(number, []).append(float(hsv[y, x, 0]) * np.pi / 90)
     for values in hues.values():
@@ -119,17 +119,17 @@ def test_folder_that_the_index_reads(few, tmp_path: Path, capsys) -> None:
         index = build_index([folder / "images" / split], len(NAMES), polygons=True)
         assert len(index) == count
         for i in range(count):
-            scene = draw_scene(np.random.default_rng([shapes.VERSION, ["train", "val"].index(split), i]))
+            drawn = draw_image(np.random.default_rng([shapes.VERSION, ["train", "val"].index(split), i]))
             rows = index.label_slice(i)
-            assert index.classes[rows].tolist() == scene.classes
-            h, w = scene.image.shape[:2]
+            assert index.classes[rows].tolist() == drawn.classes
+            h, w = drawn.image.shape[:2]
             assert tuple(index.shapes[i]) == (h, w)
-            for j, polygon in zip(range(rows.start, rows.stop), scene.polygons, strict=True):
+            for j, polygon in zip(range(rows.start, rows.stop), drawn.polygons, strict=True):
                 np.testing.assert_allclose(index.polygon(j) * (w, h), polygon, atol=0.01)
                 box = np.concatenate(((polygon.min(0) + polygon.max(0)) / 2, np.ptp(polygon, 0))) / (w, h, w, h)
                 np.testing.assert_allclose(index.boxes[j], box, atol=3e-5)
             stored = cv2.imread(index.path(i))
-            assert np.abs(stored.astype(float) - scene.image).mean() < 12  # what JPEG leaves of the grain
+            assert np.abs(stored.astype(float) - drawn.image).mean() < 12  # what JPEG leaves of the grain
     assert "without a label file" not in capsys.readouterr().out  # empty images have empty files
 
 
@@ -151,7 +151,7 @@ def test_interruption_leaves_nothing(few, tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shapes, "draw_scene", stop)
+        patch.setattr(shapes, "draw_image", stop)
         with pytest.raises(KeyboardInterrupt):
             generate_shapes(tmp_path / "shapes")
     assert list(tmp_path.iterdir()) == []

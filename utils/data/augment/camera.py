@@ -1,4 +1,4 @@
-"""The random view of a sample: rotation, zoom, shear, perspective, shift and flips, as one matrix."""
+"""The random view of a sample: rotation, zoom, shear, perspective, shift and flips combined into one matrix."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from utils.ops.geometry import is_axis_aligned, mirroring
 
 
 class Camera(NamedTuple):
-    """How a canvas is looked at. The defaults show its middle as it is."""
+    """A view of a canvas. The defaults show the middle of the canvas unchanged."""
 
     degrees: float = 0.0  # anticlockwise
     scale: float = 1.0
     shear: tuple[float, float] = (0.0, 0.0)  # degrees, along x and y
     perspective: tuple[float, float] = (0.0, 0.0)  # growth of the homogeneous weight per pixel
-    centre: tuple[float, float] = (0.5, 0.5)  # where the canvas's middle appears, as a fraction of (width, height)
+    centre: tuple[float, float] = (0.5, 0.5)  # where the middle of the canvas appears, as a fraction of (width, height)
     flip_lr: bool = False
     flip_ud: bool = False
 
     def matrix(
         self, canvas: tuple[int, int], output: tuple[int, int], anchor: tuple[float, float] | None = None
     ) -> np.ndarray:
-        """The (3, 3) matrix from pixels of the `canvas` to those of the `output`, sizes (height, width).
+        """The matrix (3, 3) from pixels of the `canvas` to pixels of the `output`; both are sizes (height, width).
 
-        `anchor` (x, y), a point of the canvas where image edges meet, is brought to the nearest pixel corner if the
-        view is upright: half a pixel of a random shift at most, and then edges need no blending and a warp is a resize.
+        `anchor` (x, y) is a point of the canvas where edges of images meet. If the view is upright, it is moved to the
+        nearest corner of a pixel, which changes a random shift by half a pixel at most. Then edges need no blending,
+        and a warp is a resize.
         """
         cos, sin = (self.scale * f(math.radians(self.degrees)) for f in (math.cos, math.sin))
         along_x, along_y = (math.tan(math.radians(angle)) for angle in self.shear)
-        # shear after turn, about the canvas's middle; number by number, as numpy takes longer to begin
+        # rotation, then shear, about the middle of the canvas; in plain numbers, as numpy takes longer to start
         a, b, d, e = cos - along_x * sin, sin + along_x * cos, along_y * cos - sin, along_y * sin + cos
         x, y = canvas[1] / 2, canvas[0] / 2
         g, h = self.perspective
@@ -54,7 +55,7 @@ class Camera(NamedTuple):
 
 
 def draw_camera(hyp: Mapping[str, float], rng: np.random.Generator) -> Camera:
-    """A random view within the gains of `hyp` (degrees, scale, shear, perspective, translate, flipud, fliplr)."""
+    """A random camera within the gains of `hyp` (degrees, scale, shear, perspective, translate, flipud, fliplr)."""
     u = rng.uniform(-1.0, 1.0, 8).tolist()
     flips = rng.random(2).tolist()
     return Camera(

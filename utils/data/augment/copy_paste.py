@@ -1,4 +1,4 @@
-"""Copy-paste: some objects appear a second time, mirrored (after Ghiasi et al. 2021). Needs polygons."""
+"""Copy-paste: some objects appear a second time, mirrored (after Ghiasi et al. 2021). It needs polygons."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from utils.ops.geometry import mirroring
-from utils.data.augment.scene import Tile
+from utils.data.augment.tiles import Tile
 from utils.data.instances import Instances
 
-MAX_COVERED = 0.3  # of any object's box, by the box of a pasted one
+MAX_COVERED = 0.3  # the share of an object's box that the box of a pasted one may cover
 
 
 def copy_paste(tiles: Sequence[Tile], canvas: tuple[int, int], fraction: float, rng: np.random.Generator) -> list[Tile]:
-    """`tiles`, and above them the mirror images of a random `fraction` of their objects, as tiles of one object each.
+    """Add mirror images of a random `fraction` of the objects above the `tiles`, as a tile for each object.
 
     The canvas is mirrored left to right. A copy that would hide much of an object is left out. Without polygons nothing
     is pasted.
@@ -38,7 +38,7 @@ def copy_paste(tiles: Sequence[Tile], canvas: tuple[int, int], fraction: float, 
 
 
 def _covered(boxes: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """(n,) the share of each of `boxes` (n, 4) xyxy that the box `by` (4,) covers."""
+    """The share (n,) of each of the `boxes` (n, 4) xyxy that the box `by` (4,) covers."""
     sides = np.minimum(boxes[:, 2:], by[2:]) - np.maximum(boxes[:, :2], by[:2])
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return sides.clip(0).prod(1) / np.maximum(areas, 1e-7)

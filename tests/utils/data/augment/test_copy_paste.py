@@ -5,7 +5,7 @@ import pytest
 
 from utils.data.augment.camera import Camera
 from utils.data.augment.copy_paste import copy_paste
-from utils.data.augment.scene import Picture, place, render
+from utils.data.augment.tiles import SourceImage, place, render
 from utils.data.instances import Instances
 from utils.data.rasterize import index_map, rasterize
 
@@ -21,7 +21,7 @@ def tiles(boxes, polygons=True):
     outlines = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32) for x1, y1, x2, y2 in boxes]
     array = np.array(boxes, np.float32).reshape(-1, 4)
     instances = Instances(np.arange(len(boxes), dtype=np.float32), array, outlines if polygons else None)
-    return [place(Picture(image, CANVAS, instances), 0, 0, 1.0, (0, 0, CANVAS[1], CANVAS[0]))]
+    return [place(SourceImage(image, CANVAS, instances), 0, 0, 1.0, (0, 0, CANVAS[1], CANVAS[0]))]
 
 
 def pasted(boxes, fraction, polygons=True, seed=0):

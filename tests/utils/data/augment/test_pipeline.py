@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.augment.scene import Picture
-from utils.data.augment.view import training_view
+from tests.utils.data.pictures import texture
+from utils.data.augment.pipeline import augmented_image, change_color, draw_color_gains, draw_share, mixup
+from utils.data.augment.tiles import AugmentedImage, SourceImage
 from utils.data.instances import Instances
 from utils.data.sampling import MOSAIC_INDICES
 from utils.hyp import load_hyp
@@ -22,21 +23,21 @@ BOX = (30, 40, 70, 100)
 BACK, FRONT = (60, 60, 60), (40, 90, 200)  # BGR
 
 
-def picture(i: int) -> Picture:
+def picture(i: int) -> SourceImage:
     """A dull picture with one coloured rectangle, a little wider in each; the class is the picture's number."""
     x1, y1, x2, y2 = BOX
     x2 += 4 * i
     image = np.full((*SIZE, 3), BACK, np.uint8)
     image[y1:y2, x1:x2] = FRONT
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-    return Picture(
+    return SourceImage(
         image, SIZE, Instances(np.array([i], np.float32), np.array([[x1, y1, x2, y2]], np.float32), [corners])
     )
 
 
 def view(seed=0, **keys):
     hyp = load_hyp({**NEUTRAL, **keys})
-    return training_view(0, list(range(1, MOSAIC_INDICES + 1)), picture, SIZE, hyp, np.random.default_rng(seed))
+    return augmented_image(0, list(range(1, MOSAIC_INDICES + 1)), picture, SIZE, hyp, np.random.default_rng(seed))
 
 
 def extent(image):
@@ -164,7 +165,7 @@ def test_copy_paste_adds_objects():
 
 def test_without_mosaic_allowed_a_picture_stays_alone():
     hyp = load_hyp({**NEUTRAL, "mosaic": 1.0})
-    found = training_view(0, [], picture, SIZE, hyp, np.random.default_rng(0), mosaic=False)
+    found = augmented_image(0, [], picture, SIZE, hyp, np.random.default_rng(0), mosaic=False)
     np.testing.assert_array_equal(found.image, picture(0).image)
 
 
@@ -174,3 +175,102 @@ def test_equal_seeds_give_equal_views():
     np.testing.assert_array_equal(one.image, two.image)
     np.testing.assert_array_equal(one.instances.boxes, two.instances.boxes)
     assert not np.array_equal(one.image, other.image)
+
+
+# --- MixUp ------------------------------------------------------------------------------------------------------------
+
+
+def textured(seed, classes):
+    n = len(classes)
+    instances = Instances(np.array(classes, np.float32), np.full((n, 4), seed, np.float32))
+    return AugmentedImage(texture(40, 60, seed), instances)
+
+
+def test_pixels_are_averaged_and_objects_joined():
+    first, second = textured(1, [3, 4]), textured(2, [5])
+    expected = 0.3 * first.image.astype(float) + 0.7 * second.image
+    mixed = mixup(first, second, 0.3)
+    assert np.abs(mixed.image - expected).max() <= 0.51
+    assert mixed.instances.classes.tolist() == [3, 4, 5]
+    assert mixed.instances.boxes[:, 0].tolist() == [1, 1, 2]
+
+
+def test_shares_have_the_beta_distribution():
+    rng = np.random.default_rng(0)
+    shares = np.array([draw_share(rng) for _ in range(20_000)])
+    assert shares.mean() == pytest.approx(0.5, abs=0.002)
+    assert shares.var() == pytest.approx(1 / (4 * 65), rel=0.03)  # ab / ((a + b)² (a + b + 1))
+
+
+# --- colour -----------------------------------------------------------------------------------------------------------
+
+
+def by_tables(image, gains):
+    """Three lookup tables over the HSV channels, values cut to whole numbers."""
+    levels = np.arange(256)
+    tables = [levels * gains[0] % 180, (levels * gains[1]).clip(0, 255), (levels * gains[2]).clip(0, 255)]
+    channels = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
+    changed = [t.astype(np.uint8)[c] for t, c in zip(tables, channels, strict=True)]
+    return cv2.cvtColor(np.stack(changed, 2), cv2.COLOR_HSV2BGR)
+
+
+@pytest.mark.parametrize(
+    "gains",
+    [
+        (1.015, 1.0, 1.0),
+        (0.985, 1.7, 0.6),
+        (1.0, 0.3, 1.4),
+        (1.0, 1.0, 1.39),
+        (1.4, 1.2, 0.9),
+        (1.9, 1.7, 1.4),
+        (0.1, 1.0, 1.0),
+    ],
+)
+def test_equals_lookup_tables_up_to_rounding(gains):
+    image = texture(120, 160, 4)
+    found = change_color(image, gains).astype(int)
+    np.testing.assert_array_equal(image, texture(120, 160, 4))
+    difference = np.abs(found - by_tables(image, gains))
+    assert difference.mean() < 2.5  # rounding against cutting, half a step of hue, saturation and value each
+    assert np.percentile(difference, 99) <= 8
+    assert np.abs(found - image).mean() > (3 if gains[0] == 1.0 or abs(gains[0] - 1) > 0.1 else 0.5)
+
+
+def test_a_part_of_an_image_is_changed_as_its_copy_is():
+    """And in parts of all widths: what is taken as one long row comes back as it was."""
+    image = texture(64, 160, 2)
+    for width in (1, 31, 32, 77):
+        part = image[5:50, 9 : 9 + width]
+        found = change_color(part, (0.99, 1.3, 0.8))
+        assert found.shape == part.shape
+        np.testing.assert_array_equal(found, change_color(part.copy(), (0.99, 1.3, 0.8)))
+        assert np.abs(found.astype(int) - by_tables(part, (0.99, 1.3, 0.8))).mean() < 2.5
+    np.testing.assert_array_equal(image, texture(64, 160, 2))
+
+
+def test_no_change_is_no_work():
+    image = texture(20, 20, 0)
+    assert change_color(image, (1.0, 1.0, 1.0)) is image
+
+
+def test_grey_keeps_its_colour_but_not_its_brightness():
+    grey = np.full((4, 4, 3), 114, np.uint8)
+    assert (change_color(grey.copy(), (1.01, 1.5, 0.5)) == 57).all()
+    assert (change_color(grey.copy(), (1.01, 1.5, 3.0)) == 255).all()
+
+
+def test_hue_is_a_circle():
+    violet = cv2.cvtColor(np.uint8([[[179, 200, 200]]]), cv2.COLOR_HSV2BGR)
+    turned = cv2.cvtColor(change_color(violet, (1.05, 1.0, 1.0)), cv2.COLOR_BGR2HSV)
+    assert int(turned[0, 0, 0]) in (7, 8)  # 179 * 1.05 = 187.95, less 180
+
+
+@pytest.mark.parametrize(("key", "part"), [("hsv_h", 0), ("hsv_s", 1), ("hsv_v", 2)])
+def test_each_gain_draws_its_own_factor(key, part):
+    hyp = load_hyp({"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, key: 0.4})
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_color_gains(hyp, rng) for _ in range(3000)])
+    assert drawn[:, part].min() == pytest.approx(0.6, abs=0.01)
+    assert drawn[:, part].max() == pytest.approx(1.4, abs=0.01)
+    assert drawn[:, part].mean() == pytest.approx(1.0, abs=0.02)
+    assert (np.delete(drawn, part, 1) == 1).all()
