@@ -128,7 +128,7 @@ def loaders(
 
 def find_index(data: str) -> Any:
     """The training images of a data set's YAML, or those of a folder (without labels there are no boxes to move)."""
-    from utils.data.index import build_index
+    from utils.data.indexing.index import build_index
     from utils.data.spec import load_dataset
 
     if Path(data).is_dir():

@@ -71,7 +71,7 @@ def draw(folder: Path, images: int) -> None:
 
 def measure_index(folder: Path) -> dict[str, float]:
     """Scan seconds, seconds of opening again, bytes an image, megabytes above what the process held before."""
-    from utils.data.index import build_index
+    from utils.data.indexing.index import build_index
 
     before, start = peak_memory(), time.perf_counter()
     index = build_index([folder / "images"], 3)
@@ -88,7 +88,7 @@ def measure_index(folder: Path) -> dict[str, float]:
 def measure_workers(folder: Path, workers: int, batches: int = 60) -> dict[str, float]:
     """Memory of this process and its `workers` after `batches` of a training epoch."""
     from utils.data.dataset import DetectionDataset
-    from utils.data.index import build_index
+    from utils.data.indexing.index import build_index
     from utils.data.loader import Loader
     from utils.data.sampling import BatchPlan
 

@@ -42,7 +42,7 @@ def parts(options: Any) -> dict[str, Times]:
     import torch
 
     from models.backends import DetectMultiBackend
-    from utils.data.index import build_index
+    from utils.data.indexing.index import build_index
     from utils.data.loader import create_loader
     from utils.data.spec import load_dataset
 

@@ -245,7 +245,7 @@ def test_large_pictures_are_decoded_one_after_another(tmp_path: Path) -> None:
         (tmp_path / "images" / f"{number}.tif").write_bytes(data.tobytes())
     program = (
         "from utils.data.indexing import scan; scan.CHUNK = 1\n"
-        "from utils.data.index import build_index\n"
+        "from utils.data.indexing.index import build_index\n"
         "assert len(build_index(['images'], 1, cache=False, require_labels=False)) == 4"
     )
     assert peak_of(["-c", program], tmp_path) < 2

@@ -14,7 +14,7 @@ from engine.validation.evaluation import check_classes
 from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
 from models.cards import ModelCard
-from utils.data.index import build_index
+from utils.data.indexing.index import build_index
 from utils.data.loader import create_loader
 from utils.data.spec import load_dataset
 from utils.errors import UserError

@@ -18,7 +18,7 @@ import numpy as np
 from engine.task import DetectionTask
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 from utils.errors import UserError
 from utils.files import atomic_write
 from utils.logging import LOGGER

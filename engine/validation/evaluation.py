@@ -28,7 +28,7 @@ from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
 from utils.cli import image_size
 from utils.data.images.memory import check_memory
-from utils.data.index import ImageIndex, build_index
+from utils.data.indexing.index import ImageIndex, build_index
 from utils.data.loader import create_loader
 from utils.data.spec import DatasetSpec, load_dataset
 from utils.devices import select_one_device

@@ -24,7 +24,7 @@ from benchmarks.baseline import (
 from benchmarks.nms import CASES, crowd
 from utils.data.augment.pipeline import change_color
 from utils.data.dataset import DetectionDataset
-from utils.data.index import ImageIndex, build_index
+from utils.data.indexing.index import ImageIndex, build_index
 from utils.data.sampling import BatchPlan
 from utils.hyp import load_hyp
 from utils.metrics.average_precision import ap_per_class

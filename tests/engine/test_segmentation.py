@@ -16,7 +16,7 @@ from engine.validation.scene import scenes_of
 from engine.validation.tally import BatchTally, Tally
 from engine.validator import IOU_THRESHOLDS, judge, result_of
 from utils.data.batch import Batch, Placement
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 
 SIZE = (64, 64)  # of the network input; prototypes have 16×16 cells
 LEFT, TOP, ALL = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)  # coefficients of the three prototypes below

@@ -16,7 +16,7 @@ import pytest
 
 import detect
 from segment import predict
-from utils.data.labels import parse_labels
+from utils.data.indexing.labels import parse_labels
 from utils.data.sources.images import read_image, write_image
 from utils.errors import UserError
 

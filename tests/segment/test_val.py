@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from segment import train, val
-from utils.data.index import build_index
-from utils.data.labels import parse_labels
+from utils.data.indexing.index import build_index
+from utils.data.indexing.labels import parse_labels
 from utils.data.rasterize import rasterize
 from utils.ops.masks import mask_iou
 

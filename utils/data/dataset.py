@@ -16,7 +16,7 @@ from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.pool import POOL_BYTES, Pool
 from utils.data.images.reader import ImageFiles, Images
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
 from utils.data.sampling import MOSAIC_INDICES, SampleRequest

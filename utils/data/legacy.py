@@ -14,7 +14,7 @@ from utils.data.augment.camera import draw_camera
 from utils.data.augment.tiles import Tile, render
 from utils.data.batch import Placement, collate
 from utils.data.dataset import DetectionDataset
-from utils.data.index import build_index
+from utils.data.indexing.index import build_index
 from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
 from utils.data.rasterize import MaskFormat

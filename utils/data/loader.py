@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from utils.data.batch import Batch
 from utils.data.batch_buffers import PREFETCH, BatchBuffers, BufferedBatch
 from utils.data.dataset import DetectionDataset
-from utils.data.index import ImageIndex, build_index
+from utils.data.indexing.index import ImageIndex, build_index
 from utils.data.rasterize import MaskFormat
 from utils.data.sampling import BatchPlan, SampleRequest
 from utils.devices import return_free_memory

@@ -10,7 +10,7 @@ import pytest
 
 from engine.prediction.result import Result
 from engine.prediction.text import CsvFile, LabelFiles
-from utils.data.labels import parse_labels
+from utils.data.indexing.labels import parse_labels
 from utils.data.sources.frame import Frame
 from utils.errors import UserError
 from utils.ops.masks import BoxMask

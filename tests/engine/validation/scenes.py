@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.task import DetectionTask
 from tests.engine.training import step
 from utils.data.batch import Batch, Placement
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 from utils.ops.boxes import xyxy2xywh
 
 SIZE = (96, 128)  # (height, width) of every picture, and of the network's input

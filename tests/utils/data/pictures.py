@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 
 GREY = 114
 

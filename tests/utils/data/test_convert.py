@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from utils.data.convert import coco_to_yolo, join_parts, main, voc_to_yolo
-from utils.data.index import build_index
+from utils.data.indexing.index import build_index
 from utils.data.spec import load_dataset
 from utils.errors import UserError
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.utils.data.pictures import make_index, make_shapes
 from utils.data import loader as loader_module
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 from utils.data.loader import create_loader
 from utils.data.rasterize import MaskFormat
 from utils.errors import UserError

@@ -132,7 +132,7 @@ def test_close_to_coco(shared_data):
     import cv2
     from pycocotools import mask as coco
 
-    from utils.data.labels import parse_labels
+    from utils.data.indexing.labels import parse_labels
 
     files = sorted((shared_data / "data" / "coco128-seg" / "labels" / "train2017").glob("*.txt"))[:12]
     table = parse_labels([f.read_bytes() for f in files], [str(f) for f in files], polygons=True)

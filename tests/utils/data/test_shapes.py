@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from utils.data import shapes
-from utils.data.index import build_index
+from utils.data.indexing.index import build_index
 from utils.data.shapes import NAMES, DrawnImage, draw_image, generate_shapes
 from utils.errors import UserError
 
@@ -45,7 +45,7 @@ def test_variety(drawn_images: list[DrawnImage]) -> None:
     per_class = np.bincount([c for drawn in drawn_images for c in drawn.classes], minlength=len(NAMES))
     assert per_class.min() > 0.15 * per_class.sum()
     assert len({drawn.image.shape for drawn in drawn_images}) >= 4
-    sizes = np.array([np.ptp(p, 0).max() / min(drawn.image.shape[:2]) for drawn in drawn_images for p in drawn.polygons])
+    sizes = np.array([np.ptp(p, 0).max() / min(one.image.shape[:2]) for one in drawn_images for p in one.polygons])
     assert 0.05 - 1e-9 <= sizes.min() < 0.08
     assert 0.35 < sizes.max() <= 0.40 + 1e-9
 

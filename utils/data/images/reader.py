@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.ops.letterbox import fit_sizes
 from utils.data.images.decode import read_for_training, read_for_validation
-from utils.data.index import ImageIndex
+from utils.data.indexing.index import ImageIndex
 
 
 class Images(Protocol):

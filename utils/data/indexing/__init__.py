@@ -1,1 +1,1 @@
-"""What `utils.data.index` is built from: files found, headers and label rows read, results kept."""
+"""From folders of images and label files to the index of a split; `index.build_index` does it all."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.data.indexing.image_files import BrokenImageError, read_image_size
-from utils.data.labels import LabelNotes, LabelTable, parse_labels
+from utils.data.indexing.labels import LabelNotes, LabelTable, parse_labels
 from utils.errors import UserError
 from utils.files import read_file
 from utils.logging import LOGGER

@@ -10,7 +10,7 @@ import pytest
 
 from utils.data.indexing import scan as module
 from utils.data.indexing.scan import ScanReport, scan
-from utils.data.labels import LabelNotes
+from utils.data.indexing.labels import LabelNotes
 from utils.errors import UserError
 
 

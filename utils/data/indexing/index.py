@@ -14,7 +14,7 @@ from utils.data.images.headers import most_pixels
 from utils.data.indexing.cache import cache_path, fingerprint, load_arrays, save_arrays
 from utils.data.indexing.image_files import MIN_SIDE, list_images
 from utils.data.indexing.scan import ScanReport, scan
-from utils.data.labels import label_path, parse_labels
+from utils.data.indexing.labels import label_path, parse_labels
 from utils.errors import UserError
 from utils.logging import LOGGER
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.index import ImageIndex, build_index
+from utils.data.indexing.index import ImageIndex, build_index
 from utils.errors import UserError
 
 

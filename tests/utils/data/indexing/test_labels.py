@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from utils.data.labels import label_path, parse_labels
+from utils.data.indexing.labels import label_path, parse_labels
 from utils.errors import UserError
 
 
