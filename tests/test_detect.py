@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import detect
-from utils.data.sources.images import read_image, write_image
+from utils.data.sources.image_io import read_image, write_image
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.data.indexing.image_files import list_images
-from utils.data.sources.images import UnreadableImage, read_image
+from utils.data.sources.image_io import UnreadableImage, read_image
 from utils.data.spec import load_dataset
 from utils.errors import UserError
 from utils.logging import LOGGER

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.cards import ModelCard
 from models.yolo import DetectionModel
-from utils.data.sources.images import read_image
+from utils.data.sources.image_io import read_image
 from utils.errors import UserError
 from utils.files import ROOT
 from utils.logging import LOGGER

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.prediction.result import Result
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.files import make_folder
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from engine.prediction.result import Result
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
 from utils.files import make_folder, refuse_folder

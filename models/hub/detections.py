@@ -117,7 +117,7 @@ class Detections:
 
     def save(self, labels: bool = True, save_dir: str | Path = "runs/detect/exp", exist_ok: bool = False) -> Path:
         """Write the drawings to `save_dir`, or `save_dir` with a number where that exists; returns the folder."""
-        from utils.data.sources.images import write_image
+        from utils.data.sources.image_io import write_image
 
         folder = increment_path(save_dir, exist_ok, mkdir=True)
         for im, file in zip(self._drawings(labels), self.files, strict=True):

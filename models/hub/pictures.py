@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from utils.data.sources.images import UnreadableImage, read_image
+from utils.data.sources.image_io import UnreadableImage, read_image
 from utils.downloads import download
 from utils.errors import UserError
 

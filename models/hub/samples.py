@@ -11,7 +11,7 @@ import torch
 
 from models.hub.detections import Detections
 from models.hub.factory import load_network, make_network
-from utils.data.sources.images import read_image
+from utils.data.sources.image_io import read_image
 from utils.devices import Device
 from utils.errors import UserError, nearest
 from utils.files import ROOT

@@ -17,7 +17,7 @@ from engine.task import DetectionTask
 from tests.engine.spotter import MaskSpotter, Spotter, scene
 from utils.data.sources.files import MediaFiles, find_media
 from utils.data.sources.frame import Frame, Unreadable
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.errors import UserError
 
 

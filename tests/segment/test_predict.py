@@ -17,7 +17,7 @@ import pytest
 import detect
 from segment import predict
 from utils.data.indexing.labels import parse_labels
-from utils.data.sources.images import read_image, write_image
+from utils.data.sources.image_io import read_image, write_image
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

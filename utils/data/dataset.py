@@ -14,8 +14,7 @@ from utils.data.augment.pipeline import augmented_image
 from utils.data.augment.tiles import SourceImage
 from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
-from utils.data.images.pool import POOL_BYTES, Pool
-from utils.data.images.reader import ImageFiles, Images
+from utils.data.images.reader import POOL_BYTES, ImageFiles, Images, RecentImages
 from utils.data.indexing.index import ImageIndex
 from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
@@ -92,7 +91,7 @@ class DetectionDataset(Dataset):
         self._images: Images = cached(self._files, cache, prefix, shared)
         self._direct = 0
         if augment and not isinstance(self._images, RamCache):
-            self._images = Pool(self._images, pool_bytes)
+            self._images = RecentImages(self._images, pool_bytes)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -111,7 +110,7 @@ class DetectionDataset(Dataset):
     @property
     def images_at_hand(self) -> int:
         """How many images a worker has at hand without reading them again (on the safe side, as sizes vary)."""
-        if isinstance(self._images, Pool):
+        if isinstance(self._images, RecentImages):
             total = int(self._files.stored.prod(1).sum()) * 3
             if total > self._images.max_bytes:
                 return max(int(0.9 * self._images.max_bytes / total * len(self)), 1)
@@ -147,7 +146,7 @@ class DetectionDataset(Dataset):
         size: tuple[int, int] = out.shape[1:]  # type: ignore[assignment]
         placement = None
         if self.augment:
-            if isinstance(self._images, Pool):
+            if isinstance(self._images, RecentImages):
                 self._images.refresh(i)
             rng = self._rng(request.key)
             others = request.mosaic_indices

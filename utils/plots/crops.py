@@ -77,7 +77,7 @@ def save_one_box(
     crop = crop_box(im, corners.tolist(), gain, pad, square)
     crop = crop if BGR else crop[..., ::-1]
     if save and crop.size:
-        from utils.data.sources.images import write_image
+        from utils.data.sources.image_io import write_image
 
         file = Path(file)
         make_folder(file.parent)

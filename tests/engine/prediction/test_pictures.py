@@ -12,7 +12,7 @@ from engine.prediction.drawing import Drawer
 from engine.prediction.pictures import Crops, Pictures, VideoFile
 from engine.prediction.result import OutputNames, Result, describe
 from utils.data.sources.frame import Frame
-from utils.data.sources.images import read_image
+from utils.data.sources.image_io import read_image
 from utils.errors import UserError
 from utils.ops.masks import BoxMask
 from utils.plots.colors import colors

@@ -8,7 +8,7 @@ import pytest
 
 from tests.utils.data.pictures import GREY, make_index, make_shapes
 from utils.data.dataset import DetectionDataset, rectangles
-from utils.data.images.pool import Pool
+from utils.data.images.reader import RecentImages
 from utils.data.rasterize import MaskFormat
 from utils.data.sampling import BatchPlan, SampleRequest
 from utils.errors import UserError
@@ -215,7 +215,7 @@ def test_what_fits_the_pool_is_decoded_once(index):
     for epoch in range(3):
         for request in requests(dataset, epoch):
             dataset[request]
-    assert isinstance(dataset._images, Pool)
+    assert isinstance(dataset._images, RecentImages)
     assert dataset._images.reads == len(index)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.data.sources.images import read_image
+from utils.data.sources.image_io import read_image
 from utils.plots.crops import crop_box, save_one_box
 
 

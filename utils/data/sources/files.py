@@ -14,7 +14,7 @@ import numpy as np
 from utils.data.indexing.image_files import IMG_FORMATS, is_pattern, read_list
 from utils.data.sources.formats import VID_FORMATS, is_media, is_video
 from utils.data.sources.frame import Frame, Unreadable
-from utils.data.sources.images import UnreadableImage, read_image
+from utils.data.sources.image_io import UnreadableImage, read_image
 from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
 from utils.files import expand_home

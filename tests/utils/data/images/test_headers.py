@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.utils.data.images.image_bytes import bmp, chunk, encoded, png
-from utils.data.images.decode import decode, read_image
+from utils.data.images.decode import decode
 from utils.data.images.headers import HEAD, BrokenImageError, check_png, most_pixels, read_header
+from utils.data.images.reader import read_reduced
 from utils.errors import UserError
 
 
@@ -76,7 +77,7 @@ def test_a_bomb_is_not_decoded(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / f"a.{name}"
     path.write_bytes(BOMBS[name])
     with pytest.raises(UserError, match=f"cannot decode image '{path}': it claims"):
-        read_image(str(path))
+        read_reduced(str(path))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_what_the_decoder_refuses_is_named_without_its_noise(
     path = tmp_path / name
     path.write_bytes(data.get(name) or encoded(path.suffix)[:1500])
     with pytest.raises(UserError, match="cannot decode image"):
-        read_image(str(path))
+        read_reduced(str(path))
     if name != "a.png":  # the PNG library writes to the terminal itself
         assert capfd.readouterr().err == ""
 

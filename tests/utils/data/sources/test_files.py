@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from utils.data.sources.files import MediaFiles, find_media
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.errors import UserError
 
 

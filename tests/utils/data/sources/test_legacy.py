@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.data.sources.legacy import LoadImages, LoadScreenshots, LoadStreams
 from utils.data.sources.screen import Screen
 

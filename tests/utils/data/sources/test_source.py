@@ -13,7 +13,7 @@ import pytest
 
 from utils.data.sources.files import MediaFiles
 from utils.data.sources.formats import is_media, is_url, is_video, suffix_of
-from utils.data.sources.images import write_image
+from utils.data.sources.image_io import write_image
 from utils.data.sources.screen import Screen
 from utils.data.sources.source import open_source
 from utils.data.sources.streams import Streams

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.data.sources.images import UnreadableImage, read_image, write_image
+from utils.data.sources.image_io import UnreadableImage, read_image, write_image
 
 
 def scene(height: int = 60, width: int = 80) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_truncated_jpeg_is_refused_where_the_decoder_would_fill_it_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenCV 4 gives a picture with a grey rest; OpenCV 5 gives none."""
-    monkeypatch.setattr("utils.data.sources.images._decode", lambda data: scene())
+    monkeypatch.setattr("utils.data.sources.image_io._decode", lambda data: scene())
     data = encoded(".jpg", scene())
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) - 100])
     with pytest.raises(UnreadableImage, match="truncated"):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.utils.data.pictures import texture
-from utils.data.images.decode import read_for_training, read_for_validation, read_image, shrink
+from utils.data.images.reader import RecentImages, read_for_training, read_for_validation, read_reduced, shrink
 from utils.errors import UserError
 
 
@@ -21,18 +23,18 @@ def area(image, size):
 
 
 def test_reads_any_name(jpeg):
-    assert np.abs(read_image(jpeg).astype(int) - texture(480, 640, 1)).mean() < 2
+    assert np.abs(read_reduced(jpeg).astype(int) - texture(480, 640, 1)).mean() < 2
 
 
 @pytest.mark.parametrize("size", [(480, 640), (360, 480), (240, 320), (180, 240), (120, 160), (60, 80), (40, 54)])
 def test_training_images_are_shrunk_without_aliasing(jpeg, size):
     found = read_for_training(jpeg, (480, 640), size)
     assert found.shape == (*size, 3)
-    assert np.abs(found.astype(int) - area(read_image(jpeg), size)).mean() < 3
+    assert np.abs(found.astype(int) - area(read_reduced(jpeg), size)).mean() < 3
 
 
 def test_training_images_are_never_enlarged(jpeg):
-    np.testing.assert_array_equal(read_for_training(jpeg, (480, 640), (960, 1280)), read_image(jpeg))
+    np.testing.assert_array_equal(read_for_training(jpeg, (480, 640), (960, 1280)), read_reduced(jpeg))
 
 
 def test_large_jpegs_are_decoded_at_reduced_scale(jpeg, monkeypatch):
@@ -69,7 +71,7 @@ def test_orientation_is_applied_at_every_scale(tmp_path):
     block = b"Exif\0\0" + tiff
     path = tmp_path / "turned.jpg"
     path.write_bytes(data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:])
-    assert read_image(str(path)).shape == (640, 480, 3)
+    assert read_reduced(str(path)).shape == (640, 480, 3)
     assert read_for_training(str(path), (640, 480), (320, 240)).shape == (320, 240, 3)
     assert read_for_validation(str(path), (640, 480), (320, 240)).shape == (320, 240, 3)
 
@@ -85,7 +87,7 @@ def test_a_broken_image_is_named(tmp_path, content):
 
 def test_a_missing_image_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read image '.*gone\.jpg': No such file"):
-        read_image(str(tmp_path / "gone.jpg"))
+        read_reduced(str(tmp_path / "gone.jpg"))
 
 
 def test_an_image_that_changed_is_named(jpeg):
@@ -97,3 +99,52 @@ def test_an_image_that_changed_is_named(jpeg):
 def test_shrink_to_the_same_size_is_no_work():
     image = texture(20, 20, 0)
     assert shrink(image, (20, 20)) is image
+
+
+# --- recent images -----------------------------------------------------------------------------------------------------
+
+
+class Numbers:
+    """Image i is ten bytes of i."""
+
+    def __init__(self):
+        self.asked = []
+
+    def read(self, i):
+        self.asked.append(i)
+        return np.full(10, i, np.uint8)
+
+
+def test_keeps_the_last_images_within_its_bytes():
+    source = Numbers()
+    recent = RecentImages(source, max_bytes=30)
+    for i in (1, 2, 3, 1, 2, 3):
+        assert recent.read(i)[0] == i
+    assert source.asked == [1, 2, 3]
+    recent.read(4)
+    assert recent.nbytes == 30
+    recent.read(2), recent.read(1)  # 1 was the oldest
+    assert source.asked == [1, 2, 3, 4, 1]
+
+
+def test_a_refreshed_image_leaves_last():
+    source = Numbers()
+    recent = RecentImages(source, max_bytes=30)
+    for i in (1, 2, 3):
+        recent.read(i)
+    recent.refresh(1), recent.refresh(99)
+    recent.read(4), recent.read(1)
+    assert source.asked == [1, 2, 3, 4]
+
+
+def test_holds_one_image_however_large():
+    recent = RecentImages(Numbers(), max_bytes=3)
+    assert recent.read(5)[0] == recent.read(5)[0] == 5
+    assert recent.reads == 1
+
+
+def test_a_spawned_worker_starts_empty():
+    recent = RecentImages(Numbers(), max_bytes=30)
+    recent.read(1)
+    copy = pickle.loads(pickle.dumps(recent))
+    assert (copy.nbytes, copy.read(1)[0], copy.reads) == (0, 1, 2)
