@@ -15,7 +15,7 @@ from engine.validation import coco
 from engine.validation.scene import scenes_of
 from engine.validation.tally import BatchTally, Tally
 from engine.validator import IOU_THRESHOLDS, judge, result_of
-from utils.data.batch import Batch, Placement
+from utils.data.batch import Batch, LetterboxInfo
 from utils.data.indexing.index import ImageIndex
 
 SIZE = (64, 64)  # of the network input; prototypes have 16×16 cells
@@ -49,7 +49,7 @@ def make_scene(labels, detections, original=SIZE, placement=None):
         images=torch.zeros((1, 3, *SIZE), dtype=torch.uint8),
         targets=torch.tensor(rows, dtype=torch.float32).view(-1, 6),
         paths=["images/0.jpg"],
-        shapes=[Placement(original, placement)] if placement else None,
+        shapes=[LetterboxInfo(original, placement)] if placement else None,
         polygons=[points for _, points in labels],
     )
     found = torch.tensor([[*row[:6], *row[6]] for row in detections], dtype=torch.float32).view(-1, 9)

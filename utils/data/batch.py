@@ -14,8 +14,8 @@ from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
 
 
-class Placement(NamedTuple):
-    """Where the original image lies in the network's input: original × `ratio` + `pad`, for `scale_boxes`."""
+class LetterboxInfo(NamedTuple):
+    """How the original image lies in the network's input: original × ratio + pad. `scale_boxes` takes it back."""
 
     shape: tuple[int, int]  # (height, width) of the original
     ratio_pad: tuple[tuple[float, float], tuple[float, float]]  # (ratio_h, ratio_w), (pad_w, pad_h)
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     image: np.ndarray  # (3, height, width) uint8 RGB
     instances: Instances
     path: str
-    shapes: Placement | None  # None for augmented samples
+    shapes: LetterboxInfo | None  # None for augmented samples
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class Batch:
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
     targets: torch.Tensor  # (n, 6) float32: image in the batch, class, xywhn; image after image
     paths: Sequence[str]
-    shapes: Sequence[Placement | None] | None
+    shapes: Sequence[LetterboxInfo | None] | None
     masks: torch.Tensor | None = None  # (B, h, w) 1 + rank of the object among its image's rows, or (n, h, w) 0 and 1
     polygons: list[np.ndarray] | None = None  # n × (k, 2) float32 pixels of `images`; only where nothing is augmented
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from utils.data.batch import Batch, Placement
+from utils.data.batch import Batch, LetterboxInfo
 from utils.data.images.memory import SharedBytes
 
 PREFETCH = 2  # batches that a worker may be ahead
@@ -76,7 +76,7 @@ class BufferedBatch:
     shape: tuple[int, ...]  # of the images
     targets: np.ndarray
     paths: Sequence[str]
-    shapes: Sequence[Placement | None] | None
+    shapes: Sequence[LetterboxInfo | None] | None
     masks: np.ndarray | None
     polygons: list[np.ndarray] | None
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, get_worker_info
 from utils.cli import image_size
 from utils.data.augment.pipeline import augmented_image
 from utils.data.augment.tiles import SourceImage
-from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
+from utils.data.batch import Batch, LetterboxInfo, Sample, assemble, collate, quad
 from utils.data.images.cache import RamCache, cached
 from utils.data.images.reader import POOL_BYTES, ImageFiles, Images, RecentImages
 from utils.data.indexing.index import ImageIndex
@@ -144,7 +144,7 @@ class DetectionDataset(Dataset):
         if out is None:
             out = np.empty((3, *self._size(i)), np.uint8)
         size: tuple[int, int] = out.shape[1:]  # type: ignore[assignment]
-        placement = None
+        info = None
         if self.augment:
             if isinstance(self._images, RecentImages):
                 self._images.refresh(i)
@@ -152,18 +152,18 @@ class DetectionDataset(Dataset):
             others = request.mosaic_indices
             image, instances = augmented_image(i, others, self.source_image, size, self.hyp, rng, self.mosaic)
         else:
-            image, instances, placement = self._letterboxed(i, size)
+            image, instances, info = self._letterboxed(i, size)
         if image.shape != (*size, 3):  # OpenCV would write to new memory and leave `out` as it was
             raise ValueError(f"{self.index.path(i)}: a sample {image.shape} does not fit into {out.shape}")
         cv2.split(image, [out[2], out[1], out[0]])  # BGR, pixel by pixel → RGB, plane by plane
-        return Sample(out, instances, self.index.path(i), placement)
+        return Sample(out, instances, self.index.path(i), info)
 
     def source_image(self, i: int) -> SourceImage:
         """Image i as it is stored, and its objects."""
         height, width = self._files.fitted[i].tolist()
         return SourceImage(self._images.read(i), (height, width), self._instances(i, (height, width)))
 
-    def _letterboxed(self, i: int, size: tuple[int, int]) -> tuple[np.ndarray, Instances, Placement]:
+    def _letterboxed(self, i: int, size: tuple[int, int]) -> tuple[np.ndarray, Instances, LetterboxInfo]:
         """YOLOv5's validation sample: resized to fit `imgsz`, then padded to `size`, never enlarged for that."""
         stored = self._images.read(i)
         image, ratio, pad = letterbox(stored, size, auto=False, scaleup=False)
@@ -174,7 +174,7 @@ class DetectionDataset(Dataset):
         shift = np.array((*pad, *pad), np.float32)
         polygons = instances.polygons and [points + shift[:2] for points in instances.polygons]
         instances = Instances(instances.classes, instances.boxes + shift, polygons)
-        return image, instances, Placement((height, width), (scale, pad))
+        return image, instances, LetterboxInfo((height, width), (scale, pad))
 
     def _instances(self, i: int, size: tuple[float, float]) -> Instances:
         rows = self.index.label_slice(i)

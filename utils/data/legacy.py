@@ -12,14 +12,14 @@ import torch
 
 from utils.data.augment.camera import draw_camera
 from utils.data.augment.tiles import Tile, render
-from utils.data.batch import Placement, collate
+from utils.data.batch import LetterboxInfo, collate
 from utils.data.dataset import DetectionDataset
 from utils.data.indexing.index import build_index
 from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
 from utils.data.rasterize import MaskFormat
 
-Item = tuple[torch.Tensor, torch.Tensor, str, "Placement | None"]
+Item = tuple[torch.Tensor, torch.Tensor, str, "LetterboxInfo | None"]
 
 
 class LoadImagesAndLabels(DetectionDataset):

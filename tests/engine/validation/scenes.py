@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.task import DetectionTask
 from tests.engine.training import step
-from utils.data.batch import Batch, Placement
+from utils.data.batch import Batch, LetterboxInfo
 from utils.data.indexing.index import ImageIndex
 from utils.ops.boxes import xyxy2xywh
 
@@ -40,7 +40,7 @@ def make_batches(index: ImageIndex, batch_size: int = 2, original: tuple[int, in
             rows = index.label_slice(number)
             table = np.concatenate([index.classes[rows, None], index.boxes[rows]], 1)
             targets.append(torch.from_numpy(np.insert(table, 0, i, 1).astype(np.float32)))
-        placement = Placement(original, (ratio, (0.0, 0.0)))
+        placement = LetterboxInfo(original, (ratio, (0.0, 0.0)))
         batches.append(Batch(images, torch.cat(targets), [index.path(n) for n in numbers], [placement] * len(numbers)))
     return batches
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.data.batch import Batch, Placement, Sample, assemble, collate, quad
+from utils.data.batch import Batch, LetterboxInfo, Sample, assemble, collate, quad
 from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
 
@@ -12,7 +12,7 @@ from utils.data.rasterize import MaskFormat
 def sample(value, boxes, size=(32, 64), classes=None):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     classes = np.array(classes if classes is not None else [value] * len(boxes), np.float32)
-    placement = Placement(size, ((1.0, 1.0), (0.0, 0.0)))
+    placement = LetterboxInfo(size, ((1.0, 1.0), (0.0, 0.0)))
     return Sample(np.full((3, *size), value, np.uint8), Instances(classes, boxes), f"{value}.jpg", placement)
 
 
