@@ -101,7 +101,7 @@ def measure(options: Any) -> dict[str, dict[str, Any]]:
 
     from benchmarks.loss import HYP
     from models.yolo import DetectionModel
-    from utils.training.gains import scale_gains
+    from utils.losses.detection import scale_gains
 
     torch.manual_seed(0)
     device = torch.device(options.device)

@@ -21,9 +21,8 @@ from engine.validation.streams import Streams
 from engine.validation.tally import BatchTally, Judged, Tally, merged
 from utils.data.batch import Batch
 from utils.distributed import all_gather, is_main_process
-from utils.metrics.arrays import to_numpy
 from utils.metrics.detection import DetectionMetrics, fitness
-from utils.ops.transfer import fetched
+from utils.ops.transfer import to_cpu, to_numpy
 from utils.progress import Progress
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
@@ -194,7 +193,7 @@ class _Step:
         are before that.)
         """
         detections, losses, output, evidence = self._compute(batch)
-        pieces = fetched([losses, *detections, *(piece for column in evidence.values() for piece in column)])
+        pieces = to_cpu([losses, *detections, *(piece for column in evidence.values() for piece in column)])
         self.clock.settle()
         columns = [pieces[i : i + len(batch)] for i in range(1, len(pieces), len(batch))]
         scenes = scenes_of(batch, columns[0], output)

@@ -7,7 +7,7 @@ from utils.distributed import main_process_first
 from utils.model_info import model_info
 from utils.networks import de_parallel, initialize_weights, intersect_dicts
 from utils.ops.fusion import fuse_conv_and_bn
-from utils.training.early_stopping import EarlyStopping
+from utils.training.schedule import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.optimizer import smart_optimizer
 

@@ -13,10 +13,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine.task import DetectionTask
-from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
-from utils.training.schedule import Schedule
+from utils.training.schedule import EarlyStopping, Schedule
 
 
 class Trained(NamedTuple):

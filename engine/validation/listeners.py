@@ -14,7 +14,7 @@ from utils.data.batch import Batch
 from utils.files import atomic_write, make_folder
 from utils.metrics.confusion import ConfusionMatrix
 from utils.metrics.detection import DetectionMetrics
-from utils.ops.transfer import fetched
+from utils.ops.transfer import to_cpu
 from utils.plots.confusion import plot_confusion
 from utils.plots.curves import plot_curves
 from utils.plots.mosaics import MOST_IMAGES, plot_images
@@ -93,7 +93,7 @@ class Pictures:
 
     def _as_detected(self, scenes: Sequence[Scene]) -> list[Scene]:
         """`scenes` with what `detect.py` would find in them by default: the best class of each box, confidence 0.25."""
-        found = fetched(self.task.postprocess(scenes[0].output, agnostic=self._single, **DETECT))
+        found = to_cpu(self.task.postprocess(scenes[0].output, agnostic=self._single, **DETECT))
         if self._single:
             for rows in found:
                 rows[:, 5] = 0

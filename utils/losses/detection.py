@@ -133,3 +133,18 @@ def _decode(raw: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """(R, 4) xywh in grid units, relative to the cell's corner, that the outputs `raw` (R, 4) mean."""
     scaled = raw.sigmoid() * 2
     return torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * anchors), 1)
+
+
+def scale_gains(hyp: dict[str, Any], nl: int, nc: int, imgsz: tuple[int, int]) -> dict[str, Any]:
+    """A copy of `hyp` with the gains scaled to a network. They are given for 3 levels, 80 classes and 640×640 pixels.
+
+    box · 3/nl, cls · nc/80 · 3/nl, obj · (area / 640²) · 3/nl.
+    """
+    levels = 3 / nl
+    area = imgsz[0] * imgsz[1] / 640**2
+    return {
+        **hyp,
+        "box": hyp["box"] * levels,
+        "cls": hyp["cls"] * nc / 80 * levels,
+        "obj": hyp["obj"] * area * levels,
+    }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics.arrays import to_numpy
+from utils.ops.transfer import to_numpy
 
 _CURVE_POINTS = 1000  # of the confidence and of the recall axis of curves
 _RECALL_POINTS = np.linspace(0, 1, 101)  # of average precision, as COCO has them

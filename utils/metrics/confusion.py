@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from utils.files import atomic_write
-from utils.metrics.arrays import to_numpy
+from utils.ops.transfer import to_numpy
 from utils.ops.iou import box_iou
 
 

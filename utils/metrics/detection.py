@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics.arrays import to_numpy
+from utils.ops.transfer import to_numpy
 from utils.metrics.average_precision import APResult, ap_per_class
 
 

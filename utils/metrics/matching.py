@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.metrics.arrays import to_numpy
+from utils.ops.transfer import to_numpy
 from utils.ops.iou import box_iou
 
 

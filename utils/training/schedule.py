@@ -1,4 +1,4 @@
-"""Learning rate, momentum and accumulation as functions of the epoch and of the batch number."""
+"""Learning rate, momentum and accumulation as functions of epoch and batch number, and when to stop early."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch.optim import Optimizer
+
+from utils.logging import LOGGER
 
 
 def linear(start: float = 1.0, end: float = 0.01, steps: int = 100) -> Callable[[float], float]:
@@ -72,3 +74,26 @@ class Accumulator:
             return False
         self._last = step
         return True
+
+
+class EarlyStopping:
+    """``stopper(epoch, fitness)`` is True once `patience` epochs have passed since the best one (0 means never)."""
+
+    def __init__(self, patience: int = 30) -> None:
+        self.best_fitness = 0.0
+        self.best_epoch = 0
+        self.patience = patience or float("inf")
+        self.possible_stop = False  # the next epoch may be the last: a reason to validate it
+
+    def __call__(self, epoch: int, fitness: float) -> bool:
+        if fitness >= self.best_fitness:  # >= so that the zeros of the first epochs do not count as a plateau
+            self.best_epoch, self.best_fitness = epoch, fitness
+        waited = epoch - self.best_epoch
+        self.possible_stop = waited >= self.patience - 1
+        stop = waited >= self.patience
+        if stop:
+            LOGGER.info(
+                f"Stopped early: no improvement in the last {self.patience} epochs, the best was epoch"
+                f" {self.best_epoch} (kept as best.pt). --patience N waits longer, --patience 0 for ever."
+            )
+        return stop

@@ -16,11 +16,10 @@ from engine.training.session import Session
 from engine.training.trainer import Trainer
 from utils.data.batch import Batch
 from utils.hyp import load_hyp
-from utils.training.early_stopping import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
 from utils.training.optimizer import smart_optimizer
-from utils.training.schedule import Schedule
+from utils.training.schedule import EarlyStopping, Schedule
 
 NC = 3
 SIZE = 64

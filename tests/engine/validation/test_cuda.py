@@ -74,7 +74,7 @@ def test_one_copy_to_the_cpu_a_batch(name: str) -> None:
         watch.waits.clear()
         _validate(task, net, batches, "cuda")
         waits = {where: times for where, times in watch.waits.items() if not where[0].startswith("utils/ops/nms.py")}
-    assert waits == {("utils/ops/transfer.py:fetched", "_to_copy"): len(batches)}
+    assert waits == {("utils/ops/transfer.py:to_cpu", "_to_copy"): len(batches)}
 
 
 @pytest.mark.parametrize("amp_dtype", [torch.bfloat16, torch.float16, None])
@@ -172,6 +172,6 @@ def test_a_tensor_left_on_the_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     task = TASKS["detect"]
     net = unsure_network(task)
     batches = labelled_batches(task, net)
-    monkeypatch.setattr("engine.validator.fetched", list)
+    monkeypatch.setattr("engine.validator.to_cpu", list)
     with stand_in_cuda(), pytest.raises(TypeError, match="numpy"):
         _validate(task, net.to("cuda"), batches, "cuda")

@@ -11,7 +11,7 @@ import torch
 from benchmarks.baseline import plain_loss
 from benchmarks.loss import HYP, scene
 from utils.losses import detection
-from utils.losses.detection import DetectionLoss
+from utils.losses.detection import DetectionLoss, scale_gains
 from utils.ops.iou import bbox_iou
 
 
@@ -194,3 +194,20 @@ def test_training_steps_reduce_the_loss() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+# --- gains --------------------------------------------------------------------------------------------------------------
+
+GAINS = {"box": 0.05, "cls": 0.5, "obj": 1.0, "lr0": 0.01}
+
+
+def test_reference_setting_changes_nothing() -> None:
+    assert scale_gains(GAINS, nl=3, nc=80, imgsz=(640, 640)) == pytest.approx(GAINS)
+
+
+def test_gains_follow_levels_classes_and_area() -> None:
+    scaled = scale_gains(GAINS, nl=4, nc=8, imgsz=(320, 640))
+    assert scaled["box"] == pytest.approx(0.05 * 0.75)
+    assert scaled["cls"] == pytest.approx(0.5 * 0.1 * 0.75)
+    assert scaled["obj"] == pytest.approx(1.0 * 0.5 * 0.75)
+    assert GAINS["box"] == 0.05

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from utils.training.optimizer import smart_optimizer
-from utils.training.schedule import Accumulator, Schedule, accumulation, linear, one_cycle
+from utils.training.schedule import Accumulator, EarlyStopping, Schedule, accumulation, linear, one_cycle
 
 
 def test_linear_and_cosine() -> None:
@@ -58,3 +58,20 @@ def test_accumulator_steps_every_nth_batch() -> None:
     accumulator = Accumulator()
     assert [accumulator.ready(i, 4) for i in range(9)] == [False, False, False, True] * 2 + [False]
     assert [Accumulator(10).ready(i, 1) for i in (10,)] == [True]
+
+
+def test_stops_patience_epochs_after_the_best() -> None:
+    stopper = EarlyStopping(patience=3)
+    curve = [0.1, 0.5, 0.4, 0.4, 0.4, 0.9]
+    assert [stopper(epoch, value) for epoch, value in enumerate(curve[:5])] == [False] * 4 + [True]
+    assert (stopper.best_epoch, stopper.best_fitness) == (1, 0.5)
+
+
+def test_zero_patience_never_stops() -> None:
+    stopper = EarlyStopping(patience=0)
+    assert not any(stopper(epoch, 1.0 if epoch == 0 else 0.0) for epoch in range(500))
+
+
+def test_flat_zeros_are_no_plateau() -> None:
+    stopper = EarlyStopping(patience=2)
+    assert not any(stopper(epoch, 0.0) for epoch in range(10))
