@@ -95,14 +95,14 @@ def assemble(images: torch.Tensor, samples: Sequence[Sample], masks: MaskFormat 
     targets[:, 1] = classes
     targets[:, 2:] = Instances(classes, boxes).to_xywhn(size)
     outlines = [each.polygons or [] for each in found]
-    plain = all(s.instances.polygons is not None and s.shapes is not None for s in samples)
+    unaugmented = all(s.instances.polygons is not None and s.shapes is not None for s in samples)
     return Batch(
         images,
         torch.from_numpy(targets),
         tuple(sample.path for sample in samples),
         tuple(sample.shapes for sample in samples),
         None if masks is None else torch.from_numpy(masks.draw(outlines, size)),
-        [points for image in outlines for points in image] if plain else None,
+        [points for image in outlines for points in image] if unaugmented else None,
     )
 
 

@@ -178,16 +178,16 @@ def _coco_rows(
         if (high <= low).any():
             counts["empty"] += 1
             continue
-        values = np.concatenate(((low + high) / 2 / size, (high - low) / size))
+        coordinates = np.concatenate(((low + high) / 2 / size, (high - low) / size))
         if segments:
             outline = annotation.get("segmentation")
             if isinstance(outline, dict):
                 counts["run-length"] += 1
             elif parts := _outline_parts(source, annotation, outline or []):
-                values = (join_parts(parts) / size).clip(0, 1).ravel()
+                coordinates = (join_parts(parts) / size).clip(0, 1).ravel()
             else:
                 counts["without outline"] += 1
-        row = f"{classes[annotation['category_id']]} " + " ".join(f"{value:.6g}" for value in values)
+        row = f"{classes[annotation['category_id']]} " + " ".join(f"{value:.6g}" for value in coordinates)
         if row in rows:
             counts["repeated"] += 1
         rows[row] = None
@@ -287,8 +287,8 @@ def _voc_rows(file: Path, ids: Mapping[str, int], counts: Counter[str]) -> list[
                 counts["unknown"] += 1
             else:
                 x1, y1 = x1 - 1, y1 - 1
-                values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-                rows.append(f"{ids[name]} " + " ".join(f"{value:.6g}" for value in values))
+                coordinates = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+                rows.append(f"{ids[name]} " + " ".join(f"{value:.6g}" for value in coordinates))
     except (ElementTree.ParseError, ValueError, ZeroDivisionError, RecursionError) as error:
         raise UserError(f"{file}: not a VOC annotation: {error}") from error
     return rows

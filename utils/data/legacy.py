@@ -19,7 +19,7 @@ from utils.data.instances import Instances
 from utils.data.loader import Loader, create_loader
 from utils.data.rasterize import MaskFormat
 
-Item = tuple[torch.Tensor, torch.Tensor, str, "LetterboxInfo | None"]
+LegacySample = tuple[torch.Tensor, torch.Tensor, str, "LetterboxInfo | None"]
 
 
 class LoadImagesAndLabels(DetectionDataset):
@@ -73,12 +73,12 @@ class LoadImagesAndLabels(DetectionDataset):
         rows = np.concatenate((self.index.classes[:, None], self.index.boxes), 1)
         return np.split(rows, self.index.offsets[1:-1])
 
-    def __getitem__(self, item: int) -> Item:  # type: ignore[override]
+    def __getitem__(self, item: int) -> LegacySample:  # type: ignore[override]
         batch = collate([super().__getitem__(item)])
         return batch.images[0], batch.targets, batch.paths[0], batch.shapes[0] if batch.shapes else None
 
     @staticmethod
-    def collate_fn(items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]:
+    def collate_fn(items: Sequence[LegacySample]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]:
         """Items into ``images (B, 3, h, w), targets (n, 6), paths, shapes``."""
         images, labels, paths, shapes = zip(*items, strict=True)
         for i, rows in enumerate(labels):

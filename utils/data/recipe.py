@@ -20,7 +20,7 @@ _GENERATORS = ("shapes",)
 
 
 @dataclass(frozen=True)
-class Item:
+class DownloadItem:
     """One file to fetch: unpacked (an archive) or kept (anything else) in `into`, a folder of the data set."""
 
     url: str
@@ -33,7 +33,7 @@ class Item:
 class Recipe:
     """What the YAML declares about getting the data."""
 
-    items: tuple[Item, ...] = ()
+    items: tuple[DownloadItem, ...] = ()
     convert: str | None = None  # 'voc': Pascal VOC folders become images and labels
     generate: str | None = None  # 'shapes': drawn by this program
     is_script: bool = False  # `download` holds commands, which are not run
@@ -47,7 +47,7 @@ def read_recipe(content: Mapping[str, Any], file: Path | None) -> Recipe:
         value = content.get(step)
         if value is not None and value not in known:
             raise UserError(f"{_line(file, step)}: unknown {step} '{value}'{nearest(str(value), known)}")
-    items: tuple[Item, ...] = ()
+    items: tuple[DownloadItem, ...] = ()
     is_script = isinstance(entry, str) and not _is_url(entry)
     if entry and not is_script:
         entries = entry if isinstance(entry, list) else [entry]
@@ -55,7 +55,7 @@ def read_recipe(content: Mapping[str, Any], file: Path | None) -> Recipe:
     return Recipe(items, content.get("convert"), content.get("generate"), is_script, place)
 
 
-def _item(value: Any, place: str) -> Item:
+def _item(value: Any, place: str) -> DownloadItem:
     fields = {"url": value} if isinstance(value, str) else value
     if not isinstance(fields, dict):
         raise UserError(f"{place}: a download is a URL or has the keys {', '.join(_ITEM_KEYS)}, not {value!r}")
@@ -78,7 +78,7 @@ def _item(value: Any, place: str) -> Item:
     splits = [splits] if isinstance(splits, str) else splits
     if not isinstance(splits, list) or not set(map(str, splits)) <= {"train", "val", "test"}:
         raise UserError(f"{place}: 'splits' lists some of train, val and test, not {splits!r}")
-    return Item(url, None if sha256 is None else str(sha256), str(path), tuple(splits))
+    return DownloadItem(url, None if sha256 is None else str(sha256), str(path), tuple(splits))
 
 
 def _is_url(text: str) -> bool:
@@ -122,7 +122,7 @@ def fetch(recipe: Recipe, root: Path, splits: Sequence[str], names: Mapping[int,
         _merge(staging, root)
 
 
-def _fetch_item(item: Item, folder: Path, root: Path) -> None:
+def _fetch_item(item: DownloadItem, folder: Path, root: Path) -> None:
     """Put one file's content into `folder`; a copy that the user has laid into `root` serves as well."""
     name = PurePosixPath(unquote(urlsplit(item.url).path)).name or "file"
     file = root / name

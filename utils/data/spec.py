@@ -195,8 +195,8 @@ def _roots(base: str, file: Path | None) -> list[Path]:
 def _locate(root: Path, entries: Mapping[str, Sequence[str]], need: Sequence[str]) -> _Location:
     splits: dict[str, tuple[Path, ...]] = {}
     missing: dict[str, list[Path]] = {}
-    for split, values in entries.items():
-        paths = [_place(root, value) for value in values]
+    for split, named in entries.items():
+        paths = [_place(root, entry) for entry in named]
         splits[split] = tuple(paths)
         absent = [path for path in paths if split in need and not _is_present(path)]
         if absent:

@@ -52,9 +52,9 @@ class Assignment:
         """
         return torch.cat([valid / valid.sum().clamp(min=1) for valid in self.by_level(self.valid)])
 
-    def by_level(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Views of the rows (R, …) of each level."""
-        return values.split(list(self.counts))
+    def by_level(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Split `rows` (R, …) into views of the rows of each level."""
+        return rows.split(list(self.counts))
 
     def compact(self) -> Assignment:
         """The valid rows alone, in their order. Reads values: a GPU is waited for."""

@@ -96,9 +96,9 @@ def fitness(x: DetectionMetrics | Any) -> Any:
     """
     if isinstance(x, DetectionMetrics):
         return 0.1 * x.map50 + 0.9 * x.map
-    values = np.asarray(x)
-    return 0.1 * values[..., 2] + 0.9 * values[..., 3]
+    metrics = np.asarray(x)
+    return 0.1 * metrics[..., 2] + 0.9 * metrics[..., 3]
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else 0.0
+def _mean(scores: np.ndarray) -> float:
+    return float(scores.mean()) if scores.size else 0.0

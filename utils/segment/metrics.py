@@ -14,8 +14,8 @@ __all__ = ["ap_per_class_box_and_mask", "fitness"]
 
 def fitness(x: Any) -> Any:
     """(n,) sum of the boxes' and the masks' fitness, of rows (n, 8): P, R, mAP50, mAP50-95 of boxes, then of masks."""
-    values = np.asarray(x)
-    return _fitness(values[..., :4]) + _fitness(values[..., 4:8])
+    metrics = np.asarray(x)
+    return _fitness(metrics[..., :4]) + _fitness(metrics[..., 4:8])
 
 
 def ap_per_class_box_and_mask(

@@ -46,13 +46,13 @@ class ModelEMA:
             current = state_places(model)
             self._pairs = [(place, current[name]) for name, place in state_places(self.ema).items()]
             self._paired = model
-        averages, values = [], []
+        averages, weights = [], []
         for (own, name), (theirs, their_name) in self._pairs:
             average, value = own[name], theirs[their_name]
             assert average is not None and value is not None  # noqa: PT018
             averages.append(average)
-            values.append(value if value.dtype == average.dtype else value.to(average.dtype))
-        torch._foreach_lerp_(averages, values, 1 - self.decay_at(self.updates))
+            weights.append(value if value.dtype == average.dtype else value.to(average.dtype))
+        torch._foreach_lerp_(averages, weights, 1 - self.decay_at(self.updates))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is remembered of a model, which a copy has no use for."""

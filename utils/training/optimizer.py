@@ -104,7 +104,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
         state = {**state, "param_groups": groups}
     optimizer.load_state_dict(state)
     _start_from_zero(optimizer)
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
+    for parameter, tensors in optimizer.state.items():
+        for name, value in tensors.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+                tensors[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.data.recipe import Item, Recipe, fetch, read_recipe
+from utils.data.recipe import DownloadItem, Recipe, fetch, read_recipe
 from utils.data.spec import load_dataset
 from utils.errors import UserError
 
@@ -185,10 +185,10 @@ def test_malformed_recipes(tmp_path: Path, text: str, message: str) -> None:
 
 def test_recipes_are_read_and_nothing_else_happens(tmp_path: Path) -> None:
     assert read_recipe({}, None) == Recipe(place="data set")
-    assert read_recipe({"download": "https://x/y.zip"}, None).items == (Item("https://x/y.zip"),)
+    assert read_recipe({"download": "https://x/y.zip"}, None).items == (DownloadItem("https://x/y.zip"),)
     assert read_recipe({"download": "bash get.sh"}, None).is_script
     assert read_recipe({"download": "https://x/y.zip; rm -rf z"}, None).is_script
-    fetch(Recipe(items=(Item("http://127.0.0.1:9/x", splits=("test",)),)), tmp_path / "set", ("train",), {})
+    fetch(Recipe(items=(DownloadItem("http://127.0.0.1:9/x", splits=("test",)),)), tmp_path / "set", ("train",), {})
     assert not (tmp_path / "set").exists()
 
 

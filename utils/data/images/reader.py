@@ -130,7 +130,7 @@ def read_reduced(path: str, reduction: int = 1) -> np.ndarray:
 
 
 def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample `image` to the smaller `size`, fast and without aliasing: halve it while possible, the rest bilinearly."""
+    """Resample `image` to the smaller `size`, fast and without aliasing: halve it while possible, then bilinearly."""
     height, width = image.shape[:2]
     while height >= 2 * size[0] and width >= 2 * size[1]:
         height, width = height // 2, width // 2

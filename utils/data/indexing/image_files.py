@@ -69,8 +69,8 @@ def read_list(path: str | Path) -> list[str]:
         raise UserError(f"{path}:{line_number}: not a list of image paths: no file name holds a NUL character")
     lines = [line for row in re.split(r"[\r\n]+", text) if (line := row.strip())]
     folder = os.path.dirname(os.path.abspath(path))
-    plain = next((line for line in lines if not line.startswith("./") and not os.path.isabs(line)), None)
-    base = folder if plain is None or os.path.exists(os.path.join(folder, plain)) else os.getcwd()
+    relative = next((line for line in lines if not line.startswith("./") and not os.path.isabs(line)), None)
+    base = folder if relative is None or os.path.exists(os.path.join(folder, relative)) else os.getcwd()
     return [
         os.path.join(folder, line[2:]) if line.startswith("./") else os.path.normpath(os.path.join(base, line))
         for line in lines

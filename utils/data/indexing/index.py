@@ -83,8 +83,8 @@ class ImageIndex:
     @property
     def nbytes(self) -> int:
         """Memory of everything held."""
-        values = [getattr(self, f.name) for f in fields(self)]
-        return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in values if v is not None)
+        arrays = [getattr(self, f.name) for f in fields(self)]
+        return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in arrays if v is not None)
 
     def path(self, i: int) -> str:
         """Path of image i."""
@@ -130,8 +130,8 @@ class ImageIndex:
 
     def as_single_class(self) -> ImageIndex:
         """The same objects, all of class 0."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return ImageIndex(**{**values, "classes": np.zeros_like(self.classes)})
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return ImageIndex(**{**arrays, "classes": np.zeros_like(self.classes)})
 
     def check(self, images: Sequence[str], polygons: bool) -> None:
         """Raise `ValueError` where this cannot be an index of (some of) `images`, made with or without `polygons`."""

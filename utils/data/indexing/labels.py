@@ -57,9 +57,9 @@ class LabelTable(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows as written: `values` holds them end to end, row i at `starts[i]`, `widths[i]` long."""
+    """Rows as they are written: `numbers` holds them end to end; row i begins at `starts[i]` and has `widths[i]`."""
 
-    values: np.ndarray
+    numbers: np.ndarray
     starts: np.ndarray
     widths: np.ndarray
     files: np.ndarray
@@ -85,7 +85,7 @@ def parse_labels(
         return LabelTable(counts, np.zeros(0, np.float32), np.zeros((0, 4), np.float32), points, point_counts, notes)
     _check_rows(rows, files, nc)
 
-    classes = rows.values[rows.starts]
+    classes = rows.numbers[rows.starts]
     is_polygon = rows.widths > 5
     vertices, vertex_counts = _vertices(rows, is_polygon)
     corners = _corners(rows, is_polygon, vertices, vertex_counts)
@@ -113,7 +113,7 @@ def parse_labels(
 
     boxes = np.concatenate(((clipped[:, :2] + clipped[:, 2:]) / 2, clipped[:, 2:] - clipped[:, :2]), 1)
     as_written = ~is_polygon & (overflow == 0)  # no rounding on the way to corners and back
-    boxes[as_written] = rows.values[rows.starts[as_written, None] + np.arange(1, 5)]
+    boxes[as_written] = rows.numbers[rows.starts[as_written, None] + np.arange(1, 5)]
     outline, outline_counts = (
         _outlines(is_polygon, vertices, vertex_counts, clipped, keep) if polygons else (None, None)
     )
@@ -150,14 +150,14 @@ def _split_rows(texts: Sequence[bytes], files: Sequence[str]) -> _Rows:
     try:
         if any(b"_" in text for text in texts):
             raise ValueError("Python would read 1_5 as 15")
-        values = np.fromiter(map(float, tokens), np.float64, len(tokens))
+        numbers = np.fromiter(map(float, tokens), np.float64, len(tokens))
     except ValueError:
         index, word = next((i, t) for i, t in enumerate(tokens) if not _is_number(t))
         row_index = int(np.searchsorted(ends, index, side="right"))
         place = f"{files[owners[row_index]]}:{lines[row_index]}"
         raise UserError(f"{place}: '{word.decode(errors='replace')}' is not a number; {_FORM}") from None
     counts = np.array(widths, np.int64)
-    return _Rows(values, ends - counts, counts, np.array(owners, np.int64), np.array(lines, np.int64))
+    return _Rows(numbers, ends - counts, counts, np.array(owners, np.int64), np.array(lines, np.int64))
 
 
 def _is_number(word: bytes) -> bool:
@@ -170,14 +170,14 @@ def _is_number(word: bytes) -> bool:
 
 def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
     """Raise `UserError` for the first row that is not an object."""
-    widths, classes = rows.widths, rows.values[rows.starts]
+    widths, classes = rows.widths, rows.numbers[rows.starts]
     bad_width = (widths < 5) | (widths % 2 == 0)
-    bad_value = np.logical_or.reduceat(~(np.abs(rows.values) <= FAR), rows.starts)
+    bad_value = np.logical_or.reduceat(~(np.abs(rows.numbers) <= FAR), rows.starts)
     with np.errstate(invalid="ignore"):
         bad_class = (classes != np.floor(classes)) | (classes < 0) | (classes >= (np.inf if nc is None else nc))
     is_box = widths == 5
     bad_size = np.zeros(len(widths), bool)
-    bad_size[is_box] = (rows.values[rows.starts[is_box, None] + np.array([3, 4])] < 0).any(1)
+    bad_size[is_box] = (rows.numbers[rows.starts[is_box, None] + np.array([3, 4])] < 0).any(1)
     bad = bad_width | bad_value | bad_class | bad_size
     if not bad.any():
         return
@@ -188,7 +188,7 @@ def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
         hint += "" if width < 6 else "; is the last one a confidence?"
         why = f"{width} values, but {_FORM}{hint}"
     elif bad_value[row]:
-        value = next(v for v in rows.values[rows.starts[row] : rows.starts[row] + width] if not abs(v) <= FAR)
+        value = next(v for v in rows.numbers[rows.starts[row] : rows.starts[row] + width] if not abs(v) <= FAR)
         why = f"value {value:g} is {'far beyond 0..1' if np.isfinite(value) else 'not finite'}"
     elif bad_class[row]:
         number = classes[row]
@@ -197,7 +197,7 @@ def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
         if number != np.floor(number) or number < 0:
             why = f"class {number:g}, but classes are whole numbers from 0"
     else:
-        width_, height_ = rows.values[rows.starts[row] + 3], rows.values[rows.starts[row] + 4]
+        width_, height_ = rows.numbers[rows.starts[row] + 3], rows.numbers[rows.starts[row] + 4]
         why = f"negative box size {width_:g} x {height_:g}"
     raise UserError(f"{files[rows.files[row]]}:{rows.lines[row]}: {why}")
 
@@ -206,13 +206,13 @@ def _vertices(rows: _Rows, is_polygon: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Vertices (p, 2) of the polygon rows, end to end, and how many each has."""
     belongs = np.repeat(is_polygon, rows.widths)
     belongs[rows.starts] = False  # the class is no coordinate
-    return rows.values[belongs].reshape(-1, 2), (rows.widths[is_polygon] - 1) // 2
+    return rows.numbers[belongs].reshape(-1, 2), (rows.widths[is_polygon] - 1) // 2
 
 
 def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_counts: np.ndarray) -> np.ndarray:
     """Box of each row as (m, 4) xyxy normalised, not clipped."""
     corners = np.empty((len(rows.starts), 4))
-    xywh = rows.values[rows.starts[~is_polygon, None] + np.arange(1, 5)]
+    xywh = rows.numbers[rows.starts[~is_polygon, None] + np.arange(1, 5)]
     corners[~is_polygon] = np.concatenate((xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2), 1)
     if len(points):
         first = np.cumsum(point_counts) - point_counts
@@ -252,7 +252,7 @@ def _repeated(rows: _Rows, classes: np.ndarray, corners: np.ndarray) -> np.ndarr
     seen: set[tuple[int, bytes]] = set()
     again = []
     for row, (start, width, owner) in enumerate(zip(rows.starts, rows.widths, rows.files, strict=True)):
-        key = (int(owner), rows.values[start : start + width].tobytes())
+        key = (int(owner), rows.numbers[start : start + width].tobytes())
         if key in seen:
             again.append(row)
         seen.add(key)

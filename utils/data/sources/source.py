@@ -86,5 +86,5 @@ def _file_name(url: str) -> str:
     from urllib.parse import unquote
 
     name = unquote(re.split(r"[?#]", url, maxsplit=1)[0]).replace("\\", "/").rsplit("/", 1)[-1]
-    plain = "".join(c if c.isalnum() or c in "._- " else "_" for c in name).lstrip(".")
-    return plain[-100:] or f"file.{suffix_of(url)}"
+    safe = "".join(c if c.isalnum() or c in "._- " else "_" for c in name).lstrip(".")
+    return safe[-100:] or f"file.{suffix_of(url)}"
