@@ -1,0 +1,74 @@
+"""How many of the project's files a reader has to follow to see how one batch is made.
+
+A file counts if one of its functions is called while a loader without workers fetches one augmented batch (mosaics, no
+masks), as `sys.setprofile` reports it. Module bodies do not count, and neither do libraries and tests.
+
+Where all images are at hand, such a batch went through 14 files before this test was written, and where images have to
+be decoded through 18.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.utils.data.pictures import make_index
+from utils.data.batch import Batch
+from utils.data.dataset import DetectionDataset
+from utils.data.loader import Loader
+from utils.data.sampling import BatchPlan
+from utils.files import ROOT
+
+AT_HAND = {
+    "utils/data/augment/camera.py",
+    "utils/data/augment/pipeline.py",
+    "utils/data/augment/tiles.py",
+    "utils/data/batch.py",
+    "utils/data/dataset.py",
+    "utils/data/images/reader.py",
+    "utils/data/indexing/index.py",
+    "utils/data/instances.py",
+    "utils/data/loader.py",
+    "utils/data/sampling.py",
+    "utils/ops/geometry.py",
+}
+DECODED = {"utils/data/images/decode.py", "utils/data/images/headers.py", "utils/files.py"}
+
+
+def files_of_one_batch(batches: Iterator[Batch]) -> set[str]:
+    """The project's files of which a function is called while the next of `batches` is fetched."""
+    found: set[str] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_name != "<module>":
+            found.add(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        next(batches)
+    finally:
+        sys.setprofile(before)
+    ours = [Path(name).relative_to(ROOT) for name in found if Path(name).is_relative_to(ROOT)]
+    return {path.as_posix() for path in ours if path.parts[0] in ("utils", "models", "engine")}
+
+
+@pytest.mark.parametrize("at_hand", [True, False], ids=["at hand", "decoded"])
+def test_files_that_one_batch_goes_through(tmp_path: Path, at_hand: bool) -> None:
+    """A new file here is a file more for everyone who wants to understand the loader: is it worth that?"""
+    index = make_index(tmp_path, [(60, 80), (80, 60)] * 8)
+    dataset = DetectionDataset(index, 64, augment=True, pool_bytes=2**20 if at_hand else 1)
+    plan = BatchPlan(dataset.epoch_indices, 4, shuffle=True, mosaic_pool=dataset.images_at_hand)
+    loader = Loader(dataset, plan, workers=0)
+    for _ in range(2):  # epochs that warm up
+        list(loader)
+    batches = iter(loader)
+    next(batches)
+    found = files_of_one_batch(batches)
+    assert found == (AT_HAND if at_hand else AT_HAND | DECODED)
+    assert len(found) <= (11 if at_hand else 14)
