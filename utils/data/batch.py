@@ -1,4 +1,4 @@
-"""What travels from the data set to the network: one sample, and a batch of them."""
+"""A sample and a batch of samples: what a data set makes and a network receives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 @dataclass(eq=False)
 class Batch:
-    """Images and targets; iterates as ``images, targets, paths, shapes`` (and ``masks`` if there are any)."""
+    """Images and targets. It unpacks into ``images, targets, paths, shapes``, and ``masks`` if there are any."""
 
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB
     targets: torch.Tensor  # (n, 6) float32: image in the batch, class, xywhn; image after image
@@ -58,16 +58,16 @@ class Batch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def outlines(self, image: int) -> list[np.ndarray]:
-        """The objects of one image as polygons (k, 2), pixels of `images`; for data read with polygons."""
+        """The polygons (k, 2) of the objects of one image, in pixels of `images`. The data must have polygons."""
         assert self.polygons is not None, "a loader with polygons=True is needed"
         rows = (self.targets[:, 0] == image).nonzero()[:, 0]
         return [self.polygons[i] for i in rows.tolist()]
 
     def mask_stacks(self, overlap: bool) -> list[torch.Tensor]:
-        """For each image its objects' masks (n_i, h, w) uint8, 0 and 1, in the order of their targets.
+        """For each image the masks (n_i, h, w) uint8 of its objects, 0 and 1, in the order of their targets.
 
-        `overlap` tells which form `masks` has: index maps (then only what is seen of each object), or one mask an
-        object. Raises `ValueError` for a batch without masks.
+        `overlap` says which layout `masks` has: index maps, which hold only what is seen of each object, or one mask
+        per object. Raises `ValueError` for a batch without masks.
         """
         if self.masks is None:
             raise ValueError("the batch has no masks; the loader needs a MaskFormat")
@@ -85,7 +85,7 @@ class Batch:
 
 
 def assemble(images: torch.Tensor, samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch:
-    """The batch of `samples`, whose pixels are already in `images` (B, 3, H, W); with `masks` of their polygons."""
+    """The batch of `samples` whose pixels are already in `images` (B, 3, H, W); `masks` are drawn of their polygons."""
     size: tuple[int, int] = tuple(images.shape[2:])  # type: ignore[assignment]
     found = [sample.instances for sample in samples]
     classes = np.concatenate([each.classes for each in found])
@@ -107,7 +107,7 @@ def assemble(images: torch.Tensor, samples: Sequence[Sample], masks: MaskFormat 
 
 
 def collate(samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch:
-    """The batch of loose `samples` of one size."""
+    """The batch of `samples`, which must have one size; their pixels are copied."""
     sizes = {sample.image.shape[1:] for sample in samples}
     if len(sizes) != 1:
         raise ValueError(f"samples of different sizes cannot make a batch: {sorted(sizes)}")
@@ -118,10 +118,10 @@ def collate(samples: Sequence[Sample], masks: MaskFormat | None = None) -> Batch
 
 
 def quad(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
-    """Four samples into one of twice the side: either the first of them enlarged, or all four as a 2×2 square.
+    """Make one sample of twice the side out of four: the first of them enlarged, or all four as a 2×2 square.
 
-    The batch shrinks to a quarter while its pixels stay as many (YOLOv5's ``--quad``: some of the use of 1280 pixels at
-    the price of 640). A last group of fewer than four is represented by its first sample, enlarged.
+    The batch shrinks to a quarter and has as many pixels as before. (YOLOv5's ``--quad`` gives some of the benefit of
+    1280 pixels at the price of 640.) A last group of fewer than four is represented by its first sample, enlarged.
     """
     result = []
     for start in range(0, len(samples), 4):
@@ -135,7 +135,7 @@ def quad(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
             continue
         image = np.empty((3, 2 * height, 2 * width), np.uint8)
         parts = []
-        for j, sample in enumerate(group):  # below the first the second, to their right the third and the fourth
+        for j, sample in enumerate(group):  # the second below the first, the third and the fourth to the right of these
             x, y = j // 2 * width, j % 2 * height
             image[:, y : y + height, x : x + width] = sample.image
             parts.append(sample.instances.warp(translation(x, y)))

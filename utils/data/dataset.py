@@ -1,4 +1,4 @@
-"""The data set of a split: an index of images and labels that gives samples, augmented for training or not."""
+"""The data set of a split: it makes samples of the images and labels of an index, augmented for training or not."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from utils.hyp import load_hyp
 from utils.ops.boxes import xywhn2xyxy
 from utils.ops.letterbox import letterbox
 
-_DIRECT = 2**32  # key of samples asked for by number; epochs never get there
+_DIRECT = 2**32  # key of samples that are asked for by number; no epoch has such a number
 
 
 class DetectionDataset(Dataset):
-    """Samples of `index`, map-style.
+    """A map-style data set of the samples of `index`.
 
     Args:
-        index: images and labels. With `rect` it is sorted by aspect ratio; `self.index` is the sorted one.
+        index: images and labels. With `rect` it is sorted by aspect ratio, and `self.index` is the sorted one.
         imgsz: (height, width) of the network's input, or one number for both.
-        augment: random views (see `augmented_image`), else letterboxed images as they are.
+        augment: make random views (see `augmented_image`) instead of letterboxed images.
         hyp: gains and probabilities of the augmentations (None: the defaults).
-        rect: similar images follow each other, and each batch has the smallest rectangle of multiples of `stride` that
-            holds its images, `pad` strides added before rounding up. No mosaics then.
-        batch_size: for `rect`: a sample asked for by number has the rectangle of its group of so many images.
-        stride: for `rect`: largest stride of the network.
+        rect: put images of similar shape next to each other, and give each batch the smallest size in multiples of
+            `stride` that holds its images; `pad` strides are added before rounding up. There are no mosaics then.
+        batch_size: for `rect`: a sample that is asked for by number has the size of its group of so many images.
+        stride: for `rect`: the largest stride of the network.
         pad: for `rect`: YOLOv5 validates with 0.5 and trains with 0.
         cache: "ram", "disk" or "".
-        shared: all processes that train together make this data set at once, and those of a machine share its cache.
-        seed: of all random choices.
-        masks: what masks the batches carry (None: none). Needs an index with polygons.
-        pool_bytes: memory for recently decoded images, of each worker.
-        prefix: in front of messages.
+        shared: all processes that train together make this data set at once; those on one machine share its cache.
+        seed: seeds all random choices.
+        masks: the layout of the masks in the batches; None for no masks. It needs an index with polygons.
+        pool_bytes: memory of each worker for recently decoded images.
+        prefix: is put in front of messages.
 
-    `indices` (n,) are the images of an epoch; assigning others (drawn by weight) takes effect at the next epoch.
+    `indices` (n,) are the images of an epoch. If others are assigned (drawn by weight), the next epoch has those.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DetectionDataset(Dataset):
     ) -> None:
         self.imgsz = image_size(imgsz)
         self.batch_shapes: np.ndarray | None = None  # (batches, 2) (height, width), with `rect`
-        self._sizes = np.array([self.imgsz])  # (n, 2) with `rect`: the rectangle that each image would have alone
+        self._sizes = np.array([self.imgsz])  # (n, 2) with `rect`: the size that a batch of each image alone would have
         if rect:
             index = index.select(np.argsort(index.shapes[:, 0] / index.shapes[:, 1], kind="stable"))
             self.batch_shapes = rectangles(index.shapes, self.imgsz, batch_size, stride, pad)
@@ -98,18 +98,18 @@ class DetectionDataset(Dataset):
 
     @property
     def mosaic(self) -> bool:
-        """Whether samples may be of several images."""
+        """Whether a sample may show several images."""
         return self.augment and self.batch_shapes is None and self.hyp["mosaic"] > 0
 
     @property
     def largest_size(self) -> tuple[int, int]:
-        """(height, width) that no sample exceeds."""
+        """The (height, width) that no sample exceeds."""
         height, width = self._sizes.max(0).tolist()
         return height, width
 
     @property
     def images_at_hand(self) -> int:
-        """How many images a worker has at hand without reading them again (on the safe side, as sizes vary)."""
+        """How many images a worker surely has at hand without reading them again. It is an estimate, as sizes vary."""
         if isinstance(self._images, RecentImages):
             total = int(self._files.stored.prod(1).sum()) * 3
             if total > self._images.max_bytes:
@@ -131,7 +131,7 @@ class DetectionDataset(Dataset):
         return len(requests), 3, height, width
 
     def batch(self, requests: Sequence[SampleRequest], quads: bool = False, out: torch.Tensor | None = None) -> Batch:
-        """The batch that `requests` ask for; its pixels are written once, into `out` (`batch_shape`) if given."""
+        """The batch that `requests` ask for. Its pixels are written once, into `out` (of `batch_shape`) if given."""
         images = torch.empty(self.batch_shape(requests), dtype=torch.uint8) if out is None else out
         samples = [self.sample(each, out) for each, out in zip(requests, images.numpy(), strict=True)]
         if quads:
@@ -139,7 +139,7 @@ class DetectionDataset(Dataset):
         return assemble(images, samples, self.masks)
 
     def sample(self, request: SampleRequest, out: np.ndarray | None = None) -> Sample:
-        """The sample that `request` asks for, its pixels in `out` (3, height, width) if given, and of that size."""
+        """The sample that `request` asks for. If `out` (3, height, width) is given, its pixels are written there."""
         i = request.image
         if out is None:
             out = np.empty((3, *self._size(i)), np.uint8)
@@ -159,12 +159,12 @@ class DetectionDataset(Dataset):
         return Sample(out, instances, self.index.path(i), info)
 
     def source_image(self, i: int) -> SourceImage:
-        """Image i as it is stored, and its objects."""
+        """Image i as it is stored, with its objects."""
         height, width = self._files.fitted[i].tolist()
         return SourceImage(self._images.read(i), (height, width), self._instances(i, (height, width)))
 
     def _letterboxed(self, i: int, size: tuple[int, int]) -> tuple[np.ndarray, Instances, LetterboxInfo]:
-        """YOLOv5's validation sample: resized to fit `imgsz`, then padded to `size`, never enlarged for that."""
+        """A validation sample as YOLOv5 makes it: resized to fit `imgsz`, then padded to `size` without enlarging."""
         stored = self._images.read(i)
         image, ratio, pad = letterbox(stored, size, auto=False, scaleup=False)
         height, width = (int(side) for side in self.index.shapes[i])
@@ -184,7 +184,7 @@ class DetectionDataset(Dataset):
         return Instances.from_normalized(self.index.classes[rows], self._xyxyn[rows], polygons, size)
 
     def _size(self, i: int) -> tuple[int, int]:
-        """(height, width) of image i's sample where no batch decides it."""
+        """The (height, width) of the sample of image i where no batch decides it."""
         if self.batch_shapes is None:
             return self.imgsz
         height, width = self.batch_shapes[i // self.batch_size].tolist()
@@ -206,14 +206,14 @@ class DetectionDataset(Dataset):
 def rectangles(
     shapes: np.ndarray, imgsz: tuple[int, int], batch_size: int, stride: int, pad: float = 0.0
 ) -> np.ndarray:
-    """(batches, 2) int: the smallest (height, width), multiples of `stride`, that hold each `batch_size` images.
+    """The smallest (height, width) of each batch, (batches, 2) int, in multiples of `stride`, that holds its images.
 
-    `shapes` (n, 2) are (height, width) of the originals, in the order of the batches; the images are scaled to fit
-    `imgsz`. `pad` strides are added before rounding up. The figures are YOLOv5's, which knows square `imgsz` only.
+    `shapes` (n, 2) are the (height, width) of the originals in the order of the batches. The images are scaled to fit
+    `imgsz`. `pad` strides are added before rounding up. The figures are YOLOv5's, which has square `imgsz` only.
     """
     aspect = shapes[:, 0] / shapes[:, 1]
     square = imgsz[0] / imgsz[1]
-    # each image's share of the full input's sides; the longer one (by the input's aspect) is 1
+    # the share of the full input's sides that each image takes; the longer side (by the input's aspect) has 1
     shares = np.stack((np.minimum(aspect / square, 1.0), np.minimum(square / aspect, 1.0)), 1)
     largest = np.maximum.reduceat(shares, np.arange(0, len(shapes), batch_size))
     return np.ceil(largest * imgsz / stride + pad).astype(np.int64) * stride

@@ -1,4 +1,4 @@
-"""The objects of one image, and the one way they move."""
+"""The objects of one image. Boxes and polygons are moved and cut by the same methods, so they cannot disagree."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MIN_AREA_KEPT_POLYGONS = 0.01
 
 @dataclass(eq=False)
 class Instances:
-    """n objects. With polygons the boxes are theirs, tight; both go through the same matrix.
+    """n objects. If they have polygons, the boxes are the tight boxes of these; both go through the same matrix.
 
-    Methods return new objects; arrays may be shared with the old one and are not to be written to.
+    Methods return new instances. These may share arrays with the old ones, so arrays must not be written to.
     """
 
     classes: np.ndarray  # (n,) float32
@@ -35,7 +35,7 @@ class Instances:
         polygons: Sequence[np.ndarray] | None,
         size: tuple[float, float],
     ) -> Instances:
-        """From boxes (n, 4) and polygons n × (k, 2), both 0..1, in an image of `size` (height, width)."""
+        """From boxes (n, 4) and polygons n × (k, 2), both in 0..1, of an image of `size` (height, width)."""
         height, width = size
         boxes = xyxyn * np.array((width, height, width, height), np.float32)
         if polygons is None:
@@ -45,7 +45,7 @@ class Instances:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Instances]) -> Instances:
-        """All objects of `parts` (at least one); polygons if the first has them."""
+        """All objects of `parts`, of which there is at least one; with polygons if the first part has them."""
         classes = np.concatenate([part.classes for part in parts])
         boxes = np.concatenate([part.boxes for part in parts])
         if parts[0].polygons is None:
@@ -64,7 +64,7 @@ class Instances:
         return Instances(self.classes[keep], self.boxes[keep], polygons)
 
     def warp(self, matrix: np.ndarray) -> Instances:
-        """Everything through `matrix` (3, 3) on columns (x, y, 1). A box alone becomes the upright box around it."""
+        """Map all objects through `matrix` (3, 3). A box without polygon becomes the upright box around its image."""
         if self.polygons is None:
             return Instances(self.classes, project_boxes(self.boxes, matrix).astype(np.float32))
         if not self.polygons:
@@ -74,7 +74,7 @@ class Instances:
         return Instances(self.classes, polygon_boxes(polygons), polygons)
 
     def clip(self, size: tuple[float, float]) -> Instances:
-        """What lies inside an image of `size` (height, width); objects outside keep a box without area."""
+        """Cut all objects to an image of `size` (height, width). Objects outside keep a box without area."""
         height, width = size
         limits = np.array((width, height, width, height), np.float32)
         boxes = self.boxes.clip(0, limits)
@@ -89,10 +89,10 @@ class Instances:
         return Instances(self.classes, boxes, polygons)
 
     def visible(self, before: Instances, scale: float = 1.0) -> np.ndarray:
-        """Mask (n,) of the objects still worth learning, compared with what they were `before` a zoom by `scale`.
+        """Which objects (n,) are still worth learning, compared with what they were `before` a zoom by `scale`.
 
-        Wider and higher than 2 pixels, not thinner than 1:100, and with more than a tenth of the area they would have
-        if nothing had cut them (a hundredth for polygons, whose boxes are tight).
+        They are wider and higher than 2 pixels, not thinner than 1:100, and have more than a tenth of the area that
+        they would have if nothing had cut them (a hundredth if they have polygons, whose boxes are tight).
         """
         width, height = (self.boxes[:, 2:] - self.boxes[:, :2]).T
         width_before, height_before = (before.boxes[:, 2:] - before.boxes[:, :2]).T * scale

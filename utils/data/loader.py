@@ -1,4 +1,4 @@
-"""The loader: batches of a data set, made by worker processes that stay alive between epochs."""
+"""The loader: it gives the batches of a data set, made by worker processes that stay alive between epochs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from utils.errors import UserError
 
 
 class _Failure(NamedTuple):
-    """A user's mistake on its way from a worker to the main process, where it is raised without a traceback."""
+    """A user's mistake that a worker found, on its way to the main process, which raises it without a traceback."""
 
     message: str
 
 
 class _Batches(Dataset):
-    """What a worker runs: a list of requests in, a batch out (ready to travel, if it has to)."""
+    """What a worker runs: it turns a list of requests into a batch, packed if it has to travel."""
 
     def __init__(self, dataset: DetectionDataset, quads: bool, buffers: BatchBuffers | None) -> None:
         self.dataset = dataset
@@ -63,8 +63,8 @@ def _start_worker(_: int) -> None:
 class Loader:
     """Iterates over the batches of one epoch after another.
 
-    Each ``iter()`` is the next epoch; `set_epoch` chooses it. The batches of an epoch depend on the seed, the epoch and
-    the number of workers only. Raises `UserError` with the file's name where an image cannot be read.
+    Each ``iter()`` begins the next epoch, and `set_epoch` chooses it. The batches depend on the seed, the epoch and the
+    number of workers only. Raises `UserError` with the file's name where an image cannot be read.
     """
 
     def __init__(self, dataset: DetectionDataset, plan: BatchPlan, workers: int, quads: bool = False) -> None:
@@ -91,25 +91,25 @@ class Loader:
 
     @property
     def batch_size(self) -> int:
-        """Images a batch (of this process)."""
+        """Images per batch of this process."""
         return self.plan.batch_size
 
     @property
     def processes(self) -> int:
-        """Among so many processes the batches are dealt in turn."""
+        """The number of processes among which the batches are dealt in turn."""
         return self.plan.world
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next ``iter()`` gives."""
+        """Choose the epoch that the next ``iter()`` begins."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
         self.plan.epoch = self.epoch
         self.epoch += 1
-        if self.num_workers and not self._started:  # a validation's start when a training has used gigabytes
+        if self.num_workers and not self._started:  # a validation may start when a training has used gigabytes
             return_free_memory()
             self._started = True
         for batch in self._batches:
@@ -145,13 +145,13 @@ def create_loader(
     """A loader over an index, or over folders and lists of images that are indexed first.
 
     Args:
-        batch_size: images a batch of this process; with `quad` a quarter as many of twice the side come out.
-        workers: at most; there are never more than cores (of this process's share) or batches. 0: in this process.
-        rank: of this process in distributed training (-1: alone). All processes call this together, and each gets its
-            share of the batches: of augmented ones all equally many, of others each image once.
-        image_weights: assign ``loader.dataset.indices`` before an epoch; the order is drawn, so it is not shuffled.
-        shuffle: a new order each epoch; not with `rect`.
-        polygons: read outlines and not only boxes; implied by `masks`.
+        batch_size: images per batch of this process; with `quad` a quarter as many, of twice the side, come out.
+        workers: the most worker processes; there are never more than this process has cores or batches. 0 for none.
+        rank: of this process in distributed training; -1 if it is alone. All processes call this together, and each
+            gets its share of the batches: equally many if they are augmented, else each image once.
+        image_weights: the caller assigns ``loader.dataset.indices`` before each epoch; that order is not shuffled.
+        shuffle: make a new order in each epoch; not with `rect`.
+        polygons: read polygons and not only boxes; implied by `masks`.
 
     The other arguments are those of `DetectionDataset` and `build_index`.
     """
@@ -179,7 +179,7 @@ def create_loader(
 
 
 def _cores() -> int:
-    """Processor cores that this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return multiprocessing.cpu_count()
