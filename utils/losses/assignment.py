@@ -1,13 +1,14 @@
-"""Which predictions answer for which objects: YOLOv5's assignment by anchor shape and neighbouring cells.
+"""Target assignment: which predictions answer for which objects, by anchor shape and neighbouring cells as in YOLOv5.
 
-An object is given to every anchor of a level whose width and height are within a factor `anchor_t` of its own, in the
-cell that holds its centre and in the nearest cell left or right and the nearest one above or below. A centre exactly
-on the line between two cells goes to both once; halfway between two lines it has no nearest neighbour.
+An object is assigned to every anchor of a level whose width and height are within a factor `anchor_t` of its own, in
+the cell that holds its centre, in the nearest cell to its left or right, and in the nearest cell above or below. If the
+centre lies exactly on the line between two cells, each of the two gets it once; halfway between two lines there is no
+nearest neighbour.
 
-`assign` treats all levels at once, because on a GPU the time goes by the number of operations. It makes levels × 3
-cells × anchors × objects rows, whatever the values, and `valid` says which count: so a GPU is never waited for, and
-compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work, 6 of 37 ms a step at
-batch 16 on one core; there `compact` drops them first.
+`assign` treats all levels at once, because on a GPU the time depends on the number of operations. It makes levels × 3
+cells × anchors × objects rows, whatever their values are, and `valid` says which of them count. So no one has to wait
+for a GPU, and compilers and fake tensors pass through. On a CPU two thirds of the rows would be wasted work (6 of 37 ms
+per step at batch 16 on one core), so there `compact` drops them first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Grids = Sequence[tuple[int, int]]  # (ny, nx) of each level
 
 @dataclass(frozen=True)
 class Assignment:
-    """R pairs (prediction, object), those of a level behind those of the one before; rows without `valid` are padding.
+    """R pairs of a prediction and an object, level after level. Rows that are not `valid` are padding.
 
     Attributes:
         counts: how many of the rows belong to each level.
@@ -46,7 +47,7 @@ class Assignment:
 
     @property
     def weight(self) -> torch.Tensor:
-        """(R,) float32: a sum over rows weighted so is the sum over levels of the mean over a level's valid rows.
+        """Weights (R,) float32 that make a sum over rows the sum over levels of the means over their valid rows.
 
         A level without valid rows adds 0.
         """
@@ -57,7 +58,7 @@ class Assignment:
         return rows.split(list(self.counts))
 
     def compact(self) -> Assignment:
-        """The valid rows alone, in their order. Reads values: a GPU is waited for."""
+        """Keep only the valid rows, in their order. This reads values, so it waits for a GPU."""
         counts = tuple(int(valid.sum()) for valid in self.by_level(self.valid))
         rows = self.valid.nonzero()[:, 0]
         names = ("cell", "target", "classes", "xywh", "anchors", "valid", "owner")
@@ -65,7 +66,7 @@ class Assignment:
 
 
 def assign(targets: torch.Tensor, anchors: torch.Tensor, grids: Grids, anchor_t: float = 4.0) -> Assignment:
-    """Pair objects with the predictions of all levels.
+    """Assign the objects to predictions of all levels.
 
     Args:
         targets: (n, 6) float32: image index, class, xywh normalised.
@@ -74,11 +75,11 @@ def assign(targets: torch.Tensor, anchors: torch.Tensor, grids: Grids, anchor_t:
         anchor_t: largest ratio of object to anchor, and of anchor to object, in width and in height (exclusive).
 
     Returns:
-        3 × na × n rows a level.
+        3 × na × n rows per level.
     """
     levels, na, n = *anchors.shape[:2], len(targets)
     shape = (levels, 3, na, n)
-    # filled on the device: copied from the host, these numbers would make the host wait for a GPU
+    # filled on the device, because copying these numbers from the host would make it wait for a GPU
     size = torch.stack([targets.new_full((), cells) for ny, nx in grids for cells in (nx, ny)]).view(levels, 1, 2)
     xy, wh = targets[:, 2:4] * size, targets[:, 4:6] * size  # (L, n, 2)
 
@@ -121,7 +122,7 @@ def assign(targets: torch.Tensor, anchors: torch.Tensor, grids: Grids, anchor_t:
 
 
 def _nearest_neighbour(position: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Like `position`: −1 if the cell before is the nearest other one, +1 if the one after is, 0 if that is no cell."""
+    """In the shape of `position`: −1 if the nearest other cell is the one before, +1 if it is the one after, else 0."""
     from_end = cells - position
     before = (position % 1 < 0.5) & (position > 1)
     after = (from_end % 1 < 0.5) & (from_end > 1) & ~before
@@ -129,9 +130,9 @@ def _nearest_neighbour(position: torch.Tensor, cells: torch.Tensor) -> torch.Ten
 
 
 def _last_of_each(key: torch.Tensor, orders: int, valid: torch.Tensor) -> torch.Tensor:
-    """(R,) bool: of the valid rows whose `key` is the same but for the remainder by `orders`, the one of the highest.
+    """Mark (R,) the last of the valid rows whose `key` is equal up to the remainder by `orders`, which is their order.
 
-    An indexed write with repeated indices would leave this to chance on a GPU; sorting settles it everywhere.
+    An indexed write with repeated indices would leave the choice to chance on a GPU; sorting makes it certain.
     """
     key, position = torch.where(valid, key, -1).sort()
     prediction = key // orders

@@ -1,4 +1,4 @@
-"""The loss of a predicted box beside the true one: six to choose from, each as its paper has it (docs/losses.md).
+"""The loss of a predicted box compared with the true one. There are six, each as in its paper (docs/losses.md).
 
 GIoU: Rezatofighi et al. 2019, arXiv:1902.09630. DIoU and CIoU: Zheng et al. 2020, arXiv:1911.08287. EIoU and
 Focal-EIoU: Zhang et al. 2021, arXiv:2101.08158. SIoU: Gevorgyan 2022, arXiv:2205.12740. WIoU, its version 1: Tong et
@@ -15,11 +15,11 @@ import torch
 from utils.errors import nearest
 from utils.ops.iou import EPS, BoxPairs, box_pairs, ciou, diou, giou
 
-SIOU_THETA = 4.0  # how little a difference in shape counts beside one in place; the paper has 2 to 6, near 4
+SIOU_THETA = 4.0  # the higher, the less a difference in shape counts; the paper takes 2 to 6, near 4
 
 
 def eiou_loss(pairs: BoxPairs) -> torch.Tensor:
-    """(…, 1) DIoU's loss, and the differences in width and in height, squared, over the enclosing box's own."""
+    """(…, 1) DIoU's loss plus the squared differences in width and height, over those of the enclosing box squared."""
     width2, height2 = pairs.enclosing_w.square() + EPS, pairs.enclosing_h.square() + EPS
     sides = (pairs.w2 - pairs.w1).square() / width2 + (pairs.h2 - pairs.h1).square() / height2
     return 1 - diou(pairs) + sides
@@ -51,17 +51,17 @@ def _saturated(cost: torch.Tensor) -> torch.Tensor:
     return -torch.expm1(-cost)
 
 
-# The measures say how well boxes agree, and stay near the IoU where they overlap; their loss is what is missing to 1.
+# A measure says how well boxes agree and is close to the IoU where they overlap; the loss is 1 minus the measure.
 MEASURES: dict[str, Callable[[BoxPairs], torch.Tensor]] = {"giou": giou, "diou": diou, "ciou": ciou}
 LOSSES: dict[str, Callable[[BoxPairs], torch.Tensor]] = {"eiou": eiou_loss, "siou": siou_loss, "wiou": wiou_loss}
 
 
 class BoxTerms(NamedTuple):
-    """Of R boxes, (R,) each.
+    """The loss and the quality of R boxes, (R,) each.
 
     Attributes:
         loss: 0 where a box is right.
-        quality: how well it fits, at least 0 and about 1 at the most, without gradient: what its objectness should say.
+        quality: how well a box fits, from 0 to about 1, without gradient: the target of its objectness.
     """
 
     loss: torch.Tensor
@@ -71,8 +71,8 @@ class BoxTerms(NamedTuple):
 class BoxLoss:
     """`name` (ciou, giou, diou, eiou, siou, wiou), each box weighted by its IoU to the power `focus` (Focal-EIoU).
 
-    The weight is a constant to autograd: with a gradient, it would push badly placed boxes away from the true ones to
-    be rid of them. The quality is the measure itself for giou, diou and ciou, as in YOLOv5, and else the IoU.
+    The weight is a constant to autograd. With a gradient, it would push badly placed boxes away from the true ones to
+    lower their weight. The quality is the measure itself for giou, diou and ciou, as in YOLOv5, and else the IoU.
     """
 
     def __init__(self, name: str = "ciou", focus: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class BoxLoss:
         self.focus = focus
 
     def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> BoxTerms:
-        """Boxes (R, 4), xywh in any one unit; half precision is computed in float32."""
+        """Compare boxes (R, 4), xywh in one unit of any kind. Half precision is computed in float32."""
         precision = torch.promote_types(torch.promote_types(predicted.dtype, true.dtype), torch.float32)
         pairs = box_pairs(predicted.to(precision), true.to(precision))
         if self.name in MEASURES:

@@ -1,4 +1,4 @@
-"""The detection loss: boxes, objectness, classes."""
+"""The detection loss: its parts for boxes, objectness and classes, and the gains that weigh them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from utils.losses.gather import gather, values_are_at_hand
 
 
 class Matches(NamedTuple):
-    """The predictions of all levels beside the objects they answer for.
+    """The predictions of all levels together with the objects that they answer for.
 
     Attributes:
         assignment: R pairs of a prediction and an object.
-        rows: (R, no) float32 raw predictions of the pairs: xywh, objectness, classes, and what the head puts behind;
-            0 in padding.
+        rows: (R, no) float32 raw predictions of the pairs: xywh, objectness, classes, and whatever the head adds behind
+            them; 0 in padding.
         objectness: (B·na·ny·nx,) float32 logits of all predictions of each level.
     """
 
@@ -29,7 +29,7 @@ class Matches(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """Scalars, summed over levels, before gains."""
+    """The parts of the loss: scalars, summed over the levels, before they are multiplied by their gains."""
 
     box: torch.Tensor
     obj: torch.Tensor
@@ -37,9 +37,9 @@ class LossTerms(NamedTuple):
 
 
 class DetectionLoss:
-    """YOLOv5's loss: 1 − CIoU, and binary cross entropy for objectness and classes; with the choices of docs/losses.md.
+    """YOLOv5's loss: 1 − CIoU, and binary cross entropy for objectness and classes (variants: docs/losses.md).
 
-    A mask loss composes it: `match` once, `terms` for these three, and its own term from the same matches.
+    A mask loss is composed of it: it calls `match` once, `terms` for these three parts, and adds its own part.
 
     Args:
         model: a detection head, or a model whose last layer is one (data-parallel wrappers too). Of the head
@@ -79,7 +79,7 @@ class DetectionLoss:
         return parts.sum().view(1) * len(predictions[0]), parts.detach()
 
     def match(self, predictions: Sequence[torch.Tensor], targets: torch.Tensor) -> Matches:
-        """Pair the predictions of all levels with the objects; arguments as for the loss."""
+        """Pair the predictions of all levels with the objects. The arguments are those of the loss."""
         grids = [(prediction.shape[2], prediction.shape[3]) for prediction in predictions]
         assignment = assign(targets.float(), self.head.anchors.float(), grids, self.hyp["anchor_t"])
         if values_are_at_hand(targets):
@@ -88,7 +88,7 @@ class DetectionLoss:
         return Matches(assignment, rows, objectness)
 
     def terms(self, matches: Matches) -> LossTerms:
-        """The three parts of the loss before their gains. With `autobalance` this moves the levels' weights."""
+        """The three parts of the loss before their gains. With `autobalance` it moves the weights of the levels."""
         assignment, rows, objectness = matches
         raw, logits, classes, _ = rows.split((4, 1, self.head.nc, rows.shape[1] - 5 - self.head.nc), 1)
         weight = assignment.weight
@@ -100,7 +100,7 @@ class DetectionLoss:
         return LossTerms((boxes.loss * weight).sum(), obj, self._classes(classes, assignment.classes, weight))
 
     def _rebalance(self, levels: list[torch.Tensor]) -> None:
-        """Move the levels' weights towards the inverse of their objectness losses; that of stride 16 stays 1."""
+        """Move the weights of the levels towards the inverse of their objectness losses; that of stride 16 stays 1."""
         inverse = 0.0001 / torch.stack(levels).detach()
         moved = [balance * 0.9999 + new for balance, new in zip(self.balance, inverse.unbind(), strict=True)]
         self.balance = [balance / moved[self._reference_level] for balance in moved]
@@ -108,10 +108,10 @@ class DetectionLoss:
     def _objectness(
         self, everywhere: Sequence[torch.Tensor], logits: torch.Tensor, quality: torch.Tensor, assignment: Assignment
     ) -> list[torch.Tensor]:
-        """Of each level the mean over all predictions: one that owns an object should say how well its box fits it,
-        all others 0.
+        """For each level the mean over all predictions. The target of a prediction that owns an object is how well its
+        box fits; the target of all others is 0.
 
-        Written as "all of them say 0", corrected at the few that own an object: no dense target is made.
+        It is computed as if all targets were 0 and corrected at the few owners, so that no dense target is needed.
         """
         correction = (self.objectness_loss(logits, quality) - self.objectness_loss(logits, 0)) * assignment.owner
         return [
@@ -120,7 +120,7 @@ class DetectionLoss:
         ]
 
     def _classes(self, logits: torch.Tensor, classes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Sum over pairs of the mean over classes, 0 for one class: again "none of them", corrected at the true one."""
+        """The weighted sum over pairs of the mean over classes; 0 if there is one class only."""
         if self.head.nc == 1:
             return logits.new_zeros(())
         true = logits.gather(1, classes[:, None])[:, 0]
@@ -130,7 +130,7 @@ class DetectionLoss:
 
 
 def _decode(raw: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    """(R, 4) xywh in grid units, relative to the cell's corner, that the outputs `raw` (R, 4) mean."""
+    """Decode outputs `raw` (R, 4) to xywh (R, 4) in grid units, relative to the corner of the cell."""
     scaled = raw.sigmoid() * 2
     return torch.cat((scaled[:, :2] - 0.5, scaled[:, 2:].square() * anchors), 1)
 

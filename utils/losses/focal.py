@@ -1,4 +1,4 @@
-"""Binary cross entropy, element by element from logits: plain, focal or quality-focal.
+"""Elementwise binary cross entropy of logits, with the variants focal loss and quality focal loss.
 
 Focal loss: Lin et al. 2017, arXiv:1708.02002. Quality focal loss: Li et al. 2020, arXiv:2006.04388.
 """
@@ -20,7 +20,7 @@ def smooth_bce(eps: float = 0.1) -> tuple[float, float]:
 
 
 def focal_factor(logits: torch.Tensor, target: torch.Tensor | float, gamma: float, alpha: float) -> torch.Tensor:
-    """How much an element counts in focal loss: little where the prediction is right; `alpha` weighs the positives.
+    """The weight of an element in focal loss: small where the prediction is right. `alpha` weighs the positives.
 
     Soft targets mix the positive and the negative case.
     """
@@ -30,24 +30,24 @@ def focal_factor(logits: torch.Tensor, target: torch.Tensor | float, gamma: floa
 
 
 def quality_factor(logits: torch.Tensor, target: torch.Tensor | float, beta: float) -> torch.Tensor:
-    """How much an element counts in quality focal loss: |target − p|^beta, nothing where a soft target is met."""
+    """The weight of an element in quality focal loss: |target − p|^beta, so 0 where a soft target is met."""
     p = logits.sigmoid()
     return _power(p if _is_zero(target) else (p - target).abs(), beta)
 
 
 def _is_zero(target: torch.Tensor | float) -> bool:
-    """Whether it is the plain number 0, as for most predictions, which saves passes over all of them."""
+    """Whether the target is the number 0, as for most predictions. This saves passes over all of them."""
     return isinstance(target, (int, float)) and target == 0
 
 
 def _power(miss: torch.Tensor, exponent: float) -> torch.Tensor:
-    """A miss of exactly 0 would have an infinite gradient where the exponent is below 1, and times 0 that is NaN."""
+    """`miss` to the power `exponent`. A miss of exactly 0 would have an infinite gradient for exponents below 1."""
     return miss.clamp(min=1e-12).pow(exponent)
 
 
 @dataclass(frozen=True)
 class BinaryLoss:
-    """The elementwise loss of a logit against a target in 0..1; focal where `gamma` is above 0.
+    """The elementwise loss of logits against targets in 0..1. It is focal if `gamma` is above 0.
 
     Attributes:
         pos_weight: multiplies the positive part, as in `torch.nn.BCEWithLogitsLoss`.
@@ -62,10 +62,10 @@ class BinaryLoss:
     quality: bool = False
 
     def __call__(self, logits: torch.Tensor, target: torch.Tensor | float) -> torch.Tensor:
-        """Same shape as `logits`, any shape; `target` broadcasts.
+        """The loss in the shape of `logits`, which may be any; `target` broadcasts.
 
         −t·w·log σ(x) − (1 − t)·log(1 − σ(x)) with log(1 − σ(x)) = −softplus(x) and log σ(x) = x − softplus(x).
-        A plain-number target of 0 costs one pass over the logits.
+        A target that is the number 0 costs one pass over the logits.
         """
         loss = softplus(logits)
         if not _is_zero(target):
@@ -78,9 +78,9 @@ class BinaryLoss:
 
 
 class FocalLoss(nn.Module):
-    """Makes an elementwise-from-logits module, such as ``BCEWithLogitsLoss()``, focal, keeping its reduction.
+    """Makes a loss module that takes logits, such as ``BCEWithLogitsLoss()``, focal, and keeps its reduction.
 
-    For users' scripts; `DetectionLoss` uses `BinaryLoss`.
+    It is there for users' scripts; `DetectionLoss` uses `BinaryLoss`.
     """
 
     def __init__(self, loss_fcn: nn.Module, gamma: float = 1.5, alpha: float = 0.25) -> None:
@@ -92,7 +92,7 @@ class FocalLoss(nn.Module):
         setattr(loss_fcn, "reduction", "none")  # noqa: B010 (typed as a tensor or a module)
 
     def forward(self, pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-        """Logits and targets of one shape; a scalar, or that shape where the reduction is 'none'."""
+        """The loss of logits and targets of one shape: a scalar, or of that shape if the reduction is 'none'."""
         loss = self.loss_fcn(pred, true) * focal_factor(pred, true, self.gamma, self.alpha)
         if self.reduction == "mean":
             return loss.mean()

@@ -1,4 +1,4 @@
-"""The predictions a loss looks at: all objectness logits, and whole rows where there are objects."""
+"""Reads from the predictions what a loss needs: all objectness logits, and whole rows where there are objects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 class _Gather(torch.autograd.Function):
     """See `gather`.
 
-    Works in the order in which a prediction lies in memory, which is its convolution's: a copy in the order of its
-    dimensions would cost more than all else here, of the prediction as of the gradient.
+    It works in the order in which a prediction lies in memory, which is that of its convolution. Copying the prediction
+    or the gradient into the order of its dimensions would cost more than everything else here.
     """
 
     @staticmethod
@@ -50,10 +50,10 @@ class _Gather(torch.autograd.Function):
 def gather(
     predictions: Sequence[torch.Tensor], cell: torch.Tensor, valid: torch.Tensor, counts: Sequence[int]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Some whole rows of all levels' dense predictions, and all objectness logits, with one dense gradient a level.
+    """Some whole rows of the predictions of all levels, and all objectness logits, with one dense gradient per level.
 
-    Left to autograd, every indexing of a prediction makes a zero tensor of its size in the backward pass, and these
-    are added up: at 640 pixels and batch 16 each has 137 MB, and together they are most of the loss's time.
+    With autograd alone, every indexing of a prediction makes a zero tensor of its size in the backward pass, and these
+    are added up. At 640 pixels and batch 16 each of them has 137 MB, and they take most of the time of the loss.
 
     Args:
         predictions: (B, na, ny, nx, no) of each level, any floating type, in any order in memory; a gradient has the
@@ -72,7 +72,7 @@ def gather(
 
 
 def _places(cell: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-    """(R, no) where in memory the rows of `cell` (R, 4) are, counted in elements from the start of `prediction`."""
+    """The places (R, no) in memory of the rows of `cell` (R, 4), in elements from the start of `prediction`."""
     *steps, step = prediction.stride()
     first, *others = cell.unbind(1)
     place = first * steps[0]
@@ -82,15 +82,15 @@ def _places(cell: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
 
 
 def values_are_at_hand(tensor: torch.Tensor) -> bool:
-    """True where reading a value costs nothing: neither a GPU, nor a fake tensor, nor a graph being compiled."""
+    """Whether reading a value costs nothing: on a CPU, and neither a fake tensor nor a graph that is being compiled."""
     return type(tensor) is torch.Tensor and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _zeros(shape: torch.Size, like: torch.Tensor) -> torch.Tensor:
     """Contiguous zeros of the type and device of `like`.
 
-    On a CPU numpy's: fresh memory from the system is zero already, and in large pages where numpy may ask for them.
-    torch asks for neither and would fill it once more: 31 instead of 7 ms for 137 MB.
+    On a CPU numpy makes them: memory that is fresh from the system is zero already, and comes in large pages where
+    numpy may ask for them. torch asks for neither and fills it once more, which takes 31 instead of 7 ms for 137 MB.
     """
     if not values_are_at_hand(like):
         return like.new_zeros(shape)

@@ -20,7 +20,7 @@ NM = 5
 
 @pytest.fixture(params=["compact", "padded"])
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways: as on a CPU, and as on a GPU, where padding stays and windows are whole pictures."""
+    """Both ways: as on a CPU, and as on a GPU, where padding stays and chunks cover whole images."""
     monkeypatch.setattr(detection, "values_are_at_hand", lambda _: request.param == "compact")
 
 
@@ -141,8 +141,8 @@ def test_derivatives_in_float64() -> None:
     wanted = segmentation._mask_targets(targets, torch.randint(3, (2, 4, 5)), prototypes.shape, True)
 
     def term(c: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        pieces = segmentation._pieces_of_one_object(of_row, wanted)
-        return segmentation._MaskTerm.apply(c, p, torch.arange(1.0, 6).double(), wanted, pieces)
+        chunks = segmentation._chunks_of_one_object(of_row, wanted)
+        return segmentation._MaskTerm.apply(c, p, torch.arange(1.0, 6).double(), wanted, chunks)
 
     assert torch.autograd.gradcheck(term, (coefficients, prototypes))
 
