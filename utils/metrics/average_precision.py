@@ -1,4 +1,4 @@
-"""Average precision, and precision, recall and F1 over the confidence, class by class."""
+"""Average precision, and precision, recall and F1 as functions of the confidence, for each class."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 
 from utils.ops.transfer import to_numpy
 
-_CURVE_POINTS = 1000  # of the confidence and of the recall axis of curves
-_RECALL_POINTS = np.linspace(0, 1, 101)  # of average precision, as COCO has them
+_CURVE_POINTS = 1000  # points of the curves, along confidence or recall
+_RECALL_POINTS = np.linspace(0, 1, 101)  # at which average precision is computed, as in COCO
 
 
 @dataclass(frozen=True)
 class APResult:
-    """Figures of the k classes that occur in the labels, at T thresholds; curves, p, r and f1 at the first of them.
+    """The figures of the k classes that occur in the labels, at T thresholds, curves, p, r and f1 at the first one.
 
-    `p r f1 (k,)` are read at the one confidence (`best_confidence`) where the smoothed mean F1 over classes is highest.
-    Unpacking gives what YOLOv5's function of this name returns: tp, fp, p, r, f1, ap, classes.
+    `p`, `r` and `f1` (k,) are those at `best_confidence`, where the smoothed mean F1 over classes is highest. The result
+    unpacks into what YOLOv5's `ap_per_class` returns: tp, fp, p, r, f1, ap, classes.
     """
 
     classes: np.ndarray  # (k,) int64
-    labels: np.ndarray  # (k,) int64, labels of each
+    labels: np.ndarray  # (k,) int64, number of labels of each
     p: np.ndarray  # (k,)
     r: np.ndarray  # (k,)
     f1: np.ndarray  # (k,)
@@ -51,14 +51,14 @@ class APResult:
 
 
 def ap_per_class(tp: Any, conf: Any, pred_cls: Any, target_cls: Any, eps: float = 1e-16) -> APResult:
-    """Score the detections of a whole data set.
+    """Compute the figures of the detections of a whole data set.
 
     Args:
-        tp: (n, T) bool, the detection is right at the threshold (see `match_detections`).
+        tp: (n, T) bool, whether the detection is right at the threshold (see `match_detections`).
         conf: (n,) confidence.
         pred_cls: (n,) class of the detection.
         target_cls: (m,) class of every label.
-        eps: keeps divisions finite.
+        eps: keeps the divisions finite.
     """
     tp, conf, pred_cls = to_numpy(tp), to_numpy(conf), to_numpy(pred_cls)
     classes, labels = np.unique(to_numpy(target_cls).astype(np.int64), return_counts=True)
@@ -75,7 +75,7 @@ def ap_per_class(tp: Any, conf: Any, pred_cls: Any, target_cls: Any, eps: float 
         right = tp[start:end].cumsum(0)
         recall = right / (count + eps)
         precision = right / np.arange(1, end - start + 1)[:, None]
-        confidence = -conf[start:end]  # rises, as interp wants it
+        confidence = -conf[start:end]  # rises, as interp needs it
         r_curve[k] = np.interp(-axis, confidence, recall[:, 0], left=0)  # above every confidence nothing is found
         p_curve[k] = np.interp(-axis, confidence, precision[:, 0], left=1)
         for j in range(tp.shape[1]):
@@ -92,14 +92,14 @@ def ap_per_class(tp: Any, conf: Any, pred_cls: Any, target_cls: Any, eps: float 
 
 
 def compute_ap(recall: np.ndarray, precision: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The area below one precision-recall curve, and the curve made monotone.
+    """The area below a precision-recall curve, and the curve made monotone.
 
-    The curve is extended to recall 0 at precision 1 and to recall 1 at precision 0, precision becomes the highest at
-    this or a higher recall, and the area is taken by trapezoids between 101 recall points. (pycocotools averages the
-    precision at 101 points, without connecting them; a few thousandths lie between the two.)
+    The curve is extended to recall 0 at precision 1 and to recall 1 at precision 0. Each precision is replaced by the
+    highest one at this or a higher recall, and the area is the sum of trapezoids between 101 recall points.
+    (pycocotools averages the precision at 101 points without connecting them; the two differ by a few thousandths.)
 
     Args:
-        recall: (n,) by falling confidence, so it rises.
+        recall: (n,) in the order of falling confidence, so it rises.
         precision: (n,)
 
     Returns:
@@ -114,7 +114,7 @@ def compute_ap(recall: np.ndarray, precision: np.ndarray) -> tuple[float, np.nda
 
 
 def smooth(y: np.ndarray, f: float = 0.05) -> np.ndarray:
-    """The moving average of `y` (n,) over a share `f` of its length (an odd number of points), the ends held."""
+    """The moving average of `y` (n,) over a share `f` of its length (an odd number of points), the ends repeated."""
     width = round(len(y) * f * 2) // 2 + 1
     padded = np.pad(y, width // 2, mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")

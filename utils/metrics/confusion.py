@@ -1,4 +1,4 @@
-"""The confusion matrix of a detector: which class was taken for which, what was missed, what was invented."""
+"""The confusion matrix of a detector: which classes were confused, missed, or detected where there is nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from utils.ops.iou import box_iou
 
 
 class ConfusionMatrix:
-    """Counts pairs of detections and labels that overlap, whatever their classes.
+    """Counts pairs of detections and labels that overlap, whatever their classes are.
 
     ``matrix[i, j]``, (nc + 1, nc + 1): objects of class `j` detected as `i`. The last row holds the objects that were
-    missed, the last column the detections where there is no object.
+    missed, the last column the detections at which there is no object.
 
     Args:
         nc: number of classes.
@@ -33,7 +33,7 @@ class ConfusionMatrix:
         self.matrix: np.ndarray = np.zeros((nc + 1, nc + 1))
 
     def process_batch(self, detections: Any, labels: Any) -> None:
-        """Count one image.
+        """Count the detections and labels of one image.
 
         Args:
             detections: (n, 6) xyxy, confidence, class; None where there are none.
@@ -67,9 +67,10 @@ class ConfusionMatrix:
 
 
 def _match(iou: np.ndarray, iou_thres: float) -> np.ndarray:
-    """For each label the detection it is paired with, or −1, from the overlaps (m, n).
+    """For each label the detection that it is paired with, or −1, from the overlaps `iou` (m, n).
 
-    Each detection takes the label it overlaps most; of those that took it, a label keeps the one it overlaps most.
+    Each detection chooses the label that it overlaps most. Of the detections that chose it, a label keeps the one that
+    overlaps it most.
     """
     m, n = iou.shape
     if m == 0 or n == 0:

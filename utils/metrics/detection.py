@@ -1,4 +1,4 @@
-"""The metrics of a validation: gathered image by image, computed at the end."""
+"""The metrics of a validation. They are collected image by image and computed at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DetectionMetrics:
     Args:
         nc: number of classes.
 
-    Means are over the classes that occur in the labels, and 0 where none does.
+    Means are taken over the classes that occur in the labels; they are 0 if there are none.
     """
 
     def __init__(self, nc: int) -> None:
@@ -25,10 +25,10 @@ class DetectionMetrics:
         self._result: APResult | None = None
 
     def update(self, correct: Any, conf: Any, pred_cls: Any, target_cls: Any) -> None:
-        """Add one image; tensors or arrays.
+        """Add one image. All arguments may be tensors or arrays.
 
         Args:
-            correct: (n, T) bool, the detection is right at the threshold; T = 10 for IoU 0.50 to 0.95.
+            correct: (n, T) bool, whether the detection is right at the threshold; T = 10 for IoU 0.50 to 0.95.
             conf: (n,) confidence.
             pred_cls: (n,) class of each detection.
             target_cls: (m,) class of each label.
@@ -37,7 +37,7 @@ class DetectionMetrics:
         self._result = None
 
     def compute(self) -> DetectionMetrics:
-        """Score everything added so far."""
+        """Compute the metrics of all images that were added so far."""
         if self._images:
             correct, conf, pred_cls, target_cls = (np.concatenate(c) for c in zip(*self._images, strict=True))
         else:
@@ -47,7 +47,7 @@ class DetectionMetrics:
 
     @property
     def result(self) -> APResult:
-        """Per-class figures and curves."""
+        """The figures and curves of each class."""
         if self._result is None:
             self.compute()
         assert self._result is not None
@@ -86,10 +86,10 @@ class DetectionMetrics:
 
 
 def fitness(x: DetectionMetrics | Any) -> Any:
-    """What the best checkpoint has most of: 0.1 · mAP50 + 0.9 · mAP50-95.
+    """The figure by which the best checkpoint is chosen: 0.1 · mAP50 + 0.9 · mAP50-95.
 
     Args:
-        x: metrics; or an array (…, 4+) whose last axis begins precision, recall, mAP50, mAP50-95.
+        x: metrics; or an array (…, 4+) whose last axis begins with precision, recall, mAP50 and mAP50-95.
 
     Returns:
         A number for metrics; for an array, one for each row.

@@ -1,4 +1,4 @@
-"""Which detections are right: at most one for each labelled object, at several IoU thresholds at once."""
+"""Decides which detections are right: at most one for each label, at several IoU thresholds at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from utils.ops.iou import box_iou
 
 
 def match_detections(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tensor:
-    """Judge the boxes of one image.
+    """Match the boxes of one image with its labels.
 
     Args:
         detections: (n, 6) xyxy, confidence, class, by falling confidence (as NMS gives them); tensor or array.
@@ -20,7 +20,7 @@ def match_detections(detections: Any, labels: Any, iou_thresholds: Any) -> torch
         iou_thresholds: (T,).
 
     Returns:
-        (n, T) bool on the CPU: the detection is right at that threshold.
+        (n, T) bool on the CPU: whether the detection is right at the threshold.
     """
     detections, labels = to_numpy(detections), to_numpy(labels)
     iou = box_iou(labels[:, 1:5], detections[:, :4])
@@ -28,11 +28,11 @@ def match_detections(detections: Any, labels: Any, iou_thresholds: Any) -> torch
 
 
 def match_by_iou(iou: Any, label_classes: Any, detection_classes: Any, iou_thresholds: Any) -> torch.Tensor:
-    """Judge detections from their overlap with the labels, of boxes or of masks.
+    """Match detections with labels by their overlap, that of boxes or of masks.
 
-    Each detection speaks for the label of its class that it overlaps most; of those that speak for one label, with
-    enough overlap, the most confident is right and the others are duplicates. (YOLOv5's rule. pycocotools goes by
-    falling confidence and lets a detection have its second-best label if the best is taken.)
+    Each detection is assigned to the label of its class that it overlaps most. Of the detections assigned to one label
+    with enough overlap, the most confident one is right, and the others are duplicates. (This is YOLOv5's rule.
+    pycocotools goes by falling confidence and gives a detection its second-best label if the best one is taken.)
 
     Args:
         iou: (m, n) labels × detections, the latter by falling confidence.
@@ -48,7 +48,7 @@ def match_by_iou(iou: Any, label_classes: Any, detection_classes: Any, iou_thres
     if m == 0 or n == 0:
         return torch.zeros((n, len(thresholds)), dtype=torch.bool)
     iou = np.where(to_numpy(label_classes)[:, None] == to_numpy(detection_classes), iou, -1.0)
-    label = iou.argmax(0)  # (n,) the label each detection speaks for
+    label = iou.argmax(0)  # (n,) the label that each detection is assigned to
     enough = iou.max(0)[:, None] >= thresholds  # (n, T)
 
     # sort by label, keeping the order of confidence, and number the candidates of each label from its first row on

@@ -15,10 +15,10 @@ Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, a
 
 
 class ModelEMA:
-    """Keeps ``ema = d · ema + (1 - d) · model`` over all floating-point tensors of the state (BN statistics included).
+    """Keeps ``ema = d · ema + (1 - d) · model`` for all floating-point tensors of the state dict.
 
-    The decay ramps up, d = decay · (1 - exp(-updates / tau)), so that the first, poor weights are soon forgotten.
-    (Same form as in the exponential averaging of Tarvainen & Valpola 2017, with a ramp.)
+    The decay ramps up, d = decay · (1 - exp(-updates / tau)), so that the poor weights of the beginning are soon
+    forgotten. (It is the exponential average of Tarvainen & Valpola 2017, with a ramp.)
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000, updates: int = 0) -> None:
@@ -31,15 +31,15 @@ class ModelEMA:
         self._pairs: list[tuple[Place, Place]] = []
 
     def decay_at(self, updates: int) -> float:
-        """The decay used for update number `updates` (1 for the first)."""
+        """The decay of update number `updates`; the first one is number 1."""
         return self.decay * (1 - math.exp(-updates / self.tau))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards `model` by one step; integer tensors (BN counters) keep the value they have.
+        """Move the average towards `model` by one step. Integer tensors (batch-norm counters) keep their values.
 
-        Both are walked through once. What is remembered is where their modules keep tensors, not the tensors: they may
-        be moved, loaded or replaced between updates; the modules may not.
+        Both models are walked through once, to remember where their modules keep tensors. The tensors themselves may be
+        moved, loaded or replaced between updates; the modules may not.
         """
         self.updates += 1
         if self._paired is not (model := de_parallel(model)):
@@ -55,11 +55,11 @@ class ModelEMA:
         torch._foreach_lerp_(averages, weights, 1 - self.decay_at(self.updates))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is remembered of a model, which a copy has no use for."""
+        """The state without what is remembered of a model, which a copy cannot use."""
         return {**self.__dict__, "_paired": None, "_pairs": []}
 
     def update_attr(self, model: nn.Module, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> None:
-        """Copy plain attributes (names, …) from `model`: those in `include`, or all public ones outside `exclude`."""
+        """Copy attributes such as names from `model`: those in `include`, or else all public ones outside `exclude`."""
         for key, value in de_parallel(model).__dict__.items():
             if (include and key not in include) or key.startswith("_") or key in exclude:
                 continue
@@ -67,7 +67,7 @@ class ModelEMA:
 
 
 def state_places(model: nn.Module) -> dict[str, Place]:
-    """Where `model` keeps the floating-point tensors of its state dict, by their names there."""
+    """The places where `model` keeps the floating-point tensors of its state dict, by their names in it."""
     places: dict[str, Place] = {}
     for prefix, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):

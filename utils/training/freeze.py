@@ -1,4 +1,4 @@
-"""Freeze rows of a network, their BatchNorm statistics included."""
+"""Freezes rows of a network, including their batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ BACKBONE = "backbone"
 
 
 class Freezer:
-    """Rows of `model.model` that do not learn: ``[10]`` means rows 0 to 9, several numbers mean exactly those rows, and
-    ``backbone`` those of the section of that name in `model.yaml`."""
+    """Keeps rows of `model.model` from learning.
+
+    ``[10]`` means rows 0 to 9, several numbers mean exactly those rows, and ``backbone`` means the rows of the section
+    of that name in `model.yaml`.
+    """
 
     def __init__(self, model: nn.Module, freeze: Sequence[int | str] | int | str) -> None:
         rows: nn.Sequential = model.model  # type: ignore[assignment]
@@ -33,7 +36,7 @@ class Freezer:
             module.requires_grad_(False)
 
     def train(self, model: nn.Module) -> None:
-        """`model.train()`, but BatchNorm in frozen rows stays in evaluation mode: its statistics must not drift."""
+        """Call `model.train()`, but keep the batch norms of frozen rows in evaluation mode: they must not change."""
         model.train()
         for frozen in self._modules:
             for module in frozen.modules():

@@ -15,7 +15,7 @@ _NORM_LAYERS = tuple(v for k, v in vars(nn).items() if isinstance(v, type) and "
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """(weights that decay, weights of normalisation layers, biases): the last two are not pulled towards zero."""
+    """Weights that decay, weights of normalisation layers, and biases. The last two have no weight decay."""
     decayed, norms, biases = [], [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -31,10 +31,10 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def smart_optimizer(
     model: nn.Module, name: str = "SGD", lr: float = 0.01, momentum: float = 0.9, decay: float = 1e-5
 ) -> Optimizer:
-    """`name` over three groups, biases first (the group whose learning rate warms up from above).
+    """The optimiser `name` with three groups: biases (whose learning rate falls in the warm-up), weights and norms.
 
     SGD uses Nesterov momentum; for Adam and AdamW `momentum` is beta1. Weight decay applies to the second group only.
-    On CUDA all but RMSProp, of which PyTorch has no such form, are fused: see `is_fused`.
+    On CUDA all are fused (see `is_fused`) except RMSProp, which PyTorch has in no such form.
     """
     decayed, norms, biases = parameter_groups(model)
     groups = [
@@ -44,7 +44,7 @@ def smart_optimizer(
     ]
     fused = True if all(p.is_cuda and p.is_floating_point() for p in model.parameters()) else None
     try:
-        if name == "SGD":  # without momentum there is nothing to look ahead along
+        if name == "SGD":  # without momentum there is no Nesterov momentum either
             sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
             _start_from_zero(sgd)
             return sgd
@@ -60,15 +60,15 @@ def smart_optimizer(
 
 
 def is_fused(optimizer: Optimizer) -> bool:
-    """Whether `optimizer` is fused: one kernel for many tensors, told on the device whether to step."""
+    """Whether `optimizer` is fused: one kernel updates many tensors and reads on the device whether to step."""
     return bool(optimizer.param_groups[0].get("fused"))
 
 
 def step_if(optimizer: Optimizer, finite: torch.Tensor) -> None:
-    """``optimizer.step()`` where `finite`, a boolean scalar on the parameters' device, is true; else nothing changes.
+    """Call ``optimizer.step()`` if `finite`, a boolean scalar on the device of the parameters, is true.
 
-    `optimizer` is fused and looks at it on the device, so nobody waits for the number. (It is handed over as
-    `torch.amp.GradScaler` does, who tells a fused optimiser of an overflow in this way.)
+    The fused `optimizer` reads it on the device, so the host does not wait for it. (It is passed in the way in which
+    `torch.amp.GradScaler` tells a fused optimiser of an overflow.)
     """
     optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     try:
@@ -78,10 +78,10 @@ def step_if(optimizer: Optimizer, finite: torch.Tensor) -> None:
 
 
 def _start_from_zero(optimizer: Optimizer) -> None:
-    """Give a fused SGD the momentum that it lacks: zeros, which is the same as none before the first step.
+    """Give a fused SGD momentum of zeros, which before the first step means the same as none.
 
-    Where the first step is left out (in half precision it usually overflows), PyTorch's fused SGD would go on with
-    momentum that was never written.
+    Without it, if the first step is left out (in half precision it usually overflows), PyTorch's fused SGD would go on
+    with momentum that was never written.
     """
     if not (isinstance(optimizer, torch.optim.SGD) and is_fused(optimizer)):
         return
@@ -92,11 +92,11 @@ def _start_from_zero(optimizer: Optimizer) -> None:
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load what `Optimizer.state_dict` gave, of an optimiser on any device.
+    """Load a `state` from `Optimizer.state_dict`, of an optimiser on any device.
 
-    How steps are computed (fused or not) stays as it is here. Tensors of a parameter's shape are laid out in memory as
-    the parameter is, which the kernels for many tensors at once need; a checkpoint has them contiguous. Raises
-    `ValueError` where the state belongs to other parameters.
+    Whether `optimizer` is fused does not change. Tensors in the shape of a parameter get the memory layout of that
+    parameter, which the kernels for many tensors need; in a checkpoint they are contiguous. Raises `ValueError` if the
+    state belongs to other parameters.
     """
     ways = [{way: group[way] for way in ("fused", "foreach") if way in group} for group in optimizer.param_groups]
     if len(ways) == len(state["param_groups"]):

@@ -1,4 +1,4 @@
-"""Tensors that the backward pass computes again instead of finding them kept: less memory for more time."""
+"""Recomputation: the backward pass computes tensors again, which takes time, instead of keeping them in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from utils.errors import UserError
 
 
 def set_recompute(model: nn.Module, recompute: bool) -> nn.Module:
-    """`model`, all of whose blocks that have an attribute `recompute` are told whether to.
+    """Set the attribute `recompute` of all blocks of `model` that have it, and return the model.
 
-    Raises `UserError` where they should and there are none.
+    Raises `UserError` if it should be on and there are no such blocks.
     """
     blocks = [module for module in model.modules() if hasattr(module, "recompute")]
     if recompute and not blocks:
@@ -26,10 +26,10 @@ def set_recompute(model: nn.Module, recompute: bool) -> nn.Module:
 
 
 def recomputed(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)``, of which only `x` is kept for the backward pass, where the rest is computed again.
+    """Compute ``module(x)`` and keep only `x` for the backward pass, which computes the rest again.
 
-    That happens under the autocast of the forward pass. The gradients are the same to the last bit wherever computing
-    again gives the same. Norms take the batch into their running statistics once. `module` must draw no random numbers.
+    It does so under the autocast of the forward pass. The gradients are the same to the last bit wherever a repeated
+    computation is. Norms add the batch to their running statistics once. `module` must not draw random numbers.
     """
     return checkpoint(
         module,
@@ -42,7 +42,7 @@ def recomputed(module: nn.Module, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Within the block the norms of `module` see a batch without taking it into their running statistics."""
+    """Within this context the norms of `module` do not add batches to their running statistics."""
     norms = [norm for norm in module.modules() if isinstance(norm, _NormBase)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, count) in zip(norms, before, strict=True):

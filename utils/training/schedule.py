@@ -23,28 +23,28 @@ def one_cycle(y1: float = 0.0, y2: float = 1.0, steps: int = 100) -> Callable[[f
 
 
 def accumulation(batch_size: int, nominal: float = 64) -> int:
-    """How many batches make up the nominal batch: gradients are accumulated until about so many images were seen."""
+    """The number of batches whose gradients are accumulated, so that they have about `nominal` images together."""
     return max(round(nominal / batch_size), 1)
 
 
 @dataclass
 class Schedule:
-    """Sets the optimiser's knobs before each batch.
+    """Sets learning rates and momentum of the optimiser before each batch.
 
-    The learning rate of an epoch is ``initial_lr · decay(epoch)``. Over the first `warmup_steps` batches the rate of
-    the biases (group 0) comes down to it from `warmup_bias_lr` and that of the other groups rises to it from 0, while
-    momentum and accumulation rise too. Nothing is remembered between calls, so a resumed training needs no state of it.
+    The learning rate of an epoch is ``initial_lr · decay(epoch)``. Over the first `warmup_steps` batches the rate
+    of the biases (group 0) falls to it from `warmup_bias_lr`, and that of the other groups rises to it from 0.
+    Momentum and accumulation rise too. Nothing is remembered between calls, so a resumed training needs no state of it.
     """
 
     decay: Callable[[float], float]
     momentum: float
-    accumulate: int  # batches an optimiser step, after the warm-up
+    accumulate: int  # batches per optimiser step after the warm-up
     warmup_steps: int
     warmup_momentum: float = 0.8
     warmup_bias_lr: float = 0.1
 
     def apply(self, optimizer: Optimizer, step: int, epoch: int) -> int:
-        """Set the values for batch number `step` (0 at the start of training); returns batches to accumulate."""
+        """Prepare batch number `step` (0 at the start of training); returns how many batches to accumulate."""
         warming = step <= self.warmup_steps
         ramp = [0, self.warmup_steps]
         for i, group in enumerate(optimizer.param_groups):
@@ -59,17 +59,17 @@ class Schedule:
 
 
 class Accumulator:
-    """Says at which batches the optimiser steps: when `accumulate` batches have passed since the last step."""
+    """Says after which batches the optimiser steps: when `accumulate` batches have passed since the last step."""
 
     def __init__(self, first_step: int = 0) -> None:
         self._last = first_step - 1
 
     def due(self, step: int, accumulate: int) -> bool:
-        """True where the optimiser should step after batch number `step`."""
+        """Whether the optimiser should step after batch number `step`."""
         return step - self._last >= accumulate
 
     def ready(self, step: int, accumulate: int) -> bool:
-        """Whether a step is `due`; the count starts again then."""
+        """Whether a step is `due`. If so, the count starts again."""
         if not self.due(step, accumulate):
             return False
         self._last = step

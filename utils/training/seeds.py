@@ -1,4 +1,4 @@
-"""Random seeds of every generator in use."""
+"""Seeds and states of all random generators in use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from utils.distributed import gather, rank, world_size
 
 
 def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
-    """Seed python, numpy and torch (all devices); before the first operation on a GPU.
+    """Seed Python, numpy and torch (all devices). It must be called before the first operation on a GPU.
 
-    `deterministic` has torch take kernels whose results are the same each time, for the rest of the process; an
-    operation that has none on its device raises a `RuntimeError`, instead of a training that only seems repeatable.
+    With `deterministic` torch uses kernels whose results are the same each time, for the rest of the process. An
+    operation that has none on its device raises a `RuntimeError`, so that no training only seems to be repeatable.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  users' own code may draw from the global generator
@@ -30,7 +30,7 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """The states of python's, numpy's and torch's generators as tensors, numbers and lists."""
+    """The states of the generators of Python, numpy and torch as tensors, numbers and lists."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
@@ -42,15 +42,15 @@ def rng_state() -> dict[str, Any]:
 
 
 def gather_rng_states() -> dict[str, Any] | None:
-    """The main process's `rng_state`, those of the others by rank under "others"; None off the main process."""
+    """The main process's `rng_state`, with those of the other ranks under "others". None in the other processes."""
     states = gather(rng_state())
     return None if states is None else {**states[0], "others": states[1:]}
 
 
 def restore_rng_states(saved: dict[str, Any], seed: int) -> None:
-    """Undo of `gather_rng_states`: each process takes its own state.
+    """Give each process its own state of those that `gather_rng_states` returned.
 
-    Where another number of processes saved them, nobody's state is anybody's: all are seeded anew, from `seed`.
+    If another number of processes saved them, all processes are seeded anew from `seed`.
     """
     states = [saved, *saved.get("others", [])]
     if len(states) == world_size():
@@ -60,7 +60,7 @@ def restore_rng_states(saved: dict[str, Any], seed: int) -> None:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Undo of `rng_state`; GPU generators are restored where there are as many GPUs as then."""
+    """Restore the state that `rng_state` returned; generators of GPUs only if there are as many GPUs as then."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]

@@ -1,4 +1,4 @@
-"""CSV files that a run has written and reads again."""
+"""Reads CSV files that an earlier run has written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_BYTES = 64 << 20
 def read_table(path: Path, columns: Sequence[str], why: str) -> list[list[str]]:
     """The rows below the heading of a CSV file with these `columns`; empty lines are left out.
 
-    Raises `UserError` with the line for a damaged file, and, with `why` that matters, for other columns.
+    Raises `UserError`, with the line, for a damaged file; and for other columns, with `why` these matter.
     """
     try:
         lines = read_text(path, _MOST_BYTES).splitlines()
@@ -32,7 +32,7 @@ def read_table(path: Path, columns: Sequence[str], why: str) -> list[list[str]]:
 
 
 def read_number(path: Path, row: int, cell: str, most: float = math.inf) -> float:
-    """The finite number in `cell` of row number `row`; anything else is a `UserError`."""
+    """The finite number in `cell` of row number `row`. Raises `UserError` for anything else."""
     try:
         value = float(cell)
     except ValueError:
