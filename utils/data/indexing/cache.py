@@ -1,4 +1,4 @@
-"""The file in which a scanned split is kept: plain arrays, with a key that says which files they came from."""
+"""The file in which a scanned split is cached: arrays, with a key that says from which files they came."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from utils.files import atomic_write, open_file
 from utils.logging import LOGGER
 
-VERSION = 3  # raise it when what is read from labels or images changes
+VERSION = 3  # to be raised whenever something else is read from labels or images
 
 
 def fingerprint(images: Sequence[str], labels: Sequence[str], *options: object) -> bytes:
-    """Digest of names, sizes and modification times of all files (an absent one counts as such) and of `options`."""
+    """A digest of the names, sizes and modification times of all files, and of `options`. Files may be absent."""
     digest = hashlib.blake2b(repr((VERSION, *options)).encode(), digest_size=32)
     for files in (images, labels):
         digest.update("\n".join(files).encode(errors="surrogateescape"))
@@ -34,10 +34,10 @@ def fingerprint(images: Sequence[str], labels: Sequence[str], *options: object) 
 
 
 def cache_path(sources: Sequence[str | Path], first_label: str, *, polygons: bool) -> Path:
-    """``labels/train2017.boxes.cache`` for images in one folder; a ``.txt`` list has it at its side.
+    """The cache file: ``labels/train2017.boxes.cache`` for images in one folder, a file beside it for a ``.txt`` list.
 
-    Several sources have their number and a digest in the name, so that ``train: [a, b]`` and ``val: a`` do not take
-    each other's file.
+    For several sources the name contains their number and a digest, so that ``train: [a, b]`` and ``val: a`` have
+    different files.
     """
     place = Path(sources[0]) if str(sources[0]).endswith(".txt") else Path(first_label).parent
     kind = "polygons" if polygons else "boxes"
@@ -48,9 +48,9 @@ def cache_path(sources: Sequence[str | Path], first_label: str, *, polygons: boo
 
 
 def load_arrays(path: Path, key: bytes) -> dict[str, np.ndarray] | None:
-    """The arrays kept in `path` if they have this key, else None. Raises all sorts for a file that is damaged.
+    """The arrays in `path` if they have this key, else None. Raises exceptions of all kinds for a damaged file.
 
-    Our own files are not compressed, so what is read is never more than the file has.
+    These files are not compressed, so never more is read than the file has.
     """
     if not path.is_file():
         return None
@@ -64,9 +64,9 @@ def load_arrays(path: Path, key: bytes) -> dict[str, np.ndarray] | None:
 
 
 def from_npy(data: bytes) -> np.ndarray:
-    """The array in the content of a ``.npy`` file, not to be written to.
+    """The array in the content of a ``.npy`` file. It must not be written to.
 
-    Unlike `numpy.load`, this makes no array that is larger than the file. Raises `ValueError` for other content.
+    Unlike `numpy.load`, this never makes an array that is larger than the file. Raises `ValueError` for other content.
     """
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
@@ -76,7 +76,7 @@ def from_npy(data: bytes) -> np.ndarray:
 
 
 def save_arrays(path: Path, key: bytes, arrays: dict[str, np.ndarray]) -> None:
-    """Keep `arrays` in `path`; where that cannot be written, say so and go on."""
+    """Write `arrays` to `path`. If that is impossible, log it and go on."""
     try:
         with atomic_write(path) as file:
             np.savez(file, key=np.frombuffer(key, np.uint8), **arrays)  # type: ignore[arg-type]

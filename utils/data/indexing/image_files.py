@@ -1,4 +1,4 @@
-"""Image files: which names count, where a split's pictures lie, and how large each is."""
+"""Image files: which names they have, how those of a split are found, and how large each is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from utils.files import open_file, read_file
 
 IMG_FORMATS = ("bmp", "dng", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp", "pfm")
 
-MIN_SIDE = 10  # pixels; a smaller picture is a broken thumbnail rather than a photograph
+MIN_SIDE = 10  # pixels; a smaller image is a broken thumbnail rather than a photograph
 
 
 def is_image(name: str | Path) -> bool:
-    """True where the suffix is one of `IMG_FORMATS`."""
+    """Whether the suffix is one of `IMG_FORMATS`."""
     return str(name).rpartition(".")[2].lower() in IMG_FORMATS
 
 
@@ -26,9 +26,9 @@ def is_image(name: str | Path) -> bool:
 
 
 def list_images(sources: Sequence[str | Path]) -> list[str]:
-    """All pictures of `sources`, sorted: folders (with subfolders), ``.txt`` lists, glob patterns, single files.
+    """All images of `sources`, sorted: of folders (with subfolders), ``.txt`` lists, glob patterns and single files.
 
-    A picture that a list names twice is there twice. Raises `UserError` for a source that does not exist or holds none.
+    An image that a list names twice is there twice. Raises `UserError` for a source that does not exist or has none.
     """
     found: list[str] = []
     for source in map(str, sources):
@@ -48,15 +48,15 @@ def list_images(sources: Sequence[str | Path]) -> list[str]:
 
 
 def is_pattern(path: str | Path) -> bool:
-    """True where `path` has a wildcard and is not itself the name of something on disk."""
+    """Whether `path` has a wildcard and is not itself the name of something on disk."""
     return glob.has_magic(str(path)) and not os.path.exists(path)
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The paths in a ``.txt`` list, one a line.
+    """The paths in a ``.txt`` list, one per line.
 
-    ``./x`` is relative to the list's folder. Another relative path is too, if the first of them is found there, and
-    otherwise relative to the working directory.
+    ``./x`` is relative to the folder of the list. So are other relative paths if the first of them is found there; else
+    they are relative to the working directory.
     """
     try:
         text = read_file(path).decode("utf-8-sig")
@@ -78,7 +78,7 @@ def read_list(path: str | Path) -> list[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Pictures below `folder`; hidden names are passed over, links to folders followed, loops not."""
+    """The images below `folder`. Hidden names are skipped; links to folders are followed, but not in loops."""
     seen: set[str] = set()
     pending = [folder]
     while pending:
@@ -100,10 +100,10 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) in pixels as the decoder gives them, EXIF orientation applied.
+    """The (height, width) in pixels that the decoded image has, with its EXIF orientation applied.
 
-    A JPEG is read from its header, and its end is looked for, so that a truncated one is found at the price of a few
-    kilobytes. A PNG is read whole and its checksums are compared. Another format is decoded. Raises `BrokenImageError`.
+    Of a JPEG only the header and the end are read, so that a truncated file is found at the price of a few kilobytes. A
+    PNG is read completely and its checksums are compared. Other formats are decoded. Raises `BrokenImageError`.
     """
     try:
         with open_file(path) as file:

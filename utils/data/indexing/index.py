@@ -26,10 +26,10 @@ _KINDS: dict[str, tuple[Any, ...]] = {  # of the arrays: type, and shape behind 
 
 @dataclass(frozen=True, eq=False)
 class ImageIndex:
-    """n images with m objects (and k polygon points), well under 1 KB an image with ten boxes each.
+    """The index of n images with m objects (and k polygon points). An image with ten boxes takes well under 1 KB.
 
-    Flat arrays, because a Python object per image would be copied into every forked worker page by page, as reading it
-    changes its reference count. Objects of image i are rows ``offsets[i]`` to ``offsets[i + 1]``.
+    It consists of flat arrays. A Python object per image would be copied into every forked worker page by page, because
+    reading it changes its reference count. The objects of image i are the rows ``offsets[i]`` to ``offsets[i + 1]``.
     """
 
     path_bytes: bytes  # all paths end to end, file system encoding
@@ -52,7 +52,7 @@ class ImageIndex:
         polygons: np.ndarray | None = None,
         polygon_counts: Sequence[int] | np.ndarray | None = None,
     ) -> ImageIndex:
-        """From plain arrays: `counts` (n,) objects of each image, `polygon_counts` (m,) points of each object."""
+        """Make an index of arrays. `counts` (n,) are the objects of each image, `polygon_counts` (m,) the points of each object."""
         encoded = [os.fsencode(path) for path in paths]
         return cls(
             b"".join(encoded),
@@ -82,33 +82,33 @@ class ImageIndex:
 
     @property
     def nbytes(self) -> int:
-        """Memory of everything held."""
+        """The memory of everything in the index."""
         arrays = [getattr(self, f.name) for f in fields(self)]
         return sum(len(v) if isinstance(v, bytes) else v.nbytes for v in arrays if v is not None)
 
     def path(self, i: int) -> str:
-        """Path of image i."""
+        """The path of image i."""
         i = range(len(self))[i]  # negative and too large indices behave as in a list
         return os.fsdecode(self.path_bytes[self.path_offsets[i] : self.path_offsets[i + 1]])
 
     @property
     def paths(self) -> list[str]:
-        """All paths, made anew at each call."""
+        """All paths; the list is made anew at each call."""
         return [self.path(i) for i in range(len(self))]
 
     def label_slice(self, i: int) -> slice:
-        """Rows of `classes` and `boxes` that belong to image i."""
+        """The rows of `classes` and `boxes` that belong to image i."""
         i = range(len(self))[i]
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
     def polygon(self, j: int) -> np.ndarray:
-        """Outline (points, 2) of object j (a row of `classes`), normalised; a view."""
+        """The normalised polygon (points, 2) of object j (a row of `classes`), as a view."""
         if self.polygons is None or self.polygon_offsets is None:
             raise ValueError("the index was built without polygons")
         return self.polygons[self.polygon_offsets[j] : self.polygon_offsets[j + 1]]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> ImageIndex:
-        """The images `indices` (or where a boolean mask is true), in that order; an image may be there twice."""
+        """The index of the images `indices` (or of those where a boolean mask is true). An image may be there twice."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.arange(len(self))[chosen.astype(np.int64)]
         objects, offsets = _gather(self.offsets, chosen)
@@ -129,12 +129,12 @@ class ImageIndex:
         )
 
     def as_single_class(self) -> ImageIndex:
-        """The same objects, all of class 0."""
+        """The index with all objects in class 0."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
         return ImageIndex(**{**arrays, "classes": np.zeros_like(self.classes)})
 
     def check(self, images: Sequence[str], polygons: bool) -> None:
-        """Raise `ValueError` where this cannot be an index of (some of) `images`, made with or without `polygons`."""
+        """Raise `ValueError` if this cannot be an index of (some of) `images`, made with or without `polygons`."""
         for f in fields(self)[1:]:
             value, wanted = getattr(self, f.name), _KINDS[f.name]
             if value is not None and (value.dtype != wanted[0] or value.shape[1:] != wanted[1:]):
@@ -154,15 +154,15 @@ class ImageIndex:
 
     @property
     def image_of(self) -> np.ndarray:
-        """(m,) int64: the image each object lies in."""
+        """(m,) int64: the image of each object."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def class_counts(self, nc: int) -> np.ndarray:
-        """(nc,) int64: objects of each class."""
+        """(nc,) int64: the number of objects of each class."""
         return np.bincount(self.classes.astype(np.int64), minlength=nc)[:nc]
 
     def class_weights(self, nc: int) -> np.ndarray:
-        """(nc,) float64 summing to 1: inverse frequencies; a class without objects counts as one object."""
+        """(nc,) float64: inverse frequencies that sum to 1. A class without objects is counted as if it had one."""
         weights = 1.0 / np.maximum(self.class_counts(nc), 1)
         return weights / weights.sum()
 
@@ -177,7 +177,7 @@ def _offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def _gather(offsets: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that the groups `chosen` own, in that order, and the offsets of the groups among them."""
+    """The rows of the groups `chosen`, in that order, and the offsets of these groups in the result."""
     counts = np.diff(offsets)[chosen]
     result = _offsets(counts)
     rows = np.arange(result[-1]) + np.repeat(offsets[:-1][chosen] - result[:-1], counts)
@@ -201,9 +201,9 @@ def build_index(
     """Index the images and labels of a split.
 
     `paths` are its folders, ``.txt`` lists or glob patterns. Classes must lie in 0..`nc`-1 (`nc` None, or `single_cls`:
-    any); `single_cls` makes them all 0. What was read is kept in a cache beside the labels and used again while no file
-    has changed. Broken images are named and left out. Raises `UserError` for a label row that is not an object (with
-    file and line), for a split without images, and, with `require_labels`, for one without any label file.
+    any); `single_cls` makes them all 0. The result is kept in a cache beside the labels and used again while no file has
+    changed. Broken images are named and left out. Raises `UserError` for a label row that is not an object (with file
+    and line), for a split without images, and, with `require_labels`, for a split without any label file.
     """
     images = list_images(paths)
     labels = [label_path(image) for image in images]
@@ -215,7 +215,7 @@ def build_index(
         result = scan(images, labels, polygons=polygons, prefix=prefix)
         report, table = result.report, result.table
         index = ImageIndex.from_arrays([images[i] for i in result.kept], result.shapes, *table[:5])
-        if cache and len(index) > report.missing:  # a split without labels is about to be mended, not kept
+        if cache and len(index) > report.missing:  # whoever finds no labels is about to mend that
             arrays = {f.name: value for f in fields(index) if (value := getattr(index, f.name)) is not None}
             texts = {"path_bytes": index.path_bytes, "report": report.to_json().encode()}
             save_arrays(file, key, {**arrays, **{name: np.frombuffer(text, np.uint8) for name, text in texts.items()}})
@@ -233,7 +233,7 @@ def build_index(
 
 
 def _stored(file: Path, key: bytes, images: Sequence[str], polygons: bool) -> tuple[ImageIndex, ScanReport] | None:
-    """What the cache `file` holds of `images`; None where it is absent, of another key, or damaged, which is told."""
+    """The index of `images` in the cache `file`. None if it is absent, has another key, or is damaged, which is logged."""
     try:
         arrays = load_arrays(file, key)
         if arrays is None:

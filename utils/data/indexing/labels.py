@@ -1,4 +1,4 @@
-"""Label files: an object a row, ``class x y w h`` (box) or ``class x1 y1 x2 y2 x3 y3 …`` (polygon), in 0..1."""
+"""Label files: one row per object, ``class x y w h`` (box) or ``class x1 y1 x2 y2 x3 y3 …`` (polygon), in 0..1."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from utils.errors import UserError
 from utils.ops.polygons import clip_polygons, joined, split
 
-SLIGHT = 1e-3  # overflow that rounding in a text file explains; clipped without a word
-THIN = 1e-5  # a polygon that deviates less than this from a straight line (root mean square) has no area
-FAR = 1e6  # a coordinate or class beyond this is nonsense, and computing with it would overflow
-MOST_OBJECTS = 50_000  # in one file; the densest pictures of crowds have about 20,000
+SLIGHT = 1e-3  # an overflow that comes from rounding in a text file; it is clipped without a note
+THIN = 1e-5  # a polygon that deviates less from a straight line (root mean square) has no area
+FAR = 1e6  # a coordinate or class beyond this is an error, and computing with it would overflow
+MOST_OBJECTS = 50_000  # in one file; the densest images of crowds have about 20,000
 _FORM = "a row is 'class x y w h' or 'class x1 y1 x2 y2 x3 y3 …'"
 
 
 def label_path(image: str) -> str:
-    """The label file of an image: ``/images/`` → ``/labels/`` (its last occurrence), suffix ``.txt``.
+    """The label file of an image: the last ``/images/`` in its path becomes ``/labels/``, and its suffix ``.txt``.
 
-    Where the path has no ``images`` folder, the label lies beside the image.
+    If the path has no ``images`` folder, the label file lies beside the image.
     """
     sep = os.sep
     head, folder, tail = f"{sep}{image}".rpartition(f"{sep}images{sep}")
@@ -32,7 +32,7 @@ def label_path(image: str) -> str:
 
 @dataclass
 class LabelNotes:
-    """What was mended while label rows were read: kind → (how many, the first place as ``file:line``)."""
+    """What was corrected while reading labels: for each kind how often, and the first place as ``file:line``."""
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class _Rows(NamedTuple):
 def parse_labels(
     texts: Sequence[bytes], files: Sequence[str], *, nc: int | None = None, polygons: bool = False
 ) -> LabelTable:
-    """Read the contents `texts` of the label `files`; many at once, so that numpy works on long arrays.
+    """Read the contents `texts` of the label `files`, many at once, so that numpy works on long arrays.
 
     An object that overflows the picture is clipped, one wholly outside or without area is dropped, a row that repeats
     another is dropped; `LabelTable.notes` counts them. With `polygons` a box row (4 numbers) gets its rectangle, which
@@ -203,14 +203,14 @@ def _check_rows(rows: _Rows, files: Sequence[str], nc: int | None) -> None:
 
 
 def _vertices(rows: _Rows, is_polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (p, 2) of the polygon rows, end to end, and how many each has."""
+    """The vertices (p, 2) of the polygon rows, end to end, and how many each row has."""
     belongs = np.repeat(is_polygon, rows.widths)
     belongs[rows.starts] = False  # the class is no coordinate
     return rows.numbers[belongs].reshape(-1, 2), (rows.widths[is_polygon] - 1) // 2
 
 
 def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_counts: np.ndarray) -> np.ndarray:
-    """Box of each row as (m, 4) xyxy normalised, not clipped."""
+    """The box of each row as (m, 4) xyxy, normalised and not clipped."""
     corners = np.empty((len(rows.starts), 4))
     xywh = rows.numbers[rows.starts[~is_polygon, None] + np.arange(1, 5)]
     corners[~is_polygon] = np.concatenate((xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2), 1)
@@ -222,7 +222,7 @@ def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_coun
 
 
 def _cut(points: np.ndarray, counts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and counts after the polygons `which` were cut by the picture; nothing left of one: a single point."""
+    """Cut the polygons `which` by the image; returns vertices and counts. If nothing is left, one point remains."""
     outlines = split(points, counts)
     clipped = clip_polygons([outlines[i] for i in np.flatnonzero(which)], (1.0, 1.0))
     for i, outline in zip(np.flatnonzero(which), clipped, strict=True):
@@ -231,7 +231,7 @@ def _cut(points: np.ndarray, counts: np.ndarray, which: np.ndarray) -> tuple[np.
 
 
 def _are_lines(points: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """For each polygon of `counts` vertices whether they lie on one line (or at one place)."""
+    """For each polygon of `counts` vertices whether these lie on one line (or at one point)."""
     if not len(counts):
         return np.zeros(0, bool)
     first = np.cumsum(counts) - counts
@@ -243,7 +243,7 @@ def _are_lines(points: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _repeated(rows: _Rows, classes: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Indices of rows that an earlier row of the same file says already."""
+    """The indices of rows that repeat an earlier row of the same file."""
     columns = np.concatenate((rows.files[:, None].astype(np.float64), classes[:, None], corners), 1)
     weights = np.array([3, 5, 7, 11, 13, 17], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     rough = (columns.view(np.uint64) * weights).sum(1, dtype=np.uint64)
@@ -262,7 +262,7 @@ def _repeated(rows: _Rows, classes: np.ndarray, corners: np.ndarray) -> np.ndarr
 def _outlines(
     is_polygon: np.ndarray, points: np.ndarray, point_counts: np.ndarray, corners: np.ndarray, keep: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outlines of the rows kept, box rows as rectangles: points (k, 2) and points of each row."""
+    """The outlines of the rows that are kept, boxes as rectangles: points (k, 2), and how many each row has."""
     counts = np.full(len(is_polygon), 4, np.int64)
     counts[is_polygon] = point_counts
     outline = np.empty((int(counts.sum()), 2))

@@ -1,4 +1,4 @@
-"""Reading all images' headers and all labels of a split, in threads."""
+"""Reads the headers of all images and all labels of a split, in threads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from utils.files import read_file
 from utils.logging import LOGGER
 from utils.progress import Progress
 
-CHUNK = 256  # images a task: long enough arrays for numpy, short enough for a moving progress bar
-THREADS = 4  # while one waits for the disk another parses
-MOST_LABEL_BYTES = 16 << 20  # of one file
-_SHOWN = 10  # broken images named one by one
+CHUNK = 256  # images per task: enough for numpy to be fast, and few enough for the progress bar to move
+THREADS = 4  # while one waits for the disk, another one parses
+MOST_LABEL_BYTES = 16 << 20  # in one file
+_SHOWN = 10  # broken images that are named one by one
 
 _NOTES = {
     "clipped": "objects reach beyond their image and were clipped",
@@ -32,7 +32,7 @@ _NOTES = {
 
 @dataclass
 class ScanReport:
-    """What was found on the way."""
+    """What a scan found besides the objects."""
 
     missing: int = 0  # images without a label file
     empty: int = 0  # images whose label file has no rows
@@ -55,7 +55,7 @@ class ScanReport:
         return cls(int(missing), int(empty), [(str(image), str(why)) for image, why in broken], notes)
 
     def log(self, images: int, objects: int, prefix: str = "") -> None:
-        """One line of information; a warning for each kind of thing that was left out or mended."""
+        """Log one line of information, and a warning for each kind of thing that was left out or corrected."""
         backgrounds = self.missing + self.empty
         text = f"{prefix}{images} images, {objects} objects, {backgrounds} backgrounds"
         if self.missing:
@@ -70,7 +70,7 @@ class ScanReport:
 
 
 class ScanResult(NamedTuple):
-    """Flat arrays over the n usable images, in the order given."""
+    """Flat arrays of the n usable images, in the order given."""
 
     kept: np.ndarray  # (n,) int64 positions among the images asked for
     shapes: np.ndarray  # (n, 2) int32 (height, width)
@@ -79,7 +79,7 @@ class ScanResult(NamedTuple):
 
 
 def scan(images: Sequence[str], labels: Sequence[str], *, polygons: bool = False, prefix: str = "") -> ScanResult:
-    """Read size and labels of each image. Raises `UserError` at the first row (in order) that is not an object."""
+    """Read the size and the labels of each image. Raises `UserError` for the first row that is not an object."""
     starts = range(0, len(images), CHUNK)
     pool = ThreadPoolExecutor(THREADS)
     parts: list[ScanResult] = []

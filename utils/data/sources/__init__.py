@@ -1,1 +1,1 @@
-"""Where pictures come from: files, videos, streams, the screen. One file each; `source.open_source` chooses."""
+"""Where the images of a detection come from: files, videos, streams or the screen. `source.open_source` chooses."""

@@ -1,4 +1,4 @@
-"""Images and videos on disk: a file, a folder, a pattern, a list."""
+"""Images and videos on disk, given as a file, a folder, a pattern or a list."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from utils.progress import Progress
 
 
 def find_media(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """Every image and video that `source` means, sorted within each entry.
+    """Find every image and video of `source`, sorted within each entry.
 
-    A file, a folder (not its subfolders), a glob pattern (`**` for subfolders), a ``.txt`` list of any of these, or a
-    sequence of them. Raises `UserError` for what does not exist, for a file of an unknown suffix that was named on its
-    own, and where nothing is found.
+    `source` is a file, a folder (without its subfolders), a glob pattern (`**` for subfolders), a ``.txt`` list of any
+    of these, or a sequence of them. Raises `UserError` for an entry that does not exist, for a single file with an
+    unknown suffix, and if nothing is found.
     """
     entries = [source] if isinstance(source, (str, Path)) else list(source)
     found = [path for entry in entries for path in _expand(str(entry))]
@@ -58,7 +58,7 @@ def _expand(entry: str) -> list[str]:
 
 
 def _expand_list(path: Path) -> list[str]:
-    """A line that is gone stays in, so that it is named, counted and the rest goes on."""
+    """The entries of a list. A file that does not exist stays in, so that it is named and counted later."""
     found: list[str] = []
     for line in read_list(path):
         if Path(line).suffix.lower() == ".txt":
@@ -68,9 +68,9 @@ def _expand_list(path: Path) -> list[str]:
 
 
 class MediaFiles:
-    """Yields the frames of images and videos; what cannot be read is logged, kept in `unreadable` and passed over.
+    """Yields the frames of images and videos. What cannot be read is logged, noted in `unreadable` and skipped.
 
-    Each yield is a list of one frame: files never arrive together as the pictures of several cameras do.
+    Each yield is a list of one frame, because files never arrive together as the images of several cameras do.
     """
 
     live = False
@@ -83,7 +83,7 @@ class MediaFiles:
         self._progress = progress
 
     def __len__(self) -> int:
-        """Files, not frames."""
+        """The number of files, not of frames."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[list[Frame]]:

@@ -1,4 +1,4 @@
-"""Which names are videos, which texts are addresses. (Which are pictures: `utils.data.indexing.image_files`.)"""
+"""Tells by the name whether something is a video or an address. (For images: `utils.data.indexing.image_files`.)"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "http://", "https://",
 
 
 def suffix_of(name: str | Path) -> str:
-    """``'JPG'`` and ``'https://host/a.jpg?size=2'`` both end in ``'jpg'``."""
+    """The suffix in lower case: ``'jpg'`` for ``'a.JPG'`` and for ``'https://host/a.jpg?size=2'``."""
     text = str(name)
     if is_url(text):
         text = re.split(r"[?#]", text, maxsplit=1)[0]
@@ -21,15 +21,15 @@ def suffix_of(name: str | Path) -> str:
 
 
 def is_video(name: str | Path) -> bool:
-    """By the name alone."""
+    """Whether `name` is that of a video."""
     return suffix_of(name) in VID_FORMATS
 
 
 def is_media(name: str | Path) -> bool:
-    """An image or a video, by the name alone."""
+    """Whether `name` is that of an image or a video."""
     return suffix_of(name) in IMG_FORMATS or is_video(name)
 
 
 def is_url(text: str) -> bool:
-    """True for the schemes that a stream or a download can have."""
+    """Whether `text` begins with a scheme that a stream or a download can have."""
     return text.lower().startswith(_SCHEMES)

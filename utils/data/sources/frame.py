@@ -1,4 +1,4 @@
-"""One picture on its way to the network."""
+"""A frame: one image on its way to the network."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Kind = Literal["image", "video", "stream"]
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded picture and where it came from.
+    """A decoded image and where it came from.
 
-    `image` is (H, W, 3) uint8 BGR. `path` is the file, the address of the stream or the name of the screen; frames of
-    one video or stream share it. `number` counts the source's own frames from 1 and is 0 for a still image, `total` is
-    what the container claims, 0 where unknown. `fps` is the rate at which the frames that are *yielded* follow each
-    other (the stride is in it). `time` is the moment of capture of a live frame, in seconds of a monotonic clock.
-    `place` is what a log line calls it, such as ``image 3/7``.
+    `image` is (H, W, 3) uint8 BGR. `path` is the file, the address of the stream or the name of the screen; all frames
+    of one video or stream have the same. `number` counts the frames of the source from 1 and is 0 for a still image.
+    `total` is the number of frames that the container claims, 0 if unknown. `fps` is the rate of the frames that are
+    yielded, so it depends on the stride. `time` is the moment of capture of a live frame, in seconds of a monotonic
+    clock. `place` is how a log line names the frame, such as ``image 3/7``.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Something named by the source that could not be read, or not in full."""
+    """An entry of the source that could not be read, or not completely."""
 
     path: str
     reason: str

@@ -1,4 +1,4 @@
-"""Image files: read whatever a camera or a tool wrote, write under any name."""
+"""Reads image files of any camera or tool, and writes images under any name."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from utils.data.images.headers import HEAD, BrokenImageError, check_png, read_he
 from utils.errors import UserError
 from utils.files import atomic_write, read_file
 
-_MOST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # pixels that an encoder takes a side
+_MOST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}  # the most pixels per side that an encoder takes
 
 
 class UnreadableImage(Exception):
-    """The file is not a picture, or not the whole of one; the text is the reason without the path."""
+    """The file is not an image, or not a complete one. The text is the reason, without the path."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """The picture in `path` as (H, W, 3) uint8 BGR, turned upright as its EXIF orientation says.
+    """Read the image file `path` as (H, W, 3) uint8 BGR, turned upright according to its EXIF orientation.
 
-    Grey, 16-bit, float, palette and alpha images come out as 8-bit colour. Any path that Python can open
-    works, on Windows too, because the bytes are read here and not by OpenCV. Raises `UnreadableImage` for a missing,
+    Grey, 16-bit, float, palette and alpha images become 8-bit colour images. Any path that Python can open works, on
+    Windows too, because the bytes are read here and not by OpenCV. Raises `UnreadableImage` for a missing,
     empty or undecodable file and for a truncated JPEG, which OpenCV alone would fill up with grey.
     """
     try:
@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    """None where OpenCV cannot; the caller asks the second decoder."""
+    """Decode with OpenCV. Returns None if it cannot; the caller then tries the second decoder."""
     try:
         header = read_header(io.BytesIO(data), data[:HEAD])
     except BrokenImageError as error:
@@ -56,7 +56,7 @@ def _decode(data: bytes) -> np.ndarray | None:
 
 
 def _to_8_bits(image: np.ndarray) -> np.ndarray:
-    """Integers by their high byte; floats as 0..1, or as 0..their maximum where that is above 1."""
+    """Convert to 8 bits: integers by their high byte, floats from 0..1, or from 0..their maximum if that is above 1."""
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:
@@ -66,7 +66,7 @@ def _to_8_bits(image: np.ndarray) -> np.ndarray:
 
 
 def _read_with_pil(data: bytes) -> np.ndarray:
-    """The slower decoder with the better diagnosis, and with more formats."""
+    """Decode with Pillow, which is slower, and has more formats and better error messages."""
     import warnings
 
     from PIL import Image, ImageOps
@@ -86,11 +86,11 @@ def _read_with_pil(data: bytes) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
-    """Write (H, W, 3) or (H, W) uint8 BGR to `path` in the format of its suffix; the path written is returned.
+    """Write `image` (H, W, 3) or (H, W) uint8 BGR to `path` in the format of its suffix. Returns the path written.
 
-    A suffix that cannot be encoded becomes ``.jpg``, and one whose format has no room for so many pixels a side becomes
-    ``.png``. A file that cannot be written whole is not written at all. Raises `UserError` where a folder is in the way
-    or the format cannot hold the picture, `OSError` with the path.
+    A suffix that cannot be encoded becomes ``.jpg``, and one whose format cannot have so many pixels per side becomes
+    ``.png``. A file that cannot be written completely is not written at all. Raises `UserError` if a folder is in the
+    way or the format cannot hold the image, and `OSError` with the path.
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -1,4 +1,4 @@
-"""A live stream read in the background, so that who asks gets the newest frame and never an old one."""
+"""Reads a live stream in the background, so that the newest frame is always at hand and never an old one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from utils.data.sources.video import frame_rate
 from utils.logging import LOGGER
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
-OPEN_TIMEOUT = 10.0  # seconds OpenCV may try to connect
+OPEN_TIMEOUT = 10.0  # seconds that OpenCV may try to connect
 READ_TIMEOUT = 10.0  # seconds without data after which OpenCV gives the connection up
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How patiently a connection is tried again: after `first` seconds, then doubling up to `longest`.
+    """How often a connection is tried again: after `first` seconds, then after twice as many, up to `longest`.
 
-    `attempts` times where it had worked before, `first_attempts` times where it never did (a mistyped address).
+    It is tried `attempts` times if it had worked before, and `first_attempts` times if not (a mistyped address).
     """
 
     first: float = 1.0
@@ -42,7 +42,7 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Shot:
-    """A live frame: (H, W, 3) uint8 BGR, its number in the stream from 1, the moment (monotonic seconds) it arrived."""
+    """A live frame: `image` (H, W, 3) uint8 BGR, its number in the stream from 1, its arrival in monotonic seconds."""
 
     image: np.ndarray
     number: int
@@ -50,7 +50,7 @@ class Shot:
 
 
 def open_capture(address: str | int) -> cv2.VideoCapture:
-    """A camera by its number, anything else by its address, with time limits where the backend knows them."""
+    """Open a camera by its number, or a stream by its address, with time limits where the backend has them."""
     if isinstance(address, int):
         return cv2.VideoCapture(address)
     if Path(address).is_file():
@@ -64,11 +64,11 @@ def open_capture(address: str | int) -> cv2.VideoCapture:
 
 
 class Unreachable(Exception):
-    """A stream could not be opened; the text is the reason, as far as it can be found out."""
+    """A stream could not be opened. The text is the reason, as far as it can be found out."""
 
 
 def why_unreachable(address: str) -> str:
-    """What a plain connection to the host of `address` meets; OpenCV tells nothing of it."""
+    """Why `address` cannot be opened. A connection to its host is tried, because OpenCV gives no reason."""
     try:
         parts = urlsplit(address)
         port = parts.port or _PORTS.get(parts.scheme.lower())
@@ -85,13 +85,13 @@ def why_unreachable(address: str) -> str:
 
 
 class LatestFrame:
-    """Reads one stream in a thread of its own and keeps the newest of every `vid_stride` frames.
+    """Reads one stream in a thread of its own and keeps the newest frame. It looks at every `vid_stride`-th one only.
 
-    A lost connection is opened again after the pauses of `backoff`; each loss and each return is logged. A file used
-    as a stream plays at its own pace and is over at its end. `news` is notified of every new frame and of the end.
+    A lost connection is opened again after the pauses of `backoff`; each loss and each return is logged. A file that is
+    used as a stream plays at its own pace and ends at its end. `news` is notified of every new frame and of the end.
 
-    Attributes: `name` for log lines, `connected`, `ended` (nothing more will come), `failure` (why it ended, None after
-    a file's end or `close`), `fps`, `skipped` (frames that were replaced before anyone took them).
+    Attributes: `name` for log lines, `connected`, `ended` (nothing more will come), `failure` (why it ended; None after
+    the end of a file or `close`), `fps`, `skipped` (number of frames that were replaced before anyone took them).
     """
 
     def __init__(
@@ -120,29 +120,29 @@ class LatestFrame:
         self._thread = threading.Thread(target=self._run, name=f"reader of {address}", daemon=True)
 
     def start(self) -> LatestFrame:
-        """Connect, in the background."""
+        """Begin to connect and read in the background."""
         self._thread.start()
         return self
 
     @property
     def fresh(self) -> bool:
-        """Whether a frame waits to be taken."""
+        """Whether there is a frame that was not taken yet."""
         return self._shot is not None
 
     def take(self) -> Shot | None:
-        """The newest frame that was not taken yet, at once; None where there is none."""
+        """The newest frame if it was not taken yet, else None. It does not wait."""
         with self._news:
             shot, self._shot = self._shot, None
             return shot
 
     def wait(self, timeout: float | None = None) -> Shot | None:
-        """As `take`, but waits for one; None after `timeout` seconds or once the stream has ended."""
+        """Wait for a new frame and take it; None after `timeout` seconds or once the stream has ended."""
         with self._news:
             self._news.wait_for(lambda: self.fresh or self.ended, timeout)
         return self.take()
 
     def close(self) -> None:
-        """Stop reading; a reader stuck in OpenCV is left to its time limit."""
+        """Stop reading. A reader that is stuck in OpenCV ends at its time limit."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
@@ -152,7 +152,7 @@ class LatestFrame:
     def _run(self) -> None:
         try:
             self.failure = self._keep_reading()
-        except Exception as error:  # what goes wrong in a thread is told to the reader, who would wait forever
+        except Exception as error:  # without this, whoever waits for frames would wait forever
             self.failure = f"{type(error).__name__}: {error}"
             LOGGER.exception(f"{self.name}: the reader failed")
         with self._news:
@@ -160,7 +160,7 @@ class LatestFrame:
             self._news.notify_all()
 
     def _keep_reading(self) -> str | None:
-        """Connect and read, again and again; why it is over."""
+        """Connect and read, again and again. Returns why it ended."""
         pauses = self._backoff.pauses(worked_before=False)
         reason = "cannot be opened"
         while not self._stop.is_set():
@@ -184,7 +184,7 @@ class LatestFrame:
         return None
 
     def _read_connection(self) -> bool:
-        """Read one connection to its end; False where there was none."""
+        """Read one connection to its end. Returns False if there was none."""
         capture = self._opener(self.address)
         try:
             if not capture.isOpened():

@@ -1,4 +1,4 @@
-"""What the screen shows, as a live source."""
+"""The screen as a live source."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def parse_screen(source: str) -> ScreenArea:
 
 
 class Screen:
-    """Yields the screen's picture whenever it is asked, at most `fps` times a second; ends only by interruption.
+    """Yields what the screen shows whenever it is asked, at most `fps` times per second. It ends only by interruption.
 
-    Raises `UserError` at the first picture where there is no display to take it from.
+    Raises `UserError` at the first image if there is no display.
     """
 
     live = True
@@ -79,7 +79,7 @@ class Screen:
 
 
 def _grabber(area: ScreenArea) -> Callable[[], np.ndarray]:
-    """A function that takes one (H, W, 3) uint8 BGR picture: with mss where it is installed, else with Pillow."""
+    """A function that returns the screen as (H, W, 3) uint8 BGR: by mss if it is installed, else by Pillow."""
     try:
         import mss  # type: ignore[import-not-found, unused-ignore]
     except ImportError:

@@ -1,4 +1,4 @@
-"""From the text after ``--source`` to something that yields frames."""
+"""Turns the text after ``--source`` into a source that yields frames."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from utils.errors import UserError
 
 
 class Source(Protocol):
-    """Frames in groups: those of one yield arrived together (one of each camera); a file yields one at a time.
+    """Yields frames in groups. The frames of a group arrived together, one of each camera; files come one at a time.
 
-    `live` sources end by interruption and must not be kept waiting; `paths` are what they consist of; `unreadable`
-    grows while they are iterated; `len()` counts `paths`.
+    `live` sources end by interruption and must not be kept waiting. `paths` are the files or addresses, and `len()`
+    counts them. `unreadable` grows during the iteration.
     """
 
     live: bool
@@ -29,12 +29,12 @@ class Source(Protocol):
 
 
 def is_screen(source: str) -> bool:
-    """``screen``, ``screen 0``, … unless a file of that name exists."""
+    """Whether `source` is ``screen``, ``screen 0`` and so on, and no file has that name."""
     return source.split()[:1] == ["screen"] and not Path(source).exists()
 
 
 def is_stream(source: str) -> bool:
-    """A camera number, a ``.streams`` list, or an address that does not end in the name of a file."""
+    """Whether `source` is a camera number, a ``.streams`` list, or an address that is not that of an image or video."""
     numbered = source.isdecimal() and not Path(source).exists()
     return numbered or source.endswith(".streams") or (is_url(source) and not is_media(source))
 
@@ -46,10 +46,10 @@ def open_source(
     progress: bool = True,
     download_folder: str | Path = "downloads",
 ) -> Source:
-    """The source that `source` means; the command line's text, or a sequence of paths.
+    """Open `source`, which is the text from the command line or a sequence of paths.
 
-    A URL that ends in an image's or a video's name is downloaded into `download_folder`, because the user named it.
-    Raises `UserError` for anything that is not there.
+    A URL that ends in the name of an image or a video is downloaded into `download_folder`, because the user named it.
+    Raises `UserError` for anything that does not exist.
     """
     if vid_stride < 1:
         raise UserError(f"--vid-stride must be 1 or more, not {vid_stride}")
@@ -82,7 +82,7 @@ def _fetch(url: str, folder: Path) -> Path:
 
 
 def _file_name(url: str) -> str:
-    """The last part of the address, without query, with nothing that a file system could take for more."""
+    """The last part of the address, without its query and without characters that have a meaning in file systems."""
     from urllib.parse import unquote
 
     name = unquote(re.split(r"[?#]", url, maxsplit=1)[0]).replace("\\", "/").rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Cameras and network streams, several at a time."""
+"""Several cameras and network streams at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.yamls import read_text
 
-STALL = 5.0  # seconds without a frame after which the log says so
+STALL = 5.0  # seconds without a frame after which a warning is logged
 
 
 def stream_addresses(source: str | int | Path | Sequence[str | int]) -> list[str]:
-    """The addresses that `source` names: one, or a ``.streams`` text file with one a line (``#`` starts a comment)."""
+    """The addresses of `source`: one, or those in a ``.streams`` file with one per line (``#`` starts a comment)."""
     if not isinstance(source, (str, int, Path)):
         return [str(entry) for entry in source]
     text = str(source)
@@ -34,10 +34,11 @@ def stream_addresses(source: str | int | Path | Sequence[str | int]) -> list[str
 
 
 class Streams:
-    """Yields rounds: the frames that are new since the last round, one a stream at the most.
+    """Yields the frames that are new since the last time, at most one per stream.
 
-    Every stream has a reader thread that reconnects; one that stays away for good is reported, kept in `unreadable`,
-    and the others go on. The iteration ends when all have ended. Raises `UserError` for what cannot be an address.
+    Every stream has a reader thread that reconnects. A stream that is lost for good is reported and noted in
+    `unreadable`, and the others go on. The iteration ends when all have ended. Raises `UserError` for something that
+    cannot be an address.
     """
 
     live = True
@@ -60,7 +61,7 @@ class Streams:
         ]
 
     def __len__(self) -> int:
-        """Streams."""
+        """The number of streams."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[list[Frame]]:
@@ -95,7 +96,7 @@ class Streams:
             reader.close()
 
     def _round(self) -> dict[int, Frame]:
-        """New frames by stream; empty after a second without any."""
+        """The new frames by number of stream. There are none if a second has passed without any."""
         frames = {}
         with self._news:
             self._news.wait_for(lambda: any(r.fresh for r in self.readers) or self._all_ended(), timeout=1.0)
@@ -118,13 +119,13 @@ class Streams:
             return
         over.add(i)
         if reason := self.readers[i].failure:
-            if len(over) < len(self.readers):  # the others go on; of the last, the summary tells at once
+            if len(over) < len(self.readers):  # the others go on; the summary at the end reports the last one
                 LOGGER.warning(f"{self.readers[i].name}: {reason}; given up")
             self.unreadable.append(Unreadable(self.paths[i], reason))
 
 
 def _capture_address(text: str) -> str | int:
-    """A camera's number as int, which is what OpenCV wants; the rest as it is."""
+    """The address for OpenCV, which needs the number of a camera as an int."""
     if text.isdecimal():
         if len(text) > 9:
             raise UserError(f"there is no camera {text}; --source 0 is the first one")

@@ -1,4 +1,4 @@
-"""Video files, frame by frame."""
+"""Reads video files frame by frame."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from utils.data.sources.frame import Frame
 
-DEFAULT_FPS = 30.0  # where a container says nothing, or nonsense
+DEFAULT_FPS = 30.0  # where a container has no usable rate
 
 
 class UnreadableVideo(Exception):
-    """The file is not a video that OpenCV can decode, or ends early; the text is the reason without the path."""
+    """The file is not a video that OpenCV can decode, or it ends early. The text is the reason, without the path."""
 
 
 class Video:
-    """An open video file; iterating yields every `vid_stride`-th `Frame`, from the first on.
+    """An open video file. Iterating over it yields every `vid_stride`-th `Frame`, beginning with the first.
 
-    `frames` is what the container claims (0: nothing useful), `fps` its rate, `read` how many frames were passed so
-    far. `capture` is the `cv2.VideoCapture` behind it. After the last frame, `shortfall` tells whether the file held
-    what it claims. Raises `UnreadableVideo` where it cannot be opened.
+    `frames` is the number of frames that the container claims (0 if unknown), `fps` its rate, and `read` the number of
+    frames that were read or skipped so far. `capture` is the `cv2.VideoCapture`. After the last frame `shortfall` tells
+    whether the file had as many frames as it claims. Raises `UnreadableVideo` if it cannot be opened.
     """
 
     def __init__(self, path: str | Path, vid_stride: int = 1) -> None:
@@ -38,7 +38,7 @@ class Video:
         self.read = 0
 
     def __len__(self) -> int:
-        """Frames that iteration is expected to yield."""
+        """The number of frames that the iteration is expected to yield."""
         return -(-self.frames // self.vid_stride)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -60,9 +60,9 @@ class Video:
         return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
 
     def shortfall(self) -> str | None:
-        """What is missing, after iteration: None where nothing is.
+        """What is missing, to be asked after the iteration; None if nothing is.
 
-        Containers estimate their count from a duration, so a few frames less than claimed are usual.
+        Containers estimate the number of frames from a duration, so a few less are usual.
         """
         if self.read == 0:
             return "no frame could be decoded"
@@ -72,6 +72,6 @@ class Video:
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames a second as the container says, or `DEFAULT_FPS`."""
+    """Frames per second as the container says, or `DEFAULT_FPS`."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return float(fps) if 0 < fps <= 1000 else DEFAULT_FPS  # also false for NaN
