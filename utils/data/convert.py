@@ -1,4 +1,4 @@
-"""Labels of other formats as YOLO label files.
+"""Converts labels of other formats to YOLO label files.
 
 Usage:
     python -m utils.data.convert coco instances_train.json datasets/mine              # boxes
@@ -26,20 +26,20 @@ from utils.logging import LOGGER
 from utils.progress import Progress
 from utils.yamls import load_yaml, read_text, save_yaml
 
-_NO_NAME = re.compile("[\0-\x1f\ud800-\udfff]")  # in the name of an image or a class
-_FAR = 1e9  # pixels; a number beyond this is nonsense
+_NO_NAME = re.compile("[\0-\x1f\ud800-\udfff]")  # what the name of an image or a class must not contain
+_FAR = 1e9  # pixels; a number beyond this is an error
 
 # --- COCO -------------------------------------------------------------------------------------------------------------
 
 
 def coco_to_yolo(annotations: str | Path, out: str | Path, *, segments: bool = False, images: str = "") -> Counter[str]:
-    """Convert a COCO JSON file (objects, not captions) to label files below ``out/labels/`` and a ``out/data.yaml``.
+    """Convert a COCO JSON file (objects, not captions) to label files below ``out/labels/`` and an ``out/data.yaml``.
 
     Category ids may have gaps; they become 0..n-1 in their order. `images` and the folders in ``file_name`` become
     folders below ``labels/``. Crowd regions are left out. With `segments` the parts of an object are joined to one
-    polygon; run-length masks cannot be, and become boxes. An image without objects gets an empty file. Returns what was
-    counted: images, objects, crowds, run-length, without outline, empty, repeated. Raises `UserError` for a file of
-    another shape, before anything is written.
+    polygon; run-length masks cannot be joined and become boxes. An image without objects gets an empty file. Returns
+    counts: images, objects, crowds, run-length, without outline, empty, repeated. Raises `UserError` for a file of
+    another structure, before anything is written.
     """
     annotations, out = Path(annotations), Path(out)
     content = _read_coco(annotations)
@@ -100,7 +100,7 @@ def _read_coco(path: Path) -> dict[str, Any]:
 
 
 def _check_ids(path: Path, content: dict[str, Any], classes: Mapping[Any, int], images: Mapping[Any, Any]) -> None:
-    """Raise `UserError` for an id that is there twice, or is referred to and not there."""
+    """Raise `UserError` for an id that is there twice, or that is referred to but not there."""
     for part, known in (("categories", classes), ("images", images)):
         if len(known) < len(content[part]):
             twice = Counter(entry["id"] for entry in content[part]).most_common(1)[0][0]
@@ -113,7 +113,7 @@ def _check_ids(path: Path, content: dict[str, Any], classes: Mapping[Any, int], 
 
 
 def _label_files(source: Path, images: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """The label file of each image. Raises `UserError` for a name that no file can have, and where two share a file."""
+    """The label file of each image. Raises `UserError` for a name that no file can have, and if two share a file."""
     owners: dict[Path, str] = {}
     for image in images:
         name = str(image["file_name"])
@@ -133,7 +133,7 @@ def _label_files(source: Path, images: Sequence[Mapping[str, Any]], folder: Path
 
 
 def _write_data_yaml(out: Path, names: dict[int, str], images: str, source: Path) -> None:
-    """A YAML for ``--data``; one that is there stays, and must have the same classes."""
+    """Write a YAML for ``--data``. An existing one is kept, and must have the same classes."""
     file = make_folder(out) / "data.yaml"
     if file.is_file():
         there = load_yaml(file).get("names")
@@ -145,7 +145,7 @@ def _write_data_yaml(out: Path, names: dict[int, str], images: str, source: Path
 
 
 def _numbers(value: Any, count: int | None = None) -> np.ndarray | None:
-    """`value` as an array of `count` finite numbers; None where it is something else."""
+    """`value` as an array of `count` finite numbers; None if it is anything else."""
     if not isinstance(value, list) or not all(type(v) in (int, float) and abs(v) <= _FAR for v in value):
         return None
     return np.array(value, np.float64) if count in (None, len(value)) else None
@@ -159,7 +159,7 @@ def _coco_rows(
     segments: bool,
     counts: Counter[str],
 ) -> list[str]:
-    """Label rows of one image; what is left out is added to `counts`."""
+    """The label rows of one image. What is left out is added to `counts`."""
     size = _numbers([image["width"], image["height"]])
     if size is None or (size < 1).any():
         raise UserError(
@@ -195,7 +195,7 @@ def _coco_rows(
 
 
 def _outline_parts(source: Path, annotation: Mapping[str, Any], outline: Any) -> list[np.ndarray]:
-    """The polygons (k, 2) of an object; those of less than three points are no polygons and left out."""
+    """The polygons (k, 2) of an object. Those of fewer than three points are left out."""
     lists = outline if isinstance(outline, list) else [outline]
     parts = [_numbers(part) for part in lists]
     if any(part is None or len(part) % 2 for part in parts):
@@ -207,10 +207,10 @@ def _outline_parts(source: Path, annotation: Mapping[str, Any], outline: Any) ->
 
 
 def join_parts(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """One closed outline (k, 2) around several polygons (k_i, 2): bridges without width between nearest vertices.
+    """Join several polygons (k_i, 2) to one closed outline (k, 2), by bridges without width between nearest vertices.
 
-    Begins with the largest and takes the nearest of the rest each time, entering and leaving it at one vertex, so that
-    filling the outline fills exactly the parts.
+    It begins with the largest polygon and adds the nearest of the others each time, entering and leaving it at one
+    vertex, so that filling the outline fills exactly the parts.
     """
     rest = sorted((np.asarray(part, np.float64) for part in parts), key=_area, reverse=True)
     outline = rest.pop(0)
@@ -219,7 +219,7 @@ def join_parts(parts: Sequence[np.ndarray]) -> np.ndarray:
         nearest = int(np.argmin([d.min() for d in distances]))
         here, there = np.unravel_index(int(distances[nearest].argmin()), distances[nearest].shape)
         part = rest.pop(nearest)
-        detour = np.concatenate((part[there:], part[: there + 1]))  # round the part and back to where it was entered
+        detour = np.concatenate((part[there:], part[: there + 1]))  # around the part and back to where it was entered
         outline = np.concatenate((outline[: here + 1], detour, outline[here:]))
     return outline
 

@@ -1,4 +1,7 @@
-"""YOLOv5's names for the loader and the data set, with its positional arguments, for users' scripts."""
+"""Kept for old scripts: YOLOv5's names for the loader, the data set and its augmentation, with its arguments.
+
+No command of this project uses them.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ LegacySample = tuple[torch.Tensor, torch.Tensor, str, "LetterboxInfo | None"]
 
 
 class LoadImagesAndLabels(DetectionDataset):
-    """`DetectionDataset` over folders and lists, whose items are ``image, labels, path, shapes``.
+    """A `DetectionDataset` of folders and lists, whose items are ``image, labels, path, shapes``.
 
-    ``image`` (3, h, w) uint8 RGB; ``labels`` (n, 6) float32: 0 (`collate_fn` puts the image's number there), class,
-    xywhn.
+    ``image`` is (3, h, w) uint8 RGB. ``labels`` is (n, 6) float32: 0 (`collate_fn` puts the number of the image there),
+    class, xywhn.
     """
 
     def __init__(
@@ -57,19 +60,19 @@ class LoadImagesAndLabels(DetectionDataset):
 
     @property
     def img_files(self) -> list[str]:
-        """Paths of the images; also ``im_files``."""
+        """The paths of the images; also called ``im_files``."""
         return self.index.paths
 
     im_files = img_files
 
     @property
     def shapes(self) -> np.ndarray:
-        """(n, 2) width, height of the originals."""
+        """The (width, height) of the originals, (n, 2)."""
         return self.index.shapes[:, ::-1]
 
     @property
     def labels(self) -> list[np.ndarray]:
-        """Per image (n, 5): class, xywhn."""
+        """The labels of each image, (n, 5): class, xywhn."""
         rows = np.concatenate((self.index.classes[:, None], self.index.boxes), 1)
         return np.split(rows, self.index.offsets[1:-1])
 
@@ -79,7 +82,7 @@ class LoadImagesAndLabels(DetectionDataset):
 
     @staticmethod
     def collate_fn(items: Sequence[LegacySample]) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]:
-        """Items into ``images (B, 3, h, w), targets (n, 6), paths, shapes``."""
+        """Turn items into ``images (B, 3, h, w), targets (n, 6), paths, shapes``."""
         images, labels, paths, shapes = zip(*items, strict=True)
         for i, rows in enumerate(labels):
             rows[:, 0] = i
@@ -106,7 +109,7 @@ def create_dataloader(
     seed: int = 0,
     masks: MaskFormat | None = None,
 ) -> tuple[Loader, DetectionDataset]:
-    """The loader and its data set. Batches unpack into ``images, targets, paths, shapes[, masks]``."""
+    """Make a loader and its data set. Batches unpack into ``images, targets, paths, shapes[, masks]``."""
     loader = create_loader(
         path, imgsz, batch_size, stride=stride, augment=augment, hyp=hyp, rect=rect, pad=pad,
         cache="ram" if cache is True else cache or "", workers=workers, rank=rank, image_weights=image_weights,
@@ -116,7 +119,7 @@ def create_dataloader(
 
 
 def random_perspective(*args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
-    """`random_perspective_of_segments` less the outlines: image and targets."""
+    """`random_perspective_of_segments` without the outlines: returns image and targets."""
     return random_perspective_of_segments(*args, **kwargs)[:2]
 
 
@@ -131,10 +134,10 @@ def random_perspective_of_segments(
     perspective: float = 0.0,
     border: tuple[int, int] = (0, 0),
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """`im` (h, w, 3) seen by a random camera; the `targets` (n, 5: class, xyxy pixels) and outlines that stay visible.
+    """A random view of `im` (h, w, 3), with the `targets` (n, 5: class, xyxy pixels) and outlines that stay visible.
 
-    `border` (y, x) is added on each side of the result; `segments` are the targets' outlines, (k, 2) pixels each.
-    Python's global generator decides, as in YOLOv5.
+    `border` (y, x) is added on each side of the result. `segments` are the outlines of the targets, (k, 2) pixels each.
+    Python's global generator makes the random choices, as in YOLOv5.
     """
     height, width = im.shape[:2]
     rows = np.asarray(targets, np.float32).reshape(-1, 5)

@@ -1,4 +1,4 @@
-"""How a data set comes to the disk: what `download`, `convert` and `generate` in its YAML declare; nothing is run."""
+"""How a data set gets to the disk, as `download`, `convert` and `generate` in its YAML declare it. No script is run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _GENERATORS = ("shapes",)
 
 @dataclass(frozen=True)
 class DownloadItem:
-    """One file to fetch: unpacked (an archive) or kept (anything else) in `into`, a folder of the data set."""
+    """A file to download. An archive is unpacked into `into`, a folder of the data set; other files are put there."""
 
     url: str
     sha256: str | None = None
     into: str = "."
-    splits: tuple[str, ...] = ()  # fetched only for these; empty: for any
+    splits: tuple[str, ...] = ()  # it is fetched only for these; if empty, for any
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the YAML declares about getting the data."""
+    """What the YAML says about getting the data."""
 
     items: tuple[DownloadItem, ...] = ()
     convert: str | None = None  # 'voc': Pascal VOC folders become images and labels
@@ -41,7 +41,7 @@ class Recipe:
 
 
 def read_recipe(content: Mapping[str, Any], file: Path | None) -> Recipe:
-    """The recipe in a data set's YAML. Raises `UserError` with file and line for one that is malformed."""
+    """Read the recipe in a data set's YAML. Raises `UserError` with file and line if it is malformed."""
     entry, place = content.get("download"), _line(file, "download")
     for step, known in (("convert", _CONVERSIONS), ("generate", _GENERATORS)):
         value = content.get(step)
@@ -93,10 +93,11 @@ def _line(file: Path | None, *keys: str | int) -> str:
 
 
 def fetch(recipe: Recipe, root: Path, splits: Sequence[str], names: Mapping[int, str]) -> None:
-    """Fetch what `splits` need into `root`.
+    """Fetch what the `splits` need into `root`.
 
-    Everything is unpacked and converted in a folder beside `root` and moved in at the end, so that an interrupted fetch
-    never looks like a data set; a later one goes on with the archive it stopped at. What is in `root` already stays.
+    Everything is unpacked and converted in a folder beside `root` and moved into it at the end, so that an interrupted
+    fetch never looks like a data set. A later fetch goes on with the archive at which it stopped. What is in `root`
+    already stays.
     """
     if recipe.is_script:
         raise UserError(
@@ -123,7 +124,7 @@ def fetch(recipe: Recipe, root: Path, splits: Sequence[str], names: Mapping[int,
 
 
 def _fetch_item(item: DownloadItem, folder: Path, root: Path) -> None:
-    """Put one file's content into `folder`; a copy that the user has laid into `root` serves as well."""
+    """Put the content of one file into `folder`. A copy that the user has put into `root` is used if there is one."""
     name = PurePosixPath(unquote(urlsplit(item.url).path)).name or "file"
     file = root / name
     if file.is_file():
@@ -146,7 +147,7 @@ def _fetch_item(item: DownloadItem, folder: Path, root: Path) -> None:
 
 
 def _unpack(file: Path, folder: Path, root: Path, is_theirs: bool) -> None:
-    """Unpack `file` into `folder`, all of it or nothing; an archive of ours goes in either case."""
+    """Unpack `file` into `folder`, completely or not at all. A downloaded archive is removed in both cases."""
     aside = folder / ".unpacking"
     shutil.rmtree(aside, ignore_errors=True)  # of a killed process
     try:
@@ -164,7 +165,7 @@ def _unpack(file: Path, folder: Path, root: Path, is_theirs: bool) -> None:
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Leave nothing behind where nothing came: `folder` and the folders that hold it, up to those beside `root`."""
+    """Remove `folder` and the folders that contain it, up to those beside `root`, as far as they are empty."""
     for empty in (folder, *folder.parents):
         if empty == root.parent or not empty.is_dir() or any(empty.iterdir()):
             break
@@ -172,7 +173,7 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move all of `source` into `target`; a file that `target` has stays as it is."""
+    """Move everything in `source` into `target`. Files that `target` already has stay as they are."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)

@@ -1,7 +1,8 @@
-"""The embedded data set: coloured shapes on textured backgrounds, drawn by this file, the same on every machine.
+"""The embedded data set: coloured shapes on textured backgrounds. This file draws them, the same on every machine.
 
-No network, a few seconds, known geometry: each outline is a polygon, and detection reads its box from it. Colour says
-nothing about the class, objects take 5 to 40 % of the shorter side, some hide a part of another, some images are empty.
+It needs no network and takes a few seconds. Each outline is a polygon, and detection reads its box from that. The
+colour says nothing about the class, objects take 5 to 40 % of the shorter side, some hide a part of others, and some
+images are empty.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from utils.progress import Progress
 
 NAMES = ("circle", "square", "triangle", "star")
 SPLITS = {"train": 320, "val": 80}
-VERSION = 3  # raise it when the pictures change, so that a folder drawn before is drawn again
+VERSION = 3  # to be raised whenever the images change, so that a folder drawn before is drawn again
 
 _MARKER = "drawn-by-version.txt"
 _SIZES = ((320, 320), (256, 320), (320, 256), (240, 320), (320, 240), (208, 320))  # (height, width)
 _SCALE = (0.05, 0.40)  # longer side of an object's box by the shorter side of the image
-_MOST = 7  # objects in an image
-_HIDDEN = 0.3  # the part of an object that later ones may cover: its full outline still describes it
-_EMPTY = 0.06  # images without objects
+_MOST = 7  # the most objects in an image
+_HIDDEN = 0.3  # the part of an object that later ones may cover; its label is still its full outline
+_EMPTY = 0.06  # the share of images without objects
 
 
 class DrawnImage(NamedTuple):
@@ -42,8 +43,8 @@ class DrawnImage(NamedTuple):
 def generate_shapes(folder: str | Path) -> Path:
     """Draw the data set into `folder` unless it is there already in this version.
 
-    It is drawn beside and moved into place at the end, so that neither a killed process nor two at once leave a part.
-    Raises `UserError` where `folder` holds something that was not drawn by this function, or cannot be written.
+    It is drawn in another folder, which is renamed at the end, so that a killed process or two at once never leave an
+    incomplete one. Raises `UserError` if `folder` has something that this function did not draw, or cannot be written.
     """
     folder = Path(folder)
     if _is_current(folder):
@@ -63,7 +64,7 @@ def generate_shapes(folder: str | Path) -> Path:
     try:
         LOGGER.info(f"drawing the embedded data set into {folder}")
         _draw_all(fresh)
-        fresh.chmod(0o755)  # mkdtemp's is private
+        fresh.chmod(0o755)  # mkdtemp makes a private one
         _move_into_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -98,7 +99,7 @@ def _rows(drawn: DrawnImage) -> str:
 
 
 def _move_into_place(fresh: Path, folder: Path) -> None:
-    """Rename `fresh` to `folder`; an older version goes, and where another process was quicker its work stays."""
+    """Rename `fresh` to `folder`. An older version is removed; if another process was quicker, its folder stays."""
     if (folder / _MARKER).is_file() and not _is_current(folder):
         retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / folder.name
         with contextlib.suppress(FileNotFoundError):  # the other process retired it
@@ -111,11 +112,11 @@ def _move_into_place(fresh: Path, folder: Path) -> None:
             raise
 
 
-# --- one picture ------------------------------------------------------------------------------------------------------
+# --- one image --------------------------------------------------------------------------------------------------------
 
 
 def draw_image(rng: np.random.Generator) -> DrawnImage:
-    """A picture with up to `_MOST` objects, a function of the generator's state alone."""
+    """Draw an image with up to `_MOST` objects. It depends on the state of the generator only."""
     h, w = _SIZES[rng.integers(len(_SIZES))]
     image = _background(rng, h, w)
     owner = np.full((h, w), -1, np.int16)  # the object seen at each pixel
@@ -147,7 +148,7 @@ def draw_image(rng: np.random.Generator) -> DrawnImage:
 
 
 def _outline(rng: np.random.Generator, number: int, size: float) -> np.ndarray:
-    """Vertices (k, 2) of class `number`, turned at random, its box `size` pixels on the longer side, corner at 0."""
+    """Vertices (k, 2) of class `number`, turned at random, in a box at 0, 0 whose longer side has `size` pixels."""
     name = NAMES[number]
     corners = {"circle": 36, "square": 4, "triangle": 3, "star": 10}[name]
     radius = np.where(np.arange(corners) % 2, 0.42, 1.0) if name == "star" else np.ones(corners)
@@ -161,7 +162,7 @@ def _outline(rng: np.random.Generator, number: int, size: float) -> np.ndarray:
 
 
 def _position(rng: np.random.Generator, outline: np.ndarray, h: int, w: int, others: list[np.ndarray]) -> np.ndarray:
-    """A shift (2,) that keeps `outline` inside the image; one in four is near an object that is there already."""
+    """A random shift (2,) that keeps `outline` inside the image; one in four is near another object."""
     room = np.array([w, h]) - outline.max(0) - 2
     if others and rng.random() < 0.25:
         near = others[rng.integers(len(others))]
@@ -172,9 +173,10 @@ def _position(rng: np.random.Generator, outline: np.ndarray, h: int, w: int, oth
 
 
 def _mask(polygon: np.ndarray, h: int, w: int) -> np.ndarray:
-    """(h, w) uint8 coverage of the polygon, whose coordinates count from the corner of pixel (0, 0).
+    """The coverage (h, w) uint8 of the pixels by the polygon, whose coordinates begin at the corner of pixel (0, 0).
 
-    Filled at eight times the size and averaged: OpenCV's own anti-aliasing widens a shape by half a pixel on each side.
+    It is filled at eight times the size and averaged. OpenCV's own anti-aliasing would widen a shape by half a pixel on
+    each side.
     """
     fine = 8
     x0, y0 = np.floor(polygon.min(0)).astype(int).clip(0)
@@ -188,7 +190,7 @@ def _mask(polygon: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def _fixed_point(polygon: np.ndarray) -> np.ndarray:
-    """Corner coordinates as OpenCV takes them with 4 fractional bits: sixteenths, (0, 0) in the middle of a pixel."""
+    """Coordinates as OpenCV takes them with 4 fractional bits: in sixteenths, with (0, 0) in the middle of a pixel."""
     return np.round((polygon - 0.5) * 16).astype(np.int32)
 
 
@@ -196,7 +198,7 @@ def _fixed_point(polygon: np.ndarray) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, polygon: np.ndarray, mask: np.ndarray) -> None:
-    """Fill `polygon` on `image` (float32, in place): a colour unlike its surroundings, shaded, often with a shadow."""
+    """Fill `polygon` on `image` (float32, in place) with a shaded colour unlike its surroundings; often a shadow."""
     size = float(np.ptp(polygon, 0).max())
     margin = 4 + 0.25 * size  # as far as its shadow reaches
     x0, y0 = np.maximum(polygon.min(0) - margin, 0).astype(int)
@@ -219,7 +221,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, polygon: np.ndarray, mas
 
 
 def _relief(rng: np.random.Generator, shape: tuple[int, ...], centre: np.ndarray, size: float) -> np.ndarray:
-    """(h, w) float32 factors for a colour: light from one side, and sometimes a grain or stripes."""
+    """Factors (h, w) float32 for a colour: light from one side, and sometimes a grain or stripes."""
     h, w = shape
     light = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[:h, :w].astype(np.float32)
@@ -234,13 +236,13 @@ def _relief(rng: np.random.Generator, shape: tuple[int, ...], centre: np.ndarray
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """(3,) float32 BGR of any hue, fairly saturated."""
+    """A random colour (3,) float32 BGR of any hue, fairly saturated."""
     hsv = np.array([[[rng.integers(180), rng.integers(90, 256), rng.integers(70, 256)]]], np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
 
 
 def _noise(rng: np.random.Generator, h: int, w: int, cells: tuple[int, ...]) -> np.ndarray:
-    """(h, w) float32 in 0..1: random grids of so many cells a side, enlarged smoothly, finer ones weaker."""
+    """Noise (h, w) float32 in 0..1: random grids of `cells` per side, enlarged smoothly; finer grids are weaker."""
     total = np.zeros((h, w), np.float32)
     for octave, count in enumerate(cells):
         grid = rng.random((count + 1, count + 1), np.float32)
@@ -250,7 +252,7 @@ def _noise(rng: np.random.Generator, h: int, w: int, cells: tuple[int, ...]) -> 
 
 
 def _background(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
-    """(h, w, 3) float32 BGR: clouds, streaks, weave or planks between two muted colours, with a few stray lines."""
+    """A background (h, w, 3) float32 BGR: clouds, streaks, weave or planks of two muted colours, and a few lines."""
     dark, bright = (_colour(rng) * rng.uniform(0.4, 0.8) + rng.uniform(10, 90) for _ in range(2))
     kind = int(rng.integers(4))
     if kind == 0:

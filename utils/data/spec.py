@@ -1,4 +1,4 @@
-"""A data set's YAML: where its splits lie, what its classes are called, and how it is had when it is absent."""
+"""Reads a data set's YAML: where its splits are, the names of its classes, and how to get it if it is absent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from utils.yamls import line_of, load_yaml, reject_unknown_keys
 
 SPLITS = ("train", "val", "test")
 MOST_CLASSES = 50_000
-_INFORMATION = (  # said about a data set and not used: exports of labelling tools hold such keys
+_INFORMATION = (  # keys that exports of labelling tools have; they are not used
     "roboflow", "license", "licence", "author", "description", "version", "date", "url", "source", "contributor",
 )  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a name stands in a line of its own, and on pictures
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # a name is printed in a line and drawn on images
 _KEYS = ("path", *SPLITS, "names", "nc", "download", "convert", "generate", *_INFORMATION)
 
 
@@ -31,7 +31,7 @@ _KEYS = ("path", *SPLITS, "names", "nc", "download", "convert", "generate", *_IN
 class DatasetSpec:
     """A data set that is on the disk.
 
-    `splits` has the folders, lists, patterns or files of each split that the YAML names; `path` is its root.
+    `splits` has the folders, lists, patterns or files of each split that the YAML names. `path` is the root folder.
     """
 
     yaml_file: Path | None
@@ -41,18 +41,18 @@ class DatasetSpec:
 
     @property
     def nc(self) -> int:
-        """Number of classes."""
+        """The number of classes."""
         return len(self.names)
 
     def split(self, name: str) -> tuple[Path, ...]:
-        """Where split `name` lies; `UserError` if the data set has none."""
+        """The paths of split `name`. Raises `UserError` if the data set has no such split."""
         if not self.splits.get(name):
             raise UserError(f"{self.yaml_file or 'data set'} has no '{name}' images, only {', '.join(self.splits)}")
         return self.splits[name]
 
 
 class _Location(NamedTuple):
-    """One candidate for the root: its splits, and what of the needed ones is not there."""
+    """A candidate for the root folder, with its splits and what is missing of the needed ones."""
 
     root: Path
     splits: dict[str, tuple[Path, ...]]
@@ -60,7 +60,7 @@ class _Location(NamedTuple):
 
 
 def datasets_folder() -> Path:
-    """Where data sets live: the environment variable ``YOLOv5_DATASETS_DIR``, else ``datasets/`` of the project."""
+    """The folder of data sets: the environment variable ``YOLOv5_DATASETS_DIR``, else ``datasets/`` of the project."""
     named = os.environ.get("YOLOv5_DATASETS_DIR")  # noqa: SIM112 - as YOLOv5 spells it
     return expand_home(named or ROOT / "datasets").absolute()
 
@@ -68,12 +68,12 @@ def datasets_folder() -> Path:
 def load_dataset(
     data: str | Path | Mapping[str, Any], download: bool = True, *, need: Sequence[str] = ("train", "val")
 ) -> DatasetSpec:
-    """The data set that the YAML file `data` (a path, or a name below ``data/``) or its content describes.
+    """Load the data set that `data` describes: a YAML file (a path, or a name below ``data/``) or its content.
 
-    `path` is looked up from the YAML's folder, the working directory, the project, and then below ``datasets/`` of the
-    working directory and `datasets_folder()`; the first place with all `need`ed splits is taken. A data set that is
-    nowhere is generated or, with `download`, fetched as its YAML declares. Raises `UserError` with file and line for
-    what is wrong in the YAML, and with every place tried for what is not there.
+    `path` is looked for from the YAML's folder, the working directory and the project, and then below ``datasets/`` of
+    the working directory and `datasets_folder()`. The first place with all splits in `need` is taken. A data set that
+    is not found is generated or, with `download`, fetched as its YAML declares. Raises `UserError` with file and line
+    for an error in the YAML, and with all places that were tried for what is not there.
     """
     if isinstance(data, Mapping):
         file, content = None, dict(data)
@@ -112,7 +112,7 @@ def load_dataset(
 
 
 def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = True) -> dict[str, Any]:
-    """YOLOv5's form of `load_dataset`: a dictionary with path, train, val, test, names and nc; paths are strings."""
+    """`load_dataset` in YOLOv5's form: a dictionary with path, train, val, test, names and nc; paths are strings."""
     spec = load_dataset(data, autodownload)
     splits: dict[str, Any] = dict.fromkeys(SPLITS)
     for split, paths in spec.splits.items():
@@ -124,7 +124,7 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
 
 
 def read_names(content: Mapping[str, Any], file: Path | None) -> dict[int, str]:
-    """Class names by id, from a list or from a mapping with keys 0..n-1; `nc`, if given, must agree."""
+    """The class names by id, from a list or a mapping with keys 0..n-1. `nc` must agree if it is given."""
     names, nc = content.get("names"), content.get("nc")
     if nc is not None and (isinstance(nc, bool) or not isinstance(nc, int) or not 1 <= nc <= MOST_CLASSES):
         raise UserError(f"{_line(file, 'nc')}: nc is the number of classes, 1 to {MOST_CLASSES}, not {nc!r}")
@@ -165,7 +165,7 @@ def _entries(value: Any, split: str, file: Path | None) -> list[str]:
 
 
 def _inner(base: str) -> Path:
-    """`base` without the leading ``..`` and ``datasets`` with which YOLOv5's own files leave the repository."""
+    """`base` without the leading ``..`` and ``datasets`` by which YOLOv5's own files leave the repository."""
     parts = list(Path(base).parts)
     while parts and parts[0] in ("..", ".", "datasets"):
         parts.pop(0)
@@ -173,7 +173,7 @@ def _inner(base: str) -> Path:
 
 
 def _home(base: str, file: Path | None) -> Path:
-    """Where an absent data set belongs."""
+    """The folder where an absent data set belongs."""
     given = expand_home(base)
     if given.is_absolute():
         return given
@@ -182,7 +182,7 @@ def _home(base: str, file: Path | None) -> Path:
 
 
 def _roots(base: str, file: Path | None) -> list[Path]:
-    """Candidates for the root, in the order they are tried."""
+    """The candidates for the root folder, in the order in which they are tried."""
     given = expand_home(base)
     if given.is_absolute():
         return [given]
@@ -205,7 +205,7 @@ def _locate(root: Path, entries: Mapping[str, Sequence[str]], need: Sequence[str
 
 
 def _place(root: Path, entry: str) -> Path:
-    """`entry` below `root`; ``../x`` that is not there means ``x``, as labelling tools write it."""
+    """The path of `entry` below `root`. If ``../x`` is not there it means ``x``, as some labelling tools write it."""
     path = Path(os.path.normpath(root / expand_home(entry)))
     if entry.startswith("../") and not _is_present(path) and _is_present(inside := root / entry[3:]):
         return inside
@@ -213,7 +213,7 @@ def _place(root: Path, entry: str) -> Path:
 
 
 def _is_present(path: Path) -> bool:
-    """True for a folder with content, a list whose first image exists, a pattern with a match, a file."""
+    """Whether `path` is a folder with content, a list whose first image exists, a pattern with a match, or a file."""
     if os.path.isdir(path):
         return any(path.iterdir())
     if os.path.isfile(path):
@@ -222,13 +222,13 @@ def _is_present(path: Path) -> bool:
 
 
 def _absent_image(listing: Path) -> str | None:
-    """The first image of a list, where it is not there; the name of the list where that is empty."""
+    """The first image of a list if it does not exist, or the list itself if it is empty; else None."""
     first = next(iter(read_list(listing)), str(listing))
     return None if os.path.isfile(first) and first != str(listing) else first
 
 
 def _tried(places: Sequence[_Location]) -> str:
-    """One thing that is missing at each place."""
+    """The first missing thing at each place, for a message."""
     missing = [next(iter(place.missing.values()))[0] for place in places if place.missing]
     return ", ".join(_told(path) for path in missing)
 

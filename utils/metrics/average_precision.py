@@ -18,8 +18,8 @@ _RECALL_POINTS = np.linspace(0, 1, 101)  # at which average precision is compute
 class APResult:
     """The figures of the k classes that occur in the labels, at T thresholds, curves, p, r and f1 at the first one.
 
-    `p`, `r` and `f1` (k,) are those at `best_confidence`, where the smoothed mean F1 over classes is highest. The result
-    unpacks into what YOLOv5's `ap_per_class` returns: tp, fp, p, r, f1, ap, classes.
+    `p`, `r` and `f1` (k,) are those at `best_confidence`, where the smoothed mean F1 over classes is highest. The
+    result unpacks into what YOLOv5's `ap_per_class` returns: tp, fp, p, r, f1, ap, classes.
     """
 
     classes: np.ndarray  # (k,) int64

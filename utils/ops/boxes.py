@@ -1,7 +1,7 @@
-"""Box formats and frames. Every function takes a torch tensor or a numpy array and answers in kind.
+"""Box formats. Every function takes a torch tensor or a numpy array and returns the same kind.
 
-`xyxy` are corners, `xywh` centre and size, in pixels; a trailing `n` means normalised to 0..1 of width and height.
-Boxes lie in the first four entries of the last axis; whatever follows them (confidence, class) passes through.
+`xyxy` are corners and `xywh` are centre and size, in pixels; a trailing `n` means normalised by width and height to
+0..1. Boxes are the first four entries of the last axis; entries behind them (confidence, class) are left unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Placement(NamedTuple):
 
 
 def xyxy2xywh(x: Boxes) -> Boxes:
-    """Corners to centre and size, shape (…, 4+)."""
+    """Convert corners to centre and size; shape (…, 4+)."""
     y = _copy(x)
     y[..., :2] = (x[..., :2] + x[..., 2:4]) / 2
     y[..., 2:4] = x[..., 2:4] - x[..., :2]
@@ -30,7 +30,7 @@ def xyxy2xywh(x: Boxes) -> Boxes:
 
 
 def xywh2xyxy(x: Boxes) -> Boxes:
-    """Centre and size to corners, shape (…, 4+)."""
+    """Convert centre and size to corners; shape (…, 4+)."""
     y = _copy(x)
     half = x[..., 2:4] / 2
     y[..., :2] = x[..., :2] - half
@@ -39,7 +39,7 @@ def xywh2xyxy(x: Boxes) -> Boxes:
 
 
 def xywhn2xyxy(x: Boxes, w: float = 640, h: float = 640, padw: float = 0, padh: float = 0) -> Boxes:
-    """Normalised centre and size of a `w` × `h` image to corners in pixels, moved by (`padw`, `padh`)."""
+    """Convert normalised centre and size in a `w` × `h` image to corners in pixels, moved by (`padw`, `padh`)."""
     y = xywh2xyxy(x)
     y[..., 0:4:2] = y[..., 0:4:2] * w + padw
     y[..., 1:4:2] = y[..., 1:4:2] * h + padh
@@ -47,7 +47,7 @@ def xywhn2xyxy(x: Boxes, w: float = 640, h: float = 640, padw: float = 0, padh: 
 
 
 def xyxy2xywhn(x: Boxes, w: float = 640, h: float = 640, clip: bool = False, eps: float = 0.0) -> Boxes:
-    """Corners in pixels of a `w` × `h` image, with `clip` cut to it less `eps`, to normalised centre and size."""
+    """Convert corners in pixels of a `w` × `h` image to normalised centre and size; `clip` cuts to the image."""
     y = clip_boxes(_copy(x), (h - eps, w - eps)) if clip else x
     y = xyxy2xywh(y)
     y[..., 0:4:2] = y[..., 0:4:2] / w
@@ -56,7 +56,7 @@ def xyxy2xywhn(x: Boxes, w: float = 640, h: float = 640, clip: bool = False, eps
 
 
 def xyn2xy(x: Boxes, w: float = 640, h: float = 640, padw: float = 0, padh: float = 0) -> Boxes:
-    """Normalised points (…, 2) of a `w` × `h` image to pixels, moved by (`padw`, `padh`)."""
+    """Convert normalised points (…, 2) of a `w` × `h` image to pixels, moved by (`padw`, `padh`)."""
     y = _copy(x)
     y[..., 0] = x[..., 0] * w + padw
     y[..., 1] = x[..., 1] * h + padh
@@ -71,16 +71,16 @@ def clip_boxes(boxes: Boxes, shape: tuple[float, ...]) -> Boxes:
 
 
 def placement(img1_shape: tuple[int, ...], img0_shape: tuple[int, ...]) -> Placement:
-    """The centred, aspect-keeping placement of an image of `img0_shape` (h, w, …) in one of `img1_shape` (h, w, …)."""
+    """The centred placement, with its aspect ratio, of an image of `img0_shape` (h, w, …) in one of `img1_shape`."""
     gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
     pad = (img1_shape[1] - img0_shape[1] * gain) / 2, (img1_shape[0] - img0_shape[0] * gain) / 2
     return Placement((gain, gain), pad)
 
 
 def known_placement(img1_shape: tuple[int, ...], img0_shape: tuple[int, ...], ratio_pad: tuple | None) -> Placement:
-    """`ratio_pad` as a data loader reports it, ``((ratio_h, ratio_w), (pad_w, pad_h))``; the centred placement if None.
+    """The placement of `ratio_pad`, a loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; the centred one for None.
 
-    Each axis has its own ratio: resizing rounds height and width apart, and a stretched image has two on purpose.
+    Each axis has its own ratio: height and width are rounded separately, and a stretched image has two on purpose.
     """
     if ratio_pad is None:
         return placement(img1_shape, img0_shape)
@@ -97,7 +97,7 @@ def scale_boxes(
         img1_shape: (height, width) of the letterboxed image.
         boxes: (…, 4+) pixels of the letterboxed image; overwritten with pixels of the original.
         img0_shape: (height, width, …) of the original image.
-        ratio_pad: the loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; derived from the two shapes if None.
+        ratio_pad: the loader's ``((ratio_h, ratio_w), (pad_w, pad_h))``; None to derive it from the two shapes.
     """
     (ratio_w, ratio_h), (pad_w, pad_h) = known_placement(img1_shape, img0_shape, ratio_pad)
     boxes[..., 0:4:2] = (boxes[..., 0:4:2] - pad_w) / ratio_w

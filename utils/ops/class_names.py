@@ -32,13 +32,13 @@ def check_class_names(names: Mapping[int, str]) -> None:
 
 
 def describe(counts: Mapping[int, int], names: Mapping[int, str]) -> str:
-    """How many of each class, in the order of the class numbers: ``'4 persons, 1 bus'``, or ``'(no detections)'``."""
+    """The number of objects of each class, by class number: ``'4 persons, 1 bus'``, or ``'(no detections)'``."""
     parts = [f"{n} {_plural(class_name(names, c), n)}" for c, n in sorted(counts.items())]
     return ", ".join(parts) or "(no detections)"
 
 
 def _plural(name: str, count: int) -> str:
-    """English style, for what may be English."""
+    """The plural in English, for names that may be English."""
     return f"{name}s" if count > 1 and name.isascii() else name
 
 
@@ -48,9 +48,9 @@ _LONGEST = 200  # bytes of a folder's name; systems allow 255
 
 
 def folder_name(text: str) -> str:
-    """A class's name as that of one folder: no separators, no control characters, and nothing that Windows forbids.
+    """The name of a class as the name of a folder: without separators, control characters and what Windows forbids.
 
-    Names come from files of others, so that of ``../../x`` is ``_.._x``.
+    Class names may come from files of others, so that ``../../x`` becomes ``_.._x``.
     """
     name = _FORBIDDEN.sub("_", text).encode()[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
     return f"_{name}" if _RESERVED.match(name) else name

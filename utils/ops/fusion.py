@@ -1,8 +1,8 @@
-"""Convolution and batch normalisation folded into one convolution, for inference.
+"""Folds batch normalisation into the convolution before it, for inference.
 
-In evaluation a batch norm is the affine map ``y = (x - mean) * gamma / sqrt(var + eps) + beta`` of each channel, and a
-convolution followed by an affine map is a convolution. Sums of parallel convolutions of one input are a convolution
-too, which is all there is to RepVGG (Ding et al. 2021, section 3.3).
+In evaluation mode a batch norm is the affine map ``y = (x - mean) * gamma / sqrt(var + eps) + beta`` of each channel,
+and a convolution followed by an affine map is a convolution. The sum of parallel convolutions of one input is a
+convolution too, which is the whole idea of RepVGG (Ding et al. 2021, section 3.3).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Kernel(NamedTuple):
-    """Weight (c2, c1 / groups, k, k) and bias (c2) of a convolution; ``+`` is what two in parallel amount to."""
+    """Weight (c2, c1 / groups, k, k) and bias (c2) of a convolution; ``+`` combines two parallel convolutions."""
 
     weight: Tensor
     bias: Tensor
@@ -25,7 +25,7 @@ class Kernel(NamedTuple):
 
 
 def affine_of(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale (c) and shift (c), float32, that `bn` applies in evaluation mode."""
+    """The scale (c) and the shift (c), float32, that `bn` applies in evaluation mode."""
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("a batch norm without running statistics depends on its batch and cannot be folded")
     scale = torch.rsqrt(bn.running_var.float() + bn.eps)
@@ -38,7 +38,7 @@ def affine_of(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> Kernel:
-    """The float32 kernel that does what `conv`, then `bn` (None: nothing) do."""
+    """The float32 kernel that does the same as `conv` followed by `bn` (None for nothing)."""
     weight = conv.weight.float()
     bias = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias.float()
     if bn is None:
@@ -57,7 +57,7 @@ def identity_kernel(channels: int, groups: int, like: Tensor) -> Tensor:
 
 
 def centred(kernel: Kernel, size: int) -> Kernel:
-    """A 1×1 kernel as a `size` × `size` one (odd) with zeros around."""
+    """Extend a 1×1 kernel by zeros to `size` × `size` (odd)."""
     return kernel._replace(weight=F.pad(kernel.weight, [size // 2] * 4))
 
 
@@ -80,5 +80,5 @@ def with_kernel(conv: nn.Conv2d, kernel: Kernel) -> nn.Conv2d:
 
 
 def fuse_conv_and_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    """One convolution that does what `conv`, then `bn` in evaluation mode, do; both are left as they are."""
+    """One convolution that does the same as `conv` followed by `bn` in evaluation mode. Neither is changed."""
     return with_kernel(conv, fold(conv, bn))

@@ -1,4 +1,4 @@
-"""Intersection over union, all pairs or pair by pair, and its penalised forms.
+"""Intersection over union of all pairs of boxes or pair by pair, and its penalised forms.
 
 GIoU: Rezatofighi et al. 2019, arXiv:1902.09630. DIoU and CIoU: Zheng et al. 2020, arXiv:1911.08287.
 """
@@ -16,7 +16,7 @@ EPS = 1e-7  # keeps the divisions finite
 
 
 def box_iou(box1: Boxes, box2: Boxes, eps: float = EPS) -> Boxes:
-    """IoU of every pair of xyxy boxes: (n, 4) and (m, 4) to (n, m); tensors or arrays."""
+    """The IoU (n, m) of all pairs of xyxy boxes (n, 4) and (m, 4); tensors or arrays."""
     a1, a2 = box1[:, None, :2], box1[:, None, 2:4]
     b1, b2 = box2[None, :, :2], box2[None, :, 2:4]
     if isinstance(box1, torch.Tensor):
@@ -32,7 +32,7 @@ def box_iou(box1: Boxes, box2: Boxes, eps: float = EPS) -> Boxes:
 
 
 class BoxPairs(NamedTuple):
-    """What every form of IoU is made of, pair by pair: (…, 1) each, in the boxes' unit (areas in its square).
+    """What all forms of IoU are computed from, for each pair: (…, 1) each, in the unit of the boxes (areas squared).
 
     Attributes:
         iou: intersection over union.
@@ -55,7 +55,7 @@ class BoxPairs(NamedTuple):
 
 
 def box_pairs(box1: torch.Tensor, box2: torch.Tensor, xywh: bool = True, eps: float = EPS) -> BoxPairs:
-    """Boxes (…, 4) beside boxes (…, 4), centre and size or (`xywh` False) corners; one broadcasts against many."""
+    """Compare boxes (…, 4) with boxes (…, 4), as centre and size or (`xywh` False) corners; they broadcast."""
     if xywh:
         (x1, y1, w1, h1), (x2, y2, w2, h2) = box1.chunk(4, -1), box2.chunk(4, -1)
         (half_w1, half_h1), (half_w2, half_h2) = ((box[..., 2:] / 2).chunk(2, -1) for box in (box1, box2))
@@ -85,20 +85,20 @@ def box_pairs(box1: torch.Tensor, box2: torch.Tensor, xywh: bool = True, eps: fl
 
 
 def giou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
-    """(…, 1) IoU less the empty share of the smallest enclosing box; in −1..1."""
+    """(…, 1) IoU minus the empty share of the smallest enclosing box; in −1..1."""
     enclosing = pairs.enclosing_w * pairs.enclosing_h + eps
     return pairs.iou - (enclosing - pairs.union) / enclosing
 
 
 def diou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
-    """(…, 1) IoU less the centres' squared distance over the enclosing box's squared diagonal; in −1..1."""
+    """(…, 1) IoU minus the squared distance of the centres over the squared diagonal of the enclosing box; in −1..1."""
     return pairs.iou - _distance(pairs, eps)
 
 
 def ciou(pairs: BoxPairs, eps: float = EPS) -> torch.Tensor:
-    """(…, 1) DIoU less a term for the difference in aspect ratio, whose weight is a constant to autograd (paper)."""
-    # Without the limits, a height of 0 gives a gradient that is not a number, and so do equal boxes whose IoU is
-    # rounded to the float above 1.
+    """(…, 1) DIoU minus a term for the difference in aspect ratio. Its weight is a constant to autograd (paper)."""
+    # Without the limits, the gradient of a height of 0 would not be a number. Neither would that of equal boxes whose
+    # IoU is rounded to the float above 1.
     angle1, angle2 = (torch.atan(w / h.clamp(min=eps)) for w, h in ((pairs.w1, pairs.h1), (pairs.w2, pairs.h2)))
     aspect = (4 / math.pi**2) * (angle2 - angle1).square()
     with torch.no_grad():

@@ -17,8 +17,8 @@ import torch
 from utils.errors import UserError
 from utils.logging import LOGGER
 
-_BLOCK = 400  # boxes that one call of the kernel is given on a CPU, unless a group has more (`benchmarks/nms.py`)
-_MANY = 8192  # boxes of which, on a CPU, the best are tried first
+_BLOCK = 400  # boxes per call of the kernel on a CPU, unless a group has more (`benchmarks/nms.py`)
+_MANY = 8192  # from so many boxes on, the best ones are tried first on a CPU
 _COLUMNS = 8  # groups side by side, see `_apart`
 
 
@@ -29,18 +29,18 @@ def nms(
     groups: torch.Tensor | None = None,
     max_keep: int | None = None,
 ) -> torch.Tensor:
-    """Greedy suppression: a box is kept unless a kept, better one of its group overlaps it by more than `iou_thres`.
+    """Keep each box unless a better box of its group is kept and overlaps it by more than `iou_thres`.
 
-    On a CPU overlaps are computed in float64. GPUs, most of which are slow at that or cannot, compute them in float32,
-    as a call of the kernel for each group alone would; with `groups`, coordinates are rounded to 2⁻¹⁰ pixels or finer
-    for that (80 groups within 1500 pixels; `_apart`).
+    On a CPU overlaps are computed in float64. GPUs compute them in float32, as most of them are slow in float64 or do
+    not have it. With `groups`, coordinates are then rounded to 2⁻¹⁰ pixels or finer (80 groups within 1500 pixels, see
+    `_apart`).
 
     Args:
         boxes: (n, 4) xyxy.
         scores: (n,); equal scores keep their order.
-        iou_thres: overlap above which (strictly) the lower box goes.
-        groups: (n,) boxes of different groups (classes) never touch each other; None for one group.
-        max_keep: most boxes that are kept.
+        iou_thres: the box with the lower score is dropped if the overlap is larger than this.
+        groups: (n,) boxes of different groups (classes) never suppress each other; None for one group.
+        max_keep: the most boxes that are kept.
 
     Returns:
         (k,) int64, indices of the kept boxes by falling score.
@@ -117,21 +117,21 @@ def non_max_suppression(
     nm: int = 0,
     max_nms: int = 30000,
 ) -> list[torch.Tensor]:
-    """Detections of each image of a batch.
+    """Turn the predictions for a batch into the detections of each image.
 
     Args:
         prediction: (B, N, 5 + nc + nm): xywh pixels, objectness, class probabilities, `nm` more values; or the model's
             evaluation output, a tuple that starts with it.
         conf_thres: a detection's objectness × class probability is above this.
-        iou_thres: of two boxes of a class that overlap by more, the better one stays.
+        iou_thres: of two boxes of a class that overlap by more, only the better one stays.
         classes: keep only these.
         agnostic: let boxes of different classes suppress each other.
         multi_label: one detection for each class above `conf_thres`, not only for the best (validation).
         labels: per image (m, 5 [+ nm]) class, xywh pixels and the values behind (0 where left out): known objects,
             added as certain detections (auto-labelling).
-        max_det: most detections an image.
+        max_det: the most detections per image.
         nm: values behind the classes, passed through (mask coefficients).
-        max_nms: most candidates an image; the most confident ones stay.
+        max_nms: the most candidates per image; the most confident ones stay.
 
     Returns:
         Per image (n, 6 + nm): xyxy pixels, confidence, class, the `nm` values times objectness; by falling confidence.
@@ -160,7 +160,7 @@ def non_max_suppression(
 def _candidates(
     rows: torch.Tensor, conf_thres: float, nc: int, multi_label: bool, classes: Sequence[int] | None, max_nms: int
 ) -> torch.Tensor:
-    """(m, 6 + nm) candidates, float32, above `conf_thres` from the predictions of an image, (n, 5 + nc + nm)."""
+    """The candidates (m, 6 + nm) float32 above `conf_thres` of the predictions (n, 5 + nc + nm) of an image."""
     rows = rows.float()  # half-precision corners are off by up to half a pixel at 640
     scores = rows[:, 5 : 5 + nc]
     if multi_label:
@@ -185,7 +185,7 @@ def _candidates(
 
 
 def _certain(labels: torch.Tensor, nc: int, nm: int) -> torch.Tensor:
-    """Labels (m, 5 [+ nm]) class, xywh pixels, …, as (m, 5 + nc + nm) predictions of probability 1."""
+    """Turn labels (m, 5 [+ nm]) class, xywh pixels, … into predictions (m, 5 + nc + nm) of probability 1."""
     rows = torch.zeros((len(labels), 5 + nc + nm), device=labels.device)
     rows[:, :4] = labels[:, 1:5]
     rows[:, 4] = 1.0

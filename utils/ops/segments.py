@@ -1,4 +1,4 @@
-"""Polygons as arrays of points: their boxes, an even number of points along them, and the way back to the original."""
+"""Polygons as YOLOv5's functions take them: their boxes, resampled points, and their scaling to the original image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def segments2boxes(segments: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def resample_segments(segments: Sequence[np.ndarray], n: int = 1000) -> list[np.ndarray]:
-    """Closed polygons as `n` points each, (n, 2) float32, spread evenly over the index of the original points."""
+    """Resample closed polygons to `n` points each, (n, 2) float32, spread evenly over the original points."""
     resampled = []
     for segment in segments:
         closed = np.concatenate((segment, segment[:1]), axis=0)

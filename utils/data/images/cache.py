@@ -1,4 +1,4 @@
-"""All pictures of a data set, decoded once: in RAM or as files that need no decoding (``--cache ram|disk``)."""
+"""Caches of all decoded images of a data set: in RAM, or as files that need no decoding (``--cache ram|disk``)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from utils.files import atomic_write, read_file
 from utils.logging import LOGGER
 from utils.progress import Progress
 
-MARGIN = 1.1  # memory that must be free, for each byte needed
+MARGIN = 1.1  # bytes that must be free for each byte that is needed
 _MIB, _GIB = 2**20, 2**30
-_NPY_HEADER = 128  # bytes in front of the pixels of a picture in a .npy file
+_NPY_HEADER = 128  # bytes in front of the pixels of an image in a .npy file
 
 
 def cached(files: ImageFiles, kind: str, prefix: str = "", shared: bool = False) -> Images:
-    """`files` behind the cache `kind`: "ram", "disk" or "" (none). Not enough room is told and means no cache.
+    """Put the cache `kind` ("ram", "disk" or "" for none) before `files`. Without enough room for it there is none.
 
-    `shared`: all processes that train together call this at once. Those of a machine fill one cache, each a part of it;
-    where they cannot share memory, each has its own, if there is room for all of these.
+    With `shared` all processes that train together call this at once. Those on one machine fill one cache together. If
+    they cannot share memory, each has a cache of its own, provided that there is room for all of them.
     """
     if kind in ("", "none", None, False):
         return files
@@ -48,9 +48,9 @@ def cached(files: ImageFiles, kind: str, prefix: str = "", shared: bool = False)
 
 
 def _shared_in_memory(files: ImageFiles, prefix: str, part: slice) -> Images:
-    """A cache of which this process fills `part`. All take the same steps, whatever is true of each machine."""
+    """A cache of which this process fills `part`. All processes take the same steps, whatever their machines allow."""
     needed = _needed(files)
-    available = machine_gather(available_memory())[0]  # of one moment, so that a machine's processes decide alike
+    available = machine_gather(available_memory())[0]  # measured once, so that all processes of a machine decide alike
     fits = _fits_in_memory(needed, available, prefix)
     block = machine_bytes(needed if fits else 0)
     if block is not None:
@@ -61,7 +61,7 @@ def _shared_in_memory(files: ImageFiles, prefix: str, part: slice) -> Images:
 class RamCache:
     """All images end to end in one block of memory, which workers share.
 
-    `block` is memory that other processes fill too, all but this process's `part` of the images.
+    If other processes fill the same `block`, this one fills only its `part` of the images.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class RamCache:
         _for_all(fill, range(len(self._sizes))[part], text)
 
     def read(self, i: int) -> np.ndarray:
-        """Image i, a view."""
+        """Image i, as a view."""
         height, width = self._sizes[i].tolist()
         return self._bytes.array[self._starts[i] : self._starts[i + 1]].reshape(height, width, 3)
 
 
 class DiskCache:
-    """Each image as a ``.npy`` file in a hidden folder beside it, made anew when the image is younger.
+    """Each image as a ``.npy`` file in a hidden folder beside it. It is made anew if the image is younger.
 
-    This process makes `part` of them, others the rest.
+    This process makes `part` of the files, and others make the rest.
     """
 
     def __init__(self, files: ImageFiles, prefix: str = "", part: slice = slice(None)) -> None:
@@ -95,12 +95,12 @@ class DiskCache:
         _for_all(self._make, range(len(files.index))[part], f"{prefix}caching images (disk)")
 
     def path(self, i: int) -> Path:
-        """The file of image i."""
+        """The cache file of image i."""
         image = Path(self.files.index.path(i))
         return image.parent / self._folder / f"{image.name}.npy"
 
     def read(self, i: int) -> np.ndarray:
-        """Image i; decoded if the cache file is gone or does not fit."""
+        """Image i. It is decoded if its cache file is gone or does not fit."""
         try:
             image = from_npy(read_file(self.path(i)))
         except (OSError, ValueError):
@@ -148,7 +148,7 @@ def _fits_on_disk(files: ImageFiles, prefix: str) -> bool:
 
 
 def _for_all(work: Callable[[int], None], numbers: range, description: str) -> None:
-    """`work` for all `numbers`, in threads (decoding lets go of Python's lock)."""
+    """Call `work` for all `numbers` in threads, as decoding releases Python's lock."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         for _ in Progress(pool.map(work, numbers), description, len(numbers), unit="images"):

@@ -1,4 +1,4 @@
-"""What the header of an image file says: its format, and how many pixels it would have when decoded."""
+"""Reads from the header of an image file its format and the size that it has when decoded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import IO, NamedTuple
 
 from utils.errors import UserError
 
-MOST_PIXELS = 180_000_000  # a picture that is 13416 pixels wide and as high; decoding takes up to 6 bytes for each
-HEAD = 2048  # bytes that `read_header` takes: most files have their size in them
+MOST_PIXELS = 180_000_000  # an image of 13416 x 13416 pixels; decoding takes up to 6 bytes for each
+HEAD = 2048  # bytes that `read_header` is given; most files have their size in them
 
 _VARIABLE = "YOLOv5_MAX_IMAGE_PIXELS"
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # JPEG frame headers (ITU T.81)
@@ -19,11 +19,11 @@ _PFM = re.compile(rb"P[Ff]\s+(\d{1,9})\s+(\d{1,9})\s")
 
 
 class BrokenImageError(Exception):
-    """A picture that cannot be used; the text, which follows the name of the file, says why."""
+    """An image that cannot be used. The text says why, and is to be put behind the name of the file."""
 
 
 class Header(NamedTuple):
-    """`size` is (height, width) as decoded, None where only decoding tells; `end` is where a JPEG's scan begins."""
+    """`size` is (height, width) when decoded, None if only decoding tells; `end` is where the scan of a JPEG begins."""
 
     format: str  # jpeg, png, tiff, bmp, webp, pfm or another
     size: tuple[int, int] | None
@@ -31,7 +31,7 @@ class Header(NamedTuple):
 
 
 def most_pixels() -> int:
-    """How many pixels a picture may have: `MOST_PIXELS`, or the environment variable ``YOLOv5_MAX_IMAGE_PIXELS``."""
+    """How many pixels an image may have: `MOST_PIXELS`, or the environment variable ``YOLOv5_MAX_IMAGE_PIXELS``."""
     given = os.environ.get(_VARIABLE)
     if not given:
         return MOST_PIXELS
@@ -41,10 +41,10 @@ def most_pixels() -> int:
 
 
 def read_header(file: IO[bytes], head: bytes) -> Header:
-    """The header of an open image file whose first `HEAD` bytes are `head`.
+    """Read the header of an open image file whose first `HEAD` bytes are `head`.
 
-    A few kilobytes are read, whatever the size of the file. Raises `BrokenImageError` for an empty file, one of no
-    known format, and a picture without pixels or with more than `most_pixels`.
+    Only a few kilobytes are read, however large the file is. Raises `BrokenImageError` for an empty file, an unknown
+    format, and an image without pixels or with more than `most_pixels`.
     """
     if not head:
         raise BrokenImageError("is an empty file")
@@ -77,7 +77,7 @@ def read_header(file: IO[bytes], head: bytes) -> Header:
 def _jpeg(file: IO[bytes], head: bytes) -> Header:
     """Walk the marker segments up to the scan data: a frame header has the size, APP1 may have the orientation.
 
-    No size for a file in whose headers something else stands, which decoders may forgive.
+    The header has no size if there is anything else between the segments, which decoders may forgive.
     """
 
     def read(start: int, count: int) -> bytes:
@@ -114,7 +114,7 @@ def _jpeg(file: IO[bytes], head: bytes) -> Header:
 
 
 def _tiff(file: IO[bytes], head: bytes) -> tuple[int, int]:
-    """The size in the first directory, which may lie anywhere in the file."""
+    """The size in the first directory, which may be anywhere in the file."""
     order = "little" if head.startswith(b"II") else "big"
     start = int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
     file.seek(start)
@@ -126,7 +126,7 @@ def _tiff(file: IO[bytes], head: bytes) -> tuple[int, int]:
 
 
 def _tiff_entries(tiff: bytes, tags: tuple[int, ...]) -> dict[int, int]:
-    """The whole numbers under `tags` in the first directory of a TIFF or EXIF block; what is malformed is absent."""
+    """The whole numbers under `tags` in the first directory of a TIFF or EXIF block, without malformed ones."""
     order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
     if order is None:
         return {}
@@ -145,7 +145,7 @@ def _tiff_entries(tiff: bytes, tags: tuple[int, ...]) -> dict[int, int]:
 
 
 def _bmp(head: bytes) -> tuple[int, int]:
-    """A negative height means rows from the top."""
+    """The size; a negative height means that the rows begin at the top."""
     short = int.from_bytes(head[14:18], "little") == 12  # the oldest header has 16 bits for each side
     sides = (head[20:22], head[18:20]) if short else (head[22:26], head[18:22])
     height, width = (int.from_bytes(side, "little", signed=not short) for side in sides)
@@ -153,7 +153,7 @@ def _bmp(head: bytes) -> tuple[int, int]:
 
 
 def _webp(head: bytes) -> tuple[int, int] | None:
-    """Of the lossy, the lossless and the extended form."""
+    """The size in the lossy, the lossless and the extended form."""
     kind, bits = head[12:16], int.from_bytes(head[21:25], "little")
     if kind == b"VP8 ":
         return int.from_bytes(head[28:30], "little") & 0x3FFF, int.from_bytes(head[26:28], "little") & 0x3FFF
@@ -165,7 +165,7 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 
 def _other(file: IO[bytes]) -> Header:
-    """A format that the name does not promise; Pillow knows more of them, and has a limit of its own."""
+    """The header of another format. Pillow knows many, and has a limit of its own for the size."""
     import warnings
 
     from PIL import Image
@@ -186,7 +186,7 @@ def _other(file: IO[bytes]) -> Header:
 
 
 def check_jpeg_end(file: IO[bytes], start: int) -> None:
-    """Raise `BrokenImageError` for a JPEG without an end marker behind its scan, which begins at `start`."""
+    """Raise `BrokenImageError` for a JPEG without an end marker after its scan, which begins at `start`."""
     file.seek(-2, os.SEEK_END)
     if file.read(2) != b"\xff\xd9":  # an end marker somewhere before trailing bytes is good as well
         file.seek(start)
@@ -195,7 +195,7 @@ def check_jpeg_end(file: IO[bytes], start: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Raise `BrokenImageError` for a PNG that ends early, or has a chunk that does not fit its checksum."""
+    """Raise `BrokenImageError` for a PNG that ends early or has a chunk with a wrong checksum."""
     view, position, kind = memoryview(data), 8, b""
     while kind != b"IEND":
         length, kind = int.from_bytes(view[position : position + 4], "big"), bytes(view[position + 4 : position + 8])

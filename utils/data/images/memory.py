@@ -1,4 +1,4 @@
-"""How much memory is free, and blocks of it that worker processes share."""
+"""Tells how much memory is free, and makes blocks of memory that processes share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from utils.errors import UserError
 
 
 def available_memory() -> int | None:
-    """Bytes that a new cache may take: what the system calls available, within the container's limit. None: unknown."""
+    """The bytes that are available for a new cache, within the limit of the container. None if that is unknown."""
     limits = []
     with contextlib.suppress(OSError, StopIteration, IndexError, ValueError):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -41,7 +41,7 @@ def available_memory() -> int | None:
 
 
 def check_memory(images: int, size: Sequence[int]) -> None:
-    """Raise `UserError` where the float input of a network alone, `images` of `size` (height, width), does not fit."""
+    """Raise `UserError` if even the float input of a network, `images` of `size` (height, width), does not fit."""
     needed, available = input_bytes(images, size[0], size[1]), available_memory()
     if available is not None and needed > available:
         raise UserError(
@@ -51,11 +51,11 @@ def check_memory(images: int, size: Sequence[int]) -> None:
 
 
 class SharedBytes:
-    """`count` bytes as a numpy array that this process and its workers have in common.
+    """`count` bytes as a numpy array that this process and its workers share.
 
-    Forked workers inherit it: what was there before they started (`written_by_workers` False), or a block that both
-    sides write to. Neither kind counts against the size of /dev/shm, which is small in containers. Where processes are
-    not forked, the standard library's shared arrays are used; these can be pickled only while a worker starts.
+    Forked workers inherit it: either they only read what was there before they started, or (`written_by_workers`) both
+    sides write to it. Neither kind counts against the size of /dev/shm, which is small in containers. Where processes
+    are not forked, the standard library's shared arrays are used; these can be pickled only while a worker starts.
     """
 
     def __init__(self, count: int, written_by_workers: bool = False) -> None:
@@ -78,10 +78,10 @@ class SharedBytes:
 
 
 class MachineBytes:
-    """`count` bytes as a numpy array that all processes of this machine have in common, and their workers.
+    """`count` bytes as a numpy array that all processes of this machine and their workers share.
 
-    A file without a name, in memory: the system takes it back when the last process ends, however it ends, and the size
-    of /dev/shm does not matter.
+    It is a file in memory without a name. The system removes it when the last process ends, however it ends, and the
+    size of /dev/shm does not matter.
     """
 
     def __init__(self, path: str, count: int) -> None:
@@ -98,10 +98,10 @@ class MachineBytes:
 
 
 def machine_bytes(count: int) -> MachineBytes | None:
-    """`count` new bytes for all processes of this machine. All that train together call this; 0: none are wanted here.
+    """`count` new bytes that all processes of this machine share. All that train together call this; 0 asks for none.
 
-    None, in all processes of a machine, where they cannot share memory: on other systems than Linux, or where one may
-    not look at what another has opened.
+    Returns None in all processes of a machine if they cannot share memory: on other systems than Linux, or where a
+    process must not open the files of another one.
     """
     from utils.distributed import machine_gather, rank
 

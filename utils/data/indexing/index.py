@@ -52,7 +52,7 @@ class ImageIndex:
         polygons: np.ndarray | None = None,
         polygon_counts: Sequence[int] | np.ndarray | None = None,
     ) -> ImageIndex:
-        """Make an index of arrays. `counts` (n,) are the objects of each image, `polygon_counts` (m,) the points of each object."""
+        """Make an index of arrays: `counts` (n,) objects of each image, `polygon_counts` (m,) points of each object."""
         encoded = [os.fsencode(path) for path in paths]
         return cls(
             b"".join(encoded),
@@ -201,9 +201,9 @@ def build_index(
     """Index the images and labels of a split.
 
     `paths` are its folders, ``.txt`` lists or glob patterns. Classes must lie in 0..`nc`-1 (`nc` None, or `single_cls`:
-    any); `single_cls` makes them all 0. The result is kept in a cache beside the labels and used again while no file has
-    changed. Broken images are named and left out. Raises `UserError` for a label row that is not an object (with file
-    and line), for a split without images, and, with `require_labels`, for a split without any label file.
+    any); `single_cls` makes them all 0. The result is kept in a cache beside the labels and used again while no file
+    has changed. Broken images are named and left out. Raises `UserError` for a label row that is not an object (with
+    file and line), for a split without images, and, with `require_labels`, for a split without any label file.
     """
     images = list_images(paths)
     labels = [label_path(image) for image in images]
@@ -233,7 +233,7 @@ def build_index(
 
 
 def _stored(file: Path, key: bytes, images: Sequence[str], polygons: bool) -> tuple[ImageIndex, ScanReport] | None:
-    """The index of `images` in the cache `file`. None if it is absent, has another key, or is damaged, which is logged."""
+    """The index of `images` in the cache `file`; None if it is absent, has another key, or is damaged."""
     try:
         arrays = load_arrays(file, key)
         if arrays is None:
