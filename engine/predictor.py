@@ -17,7 +17,6 @@ from torch import Tensor
 from engine.prediction.outputs import OutputOptions, Outputs
 from engine.prediction.result import OutputNames, Result
 from utils.data.sources.frame import Frame, Unreadable
-from utils.ops.letterbox import letterbox_chw
 from utils.data.sources.source import Source
 from utils.devices import Profile, smart_inference_mode
 from utils.errors import UserError, printable
@@ -25,6 +24,7 @@ from utils.files import make_folder
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
 from utils.ops.class_names import describe
+from utils.ops.letterbox import letterbox_chw
 from utils.ops.masks import BoxMask
 
 

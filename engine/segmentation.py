@@ -17,7 +17,7 @@ from utils.data.batch import Batch
 from utils.data.rasterize import MaskFormat, polygons_to_box_masks, rasterize
 from utils.logging import LOGGER
 from utils.ops.boxes import scale_boxes
-from utils.ops.masks import mask_iou, box_masks, box_mask_iou, process_mask
+from utils.ops.masks import box_mask_iou, box_masks, mask_iou, process_mask
 
 if TYPE_CHECKING:
     from utils.ops.masks import BoxMask

@@ -7,9 +7,9 @@ from utils.distributed import main_process_first
 from utils.model_info import model_info
 from utils.networks import de_parallel, initialize_weights, intersect_dicts
 from utils.ops.fusion import fuse_conv_and_bn
-from utils.training.schedule import EarlyStopping
 from utils.training.ema import ModelEMA
 from utils.training.optimizer import smart_optimizer
+from utils.training.schedule import EarlyStopping
 
 __all__ = [
     "EarlyStopping",

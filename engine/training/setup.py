@@ -29,9 +29,9 @@ from utils.distributed import is_main_process, main_process_first, rank, world_s
 from utils.errors import UserError
 from utils.hyp import load_hyp
 from utils.logging import LOGGER
+from utils.losses.detection import scale_gains
 from utils.training.ema import ModelEMA
 from utils.training.freeze import Freezer
-from utils.losses.detection import scale_gains
 from utils.training.optimizer import smart_optimizer
 from utils.training.recomputation import set_recompute
 from utils.training.schedule import EarlyStopping, Schedule, accumulation, linear, one_cycle

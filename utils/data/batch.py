@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from utils.ops.geometry import scaling, translation
 from utils.data.instances import Instances
 from utils.data.rasterize import MaskFormat
+from utils.ops.geometry import scaling, translation
 
 
 class LetterboxInfo(NamedTuple):

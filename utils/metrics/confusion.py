@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from utils.files import atomic_write
-from utils.ops.transfer import to_numpy
 from utils.ops.iou import box_iou
+from utils.ops.transfer import to_numpy
 
 
 class ConfusionMatrix:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.ops.geometry import project, scaling, translation
 from utils.data.instances import Instances
 from utils.data.rasterize import rasterize
+from utils.ops.geometry import project, scaling, translation
 
 TURN = np.array([[0.0, -1, 100], [1, 0, 0], [0, 0, 1]])  # by 90 degrees: (x, y) → (100 - y, x)
 TILT = np.array([[0.8, -0.3, 30], [0.25, 0.9, -5], [3e-4, 1e-4, 1]])

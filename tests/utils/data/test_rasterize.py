@@ -7,7 +7,7 @@ import pytest
 
 from utils.data.rasterize import MaskFormat, index_map, polygons_to_box_masks, rasterize
 from utils.errors import UserError
-from utils.ops.masks import paste
+from utils.ops.masks import paste_mask
 from utils.ops.polygons import clip_polygon, polygon_boxes
 
 

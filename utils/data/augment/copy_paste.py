@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.ops.geometry import mirroring
 from utils.data.augment.tiles import Tile
 from utils.data.instances import Instances
+from utils.ops.geometry import mirroring
 
 MAX_COVERED = 0.3  # the share of an object's box that the box of a pasted one may cover
 

@@ -13,8 +13,8 @@ import numpy as np
 from utils.data.images.headers import most_pixels
 from utils.data.indexing.cache import cache_path, fingerprint, load_arrays, save_arrays
 from utils.data.indexing.image_files import MIN_SIDE, list_images
-from utils.data.indexing.scan import ScanReport, scan
 from utils.data.indexing.labels import label_path, parse_labels
+from utils.data.indexing.scan import ScanReport, scan
 from utils.errors import UserError
 from utils.logging import LOGGER
 

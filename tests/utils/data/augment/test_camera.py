@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from utils.data.augment.camera import Camera, draw_camera
-from utils.ops.geometry import project
 from utils.hyp import load_hyp
+from utils.ops.geometry import project
 
 CANVAS, OUTPUT = (1000, 1200), (500, 600)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from utils.data.indexing import scan as module
-from utils.data.indexing.scan import ScanReport, scan
 from utils.data.indexing.labels import LabelNotes
+from utils.data.indexing.scan import ScanReport, scan
 from utils.errors import UserError
 
 
