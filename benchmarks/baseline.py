@@ -1,9 +1,20 @@
-"""The straightforward way, as a yardstick: losses level by level with dense targets, pictures resampled twice, loops
-over images, classes and thresholds. Tests say that all of it computes what ours does.
+"""The baseline, a yardstick for speed: the loss level by level with dense targets, mosaics resampled twice, loops over
+images, classes and thresholds. Tests say that each part computes what ours does.
+
+    python -m benchmarks.baseline train.py --cfg yolov5_MobileNetv2.yaml --img 320 --epochs 1
+    python -m benchmarks.baseline val.py --weights yolov5n.pt --data coco128.yaml
+
+run these commands with the baseline's parts in the place of ours: mosaics, of images from the whole data set; the
+loss; the average of the weights and the optimiser tensor by tensor; all threads on each layer of a whole batch, and the
+memory format that torch starts with; torchvision's NMS over all candidates; matching threshold by threshold. The rest
+(start-up, index, workers and their shared memory, pictures, reports) stays ours, so that a ratio to it is rather too
+low than too high.
 """
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from benchmarks.measuring import ROOT
 from utils.data.augment.camera import draw_camera
 from utils.data.augment.pipeline import draw_color_gains
 from utils.data.augment.tiles import draw_centre
@@ -23,12 +35,10 @@ from utils.data.sampling import SampleRequest
 from utils.ops.boxes import xywh2xyxy
 from utils.ops.iou import bbox_iou, box_iou
 
-# Losses ---------------------------------------------------------------------------------------------------------------
-
 _CELLS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))  # own, left, above, right, below
 
 
-def plain_loss(
+def baseline_loss(
     predictions: Sequence[torch.Tensor], targets: torch.Tensor, head: Any, hyp: Mapping[str, float]
 ) -> torch.Tensor:
     """The loss (1,) that `DetectionLoss` gives (no focal loss, no label smoothing, three levels)."""
@@ -36,7 +46,7 @@ def plain_loss(
     total = torch.zeros(1, device=targets.device)
     for prediction, anchors, balance in zip(predictions, head.anchors, (4.0, 1.0, 0.4), strict=True):
         objectness = torch.zeros_like(prediction[..., 0])
-        matched, anchor, column, row = _matched(prediction.shape, targets, anchors, hyp["anchor_t"])
+        matched, anchor, column, row = matched_pairs(prediction.shape, targets, anchors, hyp["anchor_t"])
         if len(matched):
             image = matched[:, 0].long()
             predicted = prediction[image, anchor, row, column]
@@ -54,39 +64,7 @@ def plain_loss(
     return total * len(predictions[0])
 
 
-def plain_mask_loss(
-    predictions: Sequence[torch.Tensor],
-    prototypes: torch.Tensor,
-    targets: torch.Tensor,
-    masks: torch.Tensor,
-    head: Any,
-    anchor_t: float,
-) -> torch.Tensor:
-    """The masks' term, before its gain, of `SegmentationLoss`; `masks` (n, h, w) float, one an object.
-
-    Every pair's mask over the whole picture at once, as the formula reads.
-    """
-    height, width = prototypes.shape[2:]
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    numbered = torch.cat((targets, torch.arange(len(targets))[:, None]), 1)  # a seventh column passes through
-    total = prototypes.sum() * 0
-    for prediction, anchors in zip(predictions, head.anchors, strict=True):
-        matched, anchor, x, y = _matched(prediction.shape, numbered, anchors, anchor_t)
-        image, which = matched[:, 0].long(), matched[:, 6].long()
-        rows = prediction[image, anchor, y, x][:, 5 + head.nc :]
-        for i in image.unique():
-            own, of = rows[image == i], which[image == i]
-            logits = (own @ prototypes[i].flatten(1)).view(-1, height, width)
-            centre_x, centre_y = targets[of, 2] * width, targets[of, 3] * height
-            half_x, half_y = targets[of, 4] * width / 2, targets[of, 5] * height / 2
-            inside = (column >= (centre_x - half_x)[:, None, None]) & (column < (centre_x + half_x)[:, None, None])
-            inside &= (row >= (centre_y - half_y)[:, None, None]) & (row < (centre_y + half_y)[:, None, None])
-            each = (bce(logits, masks[of], reduction="none") * inside).mean((1, 2)) / targets[of, 4:6].prod(1)
-            total = total + each.mean() / len(prototypes)
-    return total
-
-
-def _matched(
+def matched_pairs(
     shape: Sequence[int], targets: torch.Tensor, anchors: torch.Tensor, anchor_t: float
 ) -> tuple[torch.Tensor, ...]:
     """Of each pair: the object (image, class, xywh in grid units), and the prediction's anchor, column and row."""
@@ -107,11 +85,8 @@ def _matched(
     return scaled[which], anchor, column, row
 
 
-# Weights --------------------------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
-def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+def baseline_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """``average = decay · average + (1 - decay) · model``, tensor by tensor of the state."""
     current = model.state_dict()
     for name, value in average.state_dict().items():
@@ -120,10 +95,7 @@ def plain_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             value += (1 - decay) * current[name].detach()
 
 
-# Validation -----------------------------------------------------------------------------------------------------------
-
-
-def plain_suppression(
+def baseline_suppression(
     decoded: torch.Tensor,
     conf_thres: float = 0.25,
     iou_thres: float = 0.45,
@@ -148,7 +120,7 @@ def plain_suppression(
     return found
 
 
-def plain_match(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tensor:
+def baseline_match(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tensor:
     """What `match_detections` gives: threshold by threshold, detection by detection."""
     correct = torch.zeros((len(detections), len(iou_thresholds)), dtype=torch.bool)
     if len(detections) == 0 or len(labels) == 0:
@@ -166,7 +138,7 @@ def plain_match(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tens
     return correct
 
 
-def plain_average_precision(correct: np.ndarray, conf: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> Any:
+def baseline_average_precision(correct: np.ndarray, conf: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> Any:
     """(k, T) average precision of the k classes that occur in `labels` (m,): class by class, threshold by threshold."""
     result = []
     for label in np.unique(labels):
@@ -179,27 +151,18 @@ def _area(right: np.ndarray, objects: int) -> float:
     """Below the precision-recall curve of detections by falling confidence, by trapezoids between 101 points."""
     if not len(right):
         return 0.0
-    recall, precision, hits = [0.0], [1.0], 0
-    for count, hit in enumerate(right.tolist(), 1):
-        hits += hit
-        recall.append(hits / objects)
-        precision.append(hits / count)
-    recall.append(1.0)
-    precision.append(0.0)
-    for i in range(len(precision) - 2, -1, -1):
-        precision[i] = max(precision[i], precision[i + 1])
-    points = np.interp(np.linspace(0, 1, 101), recall, precision)
+    hits = right.cumsum()
+    recall = np.concatenate(([0.0], hits / objects, [1.0]))
+    precision = np.concatenate(([1.0], hits / np.arange(1, len(right) + 1), [0.0]))
+    points = np.interp(np.linspace(0, 1, 101), recall, np.maximum.accumulate(precision[::-1])[::-1])
     return float((points[1:] + points[:-1]).sum() / 200)
 
 
-# Mosaic ---------------------------------------------------------------------------------------------------------------
-
-
-class PlainDataset(DetectionDataset):
-    """Mosaics the plain way: four pictures decoded and resized, pasted on a canvas of twice the side, which is
+class BaselineDataset(DetectionDataset):
+    """Mosaics of four images decoded and resized, pasted on a canvas of twice the side, which is
     warped down, colours changed, samples stacked. The random choices are those of `DetectionDataset`.
 
-    ``cache="ram"`` keeps the resized pictures. Samples that are no mosaics are made as ours are.
+    ``cache="ram"`` keeps the resized images. Samples that are no mosaics are made as ours are.
     """
 
     def __init__(self, *args: Any, cache: str = "", **options: Any) -> None:
@@ -230,7 +193,7 @@ class PlainDataset(DetectionDataset):
         else:
             image = cv2.warpPerspective(canvas, warp, size[::-1], borderValue=(114, 114, 114))
         kept, moved = self.moved(boxes, matrix, camera.scale)
-        image = np.ascontiguousarray(plain_color(image, gains)[:, :, ::-1].transpose(2, 0, 1))
+        image = np.ascontiguousarray(baseline_color(image, gains)[:, :, ::-1].transpose(2, 0, 1))
         return Sample(image, Instances(classes[kept], moved[kept]), self.index.path(request.image), None)
 
     def resized(self, i: int) -> np.ndarray:
@@ -265,7 +228,7 @@ class PlainDataset(DetectionDataset):
         return (after > 2).all(1) & (share > 0.1) & (thin < 100), moved.astype(np.float32)
 
 
-def plain_color(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
+def baseline_color(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
     """A BGR `image` with hue, saturation and value multiplied by `gains`, one channel after another."""
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
     levels = np.arange(256)
@@ -273,3 +236,60 @@ def plain_color(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
     saturation = cv2.LUT(saturation, (levels * gains[1]).clip(0, 255).astype(np.uint8))
     value = cv2.LUT(value, (levels * gains[2]).clip(0, 255).astype(np.uint8))
     return cv2.cvtColor(cv2.merge((hue, saturation, value)), cv2.COLOR_HSV2BGR)
+
+
+def exchange() -> None:
+    """Put the baseline's parts in the place of ours, in this process."""
+    import engine.training.setup
+    import engine.validator
+    import utils.losses.detection
+    import utils.metrics.matching
+    from utils.data import loader
+    from utils.ops import nms
+    from utils.training.ema import ModelEMA
+    from utils.training.optimizer import smart_optimizer
+
+    class BaselineLoss(utils.losses.detection.DetectionLoss):
+        def __call__(self, predictions: Any, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            loss = baseline_loss(predictions, targets, self.head, self.hyp)
+            return loss, loss.detach().expand(3) / (3 * len(predictions[0]))  # nobody reads the parts here
+
+    class BaselineStreams(engine.validator.Streams):
+        def __call__(self, images: torch.Tensor, **arguments: Any) -> Any:
+            return self._one(images, arguments)
+
+    def average(self: ModelEMA, model: nn.Module) -> None:
+        self.updates += 1
+        baseline_average(self.ema, model, self.decay_at(self.updates))
+
+    def optimizer(*words: Any, **options: Any) -> torch.optim.Optimizer:
+        made = smart_optimizer(*words, **options)
+        for group in made.param_groups:
+            group.update(foreach=False, fused=False)
+        return made
+
+    def suppression(output: Any, **options: Any) -> list[torch.Tensor]:
+        decoded = output if isinstance(output, torch.Tensor) else output[0]
+        wanted = ("conf_thres", "iou_thres", "multi_label", "max_det")
+        return baseline_suppression(decoded, **{name: options[name] for name in wanted if name in options})
+
+    torch.channels_last = torch.contiguous_format
+    for module, name, part in (
+        (loader, "DetectionDataset", BaselineDataset),
+        (utils.losses.detection, "DetectionLoss", BaselineLoss),
+        (utils.metrics.matching, "match_detections", baseline_match),
+        (nms, "non_max_suppression", suppression),
+        (engine.training.setup, "smart_optimizer", optimizer),
+        (engine.validator, "Streams", BaselineStreams),
+        (ModelEMA, "update", average),
+    ):
+        assert hasattr(module, name), f"{module} has no {name} to exchange"
+        setattr(module, name, part)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] not in (["train.py"], ["val.py"]):
+        raise SystemExit("error: name the command to run, train.py or val.py, and then its flags")
+    exchange()
+    sys.argv[:2] = [str(ROOT / sys.argv[1])]
+    runpy.run_path(sys.argv[0], run_name="__main__")

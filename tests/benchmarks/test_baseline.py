@@ -1,4 +1,4 @@
-"""The straightforward way computes what ours does, each beside the other on the same random input.
+"""The baseline computes what ours does, each beside the other on the same random input.
 
 The losses are compared in tests/utils/losses/.
 """
@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from benchmarks.baseline import (
-    PlainDataset,
-    plain_average,
-    plain_average_precision,
-    plain_color,
-    plain_match,
-    plain_suppression,
+    BaselineDataset,
+    baseline_average,
+    baseline_average_precision,
+    baseline_color,
+    baseline_match,
+    baseline_suppression,
 )
-from benchmarks.nms import CASES, crowd
+from benchmarks.validate import NMS
 from utils.data.augment.pipeline import change_color
 from utils.data.dataset import DetectionDataset
 from utils.data.indexing.index import ImageIndex, build_index
@@ -58,7 +58,7 @@ def test_mosaics(index: ImageIndex, cache: str, turned: bool) -> None:
     """Same requests, same choices: boxes agree to a hundredth of a pixel, pixels but for one resampling and seams."""
     hyp = load_hyp({"mosaic": 1.0, "degrees": 20.0, "shear": 5.0} if turned else {"mosaic": 1.0})
     ours = DetectionDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
-    plain = PlainDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
+    plain = BaselineDataset(index, 128, augment=True, hyp=hyp, cache=cache, seed=3)
     for requests in BatchPlan(ours.epoch_indices, 4, shuffle=True, mosaic_pool=8):
         a, b = ours.batch(requests), plain.batch(requests)
         assert a.images.shape == b.images.shape
@@ -70,18 +70,18 @@ def test_mosaics(index: ImageIndex, cache: str, turned: bool) -> None:
         assert float((difference > 12).float().mean()) < 0.03  # the seams between pictures
 
 
-def test_the_straightforward_way_is_not_ours(index: ImageIndex) -> None:
+def test_the_baseline_is_not_ours(index: ImageIndex) -> None:
     """The comparison above could fail: another random choice gives another picture."""
     hyp = load_hyp({"mosaic": 1.0})
     ours = DetectionDataset(index, 128, augment=True, hyp=hyp, seed=3)
-    plain = PlainDataset(index, 128, augment=True, hyp=hyp, seed=4)
+    plain = BaselineDataset(index, 128, augment=True, hyp=hyp, seed=4)
     requests = next(iter(BatchPlan(ours.epoch_indices, 4, shuffle=True, mosaic_pool=8)))
     assert float((ours.batch(requests).images.float() - plain.batch(requests).images.float()).abs().mean()) > 10
 
 
 def test_colours() -> None:
     image = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
-    difference = np.abs(plain_color(image, (1.01, 0.6, 1.3)).astype(int) - change_color(image, (1.01, 0.6, 1.3)))
+    difference = np.abs(baseline_color(image, (1.01, 0.6, 1.3)).astype(int) - change_color(image, (1.01, 0.6, 1.3)))
     assert difference.mean() < 1.5
 
 
@@ -93,16 +93,30 @@ def test_average() -> None:
     for value in model.state_dict().values():
         value += 1
     ema.update(model)
-    plain_average(plain, model, ema.decay_at(1))
+    baseline_average(plain, model, ema.decay_at(1))
     for a, b in zip(ema.ema.state_dict().values(), plain.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("case", CASES)
+def crowd(objects: int = 60, copies: int = 60, candidates: int = 25200, nc: int = 80, seed: int = 0) -> torch.Tensor:
+    """(candidates, 5 + nc) predictions for 640 pixels: faint noise, and `copies` jittered boxes round each object."""
+    torch.manual_seed(seed)
+    rows = torch.cat((torch.rand(candidates, 2) * 640, torch.rand(candidates, 2) * 100 + 10), 1)
+    rows = torch.cat((rows, torch.rand(candidates, 1) ** 12 * 0.02, torch.rand(candidates, nc) ** 8 * 0.3), 1)
+    where = torch.randperm(candidates)[: objects * copies]
+    centre, size = torch.rand(objects, 2) * 640, torch.rand(objects, 2) * 150 + 20
+    rows[where, :2] = centre.repeat_interleave(copies, 0) + torch.randn(len(where), 2) * 6
+    rows[where, 2:4] = size.repeat_interleave(copies, 0) * (1 + 0.1 * torch.randn(len(where), 2)).clamp(0.5)
+    rows[where, 4] = torch.rand(len(where))
+    rows[where, 5 + torch.randint(nc, (objects,)).repeat_interleave(copies)] = torch.rand(len(where))
+    return rows
+
+
+@pytest.mark.parametrize("case", NMS)
 def test_suppression(case: str) -> None:
     decoded = torch.stack([crowd(20, 20, candidates=1500, nc=8, seed=seed) for seed in range(2)])
-    ours = non_max_suppression(decoded, **CASES[case])
-    plain = plain_suppression(decoded, **CASES[case])
+    ours = non_max_suppression(decoded, **NMS[case])
+    plain = baseline_suppression(decoded, **NMS[case])
     assert min(len(found) for found in ours) > 15
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
@@ -124,9 +138,9 @@ def test_matching(seed: int) -> None:
     detections, labels = scene(np.random.default_rng(seed))
     ours = match_detections(detections, labels, THRESHOLDS)
     assert 5 < int(ours[:, 0].sum()) <= 12
-    assert torch.equal(ours, plain_match(detections, labels, THRESHOLDS))
-    assert plain_match(detections[:0], labels, THRESHOLDS).shape == (0, 10)
-    assert not plain_match(detections, labels[:0], THRESHOLDS).any()
+    assert torch.equal(ours, baseline_match(detections, labels, THRESHOLDS))
+    assert baseline_match(detections[:0], labels, THRESHOLDS).shape == (0, 10)
+    assert not baseline_match(detections, labels[:0], THRESHOLDS).any()
 
 
 def test_average_precision() -> None:
@@ -139,7 +153,7 @@ def test_average_precision() -> None:
     correct, conf, classes = (np.concatenate(column) for column in zip(*rows, strict=True))
     classes[::20] = 5
     ours = ap_per_class(correct, conf, classes, np.concatenate(known)).ap
-    plain = plain_average_precision(correct, conf, classes, np.concatenate(known))
+    plain = baseline_average_precision(correct, conf, classes, np.concatenate(known))
     assert ours.shape == plain.shape == (3, 10)
     assert float(ours[0, 0]) > 0.5
     np.testing.assert_allclose(ours, plain, atol=1e-9)

@@ -17,7 +17,7 @@ import torch
 from utils.errors import UserError
 from utils.logging import LOGGER
 
-_BLOCK = 400  # boxes per call of the kernel on a CPU, unless a group has more (`benchmarks/nms.py`)
+_BLOCK = 400  # boxes per call of the kernel on a CPU, unless a group has more (`benchmarks/validate.py`)
 _MANY = 8192  # from so many boxes on, the best ones are tried first on a CPU
 _COLUMNS = 8  # groups side by side, see `_apart`
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baseline import plain_loss
+from benchmarks.baseline import baseline_loss
 from benchmarks.loss import HYP, scene
 from utils.losses import detection
 from utils.losses.detection import DetectionLoss, scale_gains
@@ -48,13 +48,13 @@ def _gradients(loss: torch.Tensor, predictions: list[torch.Tensor]) -> tuple[tor
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("nc", [1, 4])
 @pytest.mark.parametrize("targets", [0, 1, 300])
-def test_the_straightforward_version_agrees(nc: int, targets: int) -> None:
+def test_the_baseline_agrees(nc: int, targets: int) -> None:
     """300 objects in two images of 128 pixels: many predictions answer for several."""
     head, predictions, objects = scene(2, 128, nc, targets, seed=targets)
     predictions = [p[:, :, :-1].detach().requires_grad_() for p in predictions]  # not square
     hyp = HYP | {"cls_pw": 0.8, "obj_pw": 1.4}
     loss = DetectionLoss(head, hyp)(predictions, objects)[0]
-    expected = plain_loss(predictions, objects, head, hyp)
+    expected = baseline_loss(predictions, objects, head, hyp)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     for found, wanted in zip(_gradients(loss, predictions), _gradients(expected, predictions), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.baseline import plain_mask_loss
 from benchmarks.loss import ANCHORS, HYP, STRIDES, scene
+from tests.utils.losses.dense_masks import dense_mask_loss
 from utils.losses import detection, segmentation
 from utils.losses.detection import DetectionLoss
 from utils.losses.segmentation import SegmentationLoss
@@ -91,7 +91,7 @@ def test_reference_figures(golden: Path, kind: str) -> None:
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("targets", [0, 1, 60])
-def test_the_straightforward_version_agrees(monkeypatch: pytest.MonkeyPatch, targets: int, overlap: bool) -> None:
+def test_the_dense_formula_agrees(monkeypatch: pytest.MonkeyPatch, targets: int, overlap: bool) -> None:
     monkeypatch.setattr(segmentation, "CHUNK_BYTES", 4 << 20)  # several chunks
     case = make_case(targets)
     criterion = SegmentationLoss(case.head, HYP, overlap)
@@ -99,7 +99,7 @@ def test_the_straightforward_version_agrees(monkeypatch: pytest.MonkeyPatch, tar
     shown = visible(case) if overlap else case.masks
     matches = criterion.detection.match(case.predictions, case.targets)
     loss = criterion.mask_term(matches, case.prototypes, case.targets, masks)
-    expected = plain_mask_loss(case.predictions, case.prototypes, case.targets, shown, case.head, HYP["anchor_t"])
+    expected = dense_mask_loss(case.predictions, case.prototypes, case.targets, shown, case.head, HYP["anchor_t"])
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     assert (loss > 0) == (targets > 0)
     pairs = zip(

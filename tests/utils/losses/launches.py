@@ -14,18 +14,13 @@ _FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided
 class Launches(TorchDispatchMode):
     """Within the block `counts` gathers aten's operations below autograd, by name, which a GPU would launch for.
 
-    Counted is every operation that makes values or writes them. Left out are views (their result shares its argument's
-    memory), memory that is taken but not filled, and questions about types. A few operations of those counted are
-    several kernels on a GPU, such as a sort.
+    Counted is every operation that makes values or writes them: not views (their result shares its argument's memory),
+    memory that is taken but not filled, and questions about types. A few, such as a sort, are several kernels on a GPU.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-
-    @property
-    def total(self) -> int:
-        return self.counts.total()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
