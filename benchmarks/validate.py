@@ -3,7 +3,8 @@
 Parts, in one process, milliseconds per image: a bare loop of `cv2.imread` over the same files (to compare machines by),
 reading and letterboxing them in one process, bytes to numbers, the network (fused), NMS with the settings of validation
 (confidence 0.001, several labels per box) and of detection (0.25, the best label), matching with the labels, and the
-average precision. NMS sees what the network predicts for images letterboxed to squares. Then `val.py`, as it is and with the baseline's parts, from start to end, in turns. Medians.
+average precision. NMS sees what the network predicts for images letterboxed to squares. Then `val.py`, as it is and
+with the baseline's parts, from start to end, in turns. Medians.
 """
 
 from __future__ import annotations
