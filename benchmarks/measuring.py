@@ -190,10 +190,13 @@ def tree_memory(pid: int) -> float:
     return kilobytes / 1024
 
 
+MAY_BE_0 = ("workers", "threads", "seeds")
+
+
 def parse(module: Any, words: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a benchmark: a flag for each of its `OPTIONS`, which tell the defaults, and ``--output``.
 
-    A number whose default is 0 may be 0; a list takes several words; None stands for a share from 0 to 1.
+    A list takes several words; None stands for a share from 0 to 1.
     """
     name = module.__name__.rpartition(".")[2]
     style = argparse.RawDescriptionHelpFormatter
@@ -204,7 +207,9 @@ def parse(module: Any, words: Sequence[str] | None = None) -> argparse.Namespace
         if first is False:
             parser.add_argument(flag, action="store_true")
             continue
-        kind: Any = Whole(1 if first else 0) if isinstance(first, int) else Fraction() if first is None else str
+        kind: Any = (
+            Whole(int(option not in MAY_BE_0)) if isinstance(first, int) else Fraction() if first is None else str
+        )
         choices = getattr(module, "CHOICES", {}).get(option)
         told = f"default: {' '.join(map(str, default)) if several else default}"
         parser.add_argument(
