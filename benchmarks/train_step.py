@@ -19,9 +19,8 @@ from benchmarks.baseline import baseline_average, baseline_loss
 from benchmarks.loss import HYP, scene
 from benchmarks.measuring import BESIDE, Times, beside, report, rows_table
 from models.yolo import DetectionModel
-from utils.losses.detection import DetectionLoss
+from utils.losses.detection import DetectionLoss, scale_gains
 from utils.training.ema import ModelEMA
-from utils.losses.detection import scale_gains
 from utils.training.optimizer import smart_optimizer
 
 OPTIONS = {"cfg": "yolov5_MobileNetv2.yaml", "imgsz": 320, "batch": 16, "nc": 80, "threads": 2, "repeats": 7}
