@@ -22,13 +22,13 @@ def load(path):
     ort.set_default_logger_severity(3)  # errors: of an 8-bit file it would tell each constant that it drops
     try:
         session = ort.InferenceSession(path, providers=ort.get_available_providers())
-        card = json.loads(session.get_modelmeta().custom_metadata_map.get("yolov5", "{}"))
-        layout = card.get("layout")
+        metadata = json.loads(session.get_modelmeta().custom_metadata_map.get("yolov5", "{}"))
+        layout = metadata.get("layout")
     except Exception as error:  # ONNX Runtime has a class of its own for each of many reasons
         sys.exit(f"{path}: {str(error).splitlines()[0]}")
     if layout not in ("decoded", "separate", "nms"):
         sys.exit(f"{path}: {'export it without --raw-heads' if layout else 'not a file of this project'}")
-    return session, card
+    return session, metadata
 
 
 def letterbox(image, size):
@@ -43,16 +43,16 @@ def letterbox(image, size):
     return np.float32(canvas[None, ..., ::-1].transpose(0, 3, 1, 2)) / 255, ratio, pad
 
 
-def decode(outputs, card, conf, iou):
+def decode(outputs, metadata, conf, iou):
     """Detections: boxes (n, 4) xyxy in the input's pixels, confidences, classes, mask coefficients; the best first."""
-    if card["layout"] == "nms":  # done in the file
+    if metadata["layout"] == "nms":  # done in the file
         rows = outputs["detections"][0][outputs["detections"][0, :, 4] > conf]
         return rows[:, :4], rows[:, 4], rows[:, 5].astype(int), rows[:, 6:]
-    if card["layout"] == "separate":
+    if metadata["layout"] == "separate":
         xywh, each = outputs["boxes"][0], outputs["scores"][0]
         coefficients = outputs.get("coefficients", xywh[None, :, :0])[0]
     else:
-        rows, nc = outputs["output0"][0], len(card["names"])
+        rows, nc = outputs["output0"][0], len(metadata["names"])
         xywh, each, coefficients = rows[:, :4], rows[:, 4:5] * rows[:, 5 : 5 + nc], rows[:, 4:5] * rows[:, 5 + nc :]
     boxes = np.hstack((xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, 2:]))  # left, top, width, height, as OpenCV wants them
     scores, classes = each.max(1), each.argmax(1)
@@ -70,16 +70,16 @@ def mask_in_box(logits, box, ratio, pad, size):
     return cv2.warpAffine(logits, matrix, span, flags=how, borderMode=cv2.BORDER_REPLICATE) > 0
 
 
-def detect(session, card, image, conf=0.25, iou=0.45):
+def detect(session, metadata, image, conf=0.25, iou=0.45):
     """[(class, confidence, box (4,) xyxy, its mask or None)] in pixels of `image`, the most confident first."""
-    wanted, size = session.get_inputs()[0], card["imgsz"]
-    batch = 1 if card["dynamic"] else card["batch"]  # a file of a fixed batch wants that many
+    wanted, size = session.get_inputs()[0], metadata["imgsz"]
+    batch = 1 if metadata["dynamic"] else metadata["batch"]  # a file of a fixed batch wants that many
     blob, ratio, pad = letterbox(image, size)
     blob = blob.repeat(batch, 0).astype("float16" if "float16" in wanted.type else "float32")
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, map(np.float32, session.run(names, {wanted.name: blob})), strict=True))
     prototypes, found = outputs.get("prototypes", outputs.get("output1")), []
-    for box, score, cls, row in zip(*decode(outputs, card, conf, iou), strict=True):
+    for box, score, cls, row in zip(*decode(outputs, metadata, conf, iou), strict=True):
         box = ((box.reshape(2, 2) - pad) / ratio).clip(0, image.shape[1::-1]).ravel()
         mask = None if prototypes is None else mask_in_box(np.tensordot(row, prototypes[0], 1), box, ratio, pad, size)
         found.append((int(cls), float(score), box, mask))
@@ -96,14 +96,14 @@ def draw(image, text, box, mask, colour):
 
 
 def main(model, pictures, conf, iou, out):
-    session, card = load(model)
+    session, metadata = load(model)
     out.mkdir(parents=True, exist_ok=True)
     for path in pictures:
         image = cv2.imread(path) if Path(path).is_file() else None  # OpenCV complains at length
         if image is None:
             sys.exit(f"{path}: not a picture that OpenCV reads")
-        for cls, confidence, box, mask in detect(session, card, image, conf, iou):
-            name, colour = card["names"][str(cls)], tuple(97 * (cls + 1) * k % 200 + 55 for k in (1, 2, 3))
+        for cls, confidence, box, mask in detect(session, metadata, image, conf, iou):
+            name, colour = metadata["names"][str(cls)], tuple(97 * (cls + 1) * k % 200 + 55 for k in (1, 2, 3))
             draw(image, f"{name} {confidence:.2f}", box, mask, colour)
             area = "" if mask is None else f" mask {mask.sum()}"
             print(f"{path} {name} {confidence:.4f} {' '.join(f'{v:.2f}' for v in box)}{area}")

@@ -23,31 +23,31 @@ def load(path):
         if not file.is_file():
             sys.exit(f"{file}: no such file; export.py writes {Path(path).name} and {beside.name} together")
     try:
-        card = json.loads(beside.read_text(encoding="utf-8"))
-        plain = card["layout"] == "decoded" and not card["dynamic"] and not card["half"]
+        metadata = json.loads(beside.read_text(encoding="utf-8"))
+        plain = metadata["layout"] == "decoded" and not metadata["dynamic"] and not metadata["half"]
     except (ValueError, TypeError, KeyError):
         sys.exit(f"{beside}: not written by this project's export.py")
     if not plain:
         sys.exit(f"{path}: export it without --nms, --separate-heads, --raw-heads, --dynamic and --half")
     try:
-        return cv2.dnn.readNetFromONNX(path), card
+        return cv2.dnn.readNetFromONNX(path), metadata
     except cv2.error as error:
         sys.exit(f"{path}: {error.err}")
 
 
-def detect(net, card, image, conf=0.25, iou=0.45):
+def detect(net, metadata, image, conf=0.25, iou=0.45):
     """[(class, confidence, box (4,) xyxy)] in pixels of `image` (h, w, 3) BGR, the most confident first."""
-    (height, width), (h, w) = card["imgsz"], image.shape[:2]
+    (height, width), (h, w) = metadata["imgsz"], image.shape[:2]
     ratio = min(height / h, width / w)
     w1, h1 = round(w * ratio), round(h * ratio)
     left, top = round((width - w1) / 2 - 0.1), round((height - h1) / 2 - 0.1)
     canvas = np.full((height, width, 3), 114, np.uint8)
     canvas[top : top + h1, left : left + w1] = cv2.resize(image, (w1, h1))
     blob = cv2.dnn.blobFromImage(canvas, 1 / 255, swapRB=True)  # (1, 3, height, width) RGB 0..1
-    net.setInput(blob.repeat(card["batch"], 0))  # a file of a fixed batch wants that many
+    net.setInput(blob.repeat(metadata["batch"], 0))  # a file of a fixed batch wants that many
     rows = net.forward("output0")[0]  # (N, 5 + classes [+ mask coefficients])
 
-    scores = rows[:, 4:5] * rows[:, 5 : 5 + len(card["names"])]
+    scores = rows[:, 4:5] * rows[:, 5 : 5 + len(metadata["names"])]
     classes, scores = scores.argmax(1), scores.max(1)
     boxes = np.hstack((rows[:, :2] - rows[:, 2:4] / 2, rows[:, 2:4]))  # left, top, width, height
     kept = cv2.dnn.NMSBoxesBatched(boxes, scores, classes, conf, iou)
@@ -60,14 +60,14 @@ def detect(net, card, image, conf=0.25, iou=0.45):
 
 
 def main(model, pictures, conf, iou, out):
-    net, card = load(model)
+    net, metadata = load(model)
     out.mkdir(parents=True, exist_ok=True)
     for path in pictures:
         image = cv2.imread(path) if Path(path).is_file() else None  # OpenCV complains at length
         if image is None:
             sys.exit(f"{path}: not a picture that OpenCV reads")
-        for cls, confidence, box in detect(net, card, image, conf, iou):
-            name, colour = card["names"][str(cls)], tuple(97 * (cls + 1) * k % 200 + 55 for k in (1, 2, 3))
+        for cls, confidence, box in detect(net, metadata, image, conf, iou):
+            name, colour = metadata["names"][str(cls)], tuple(97 * (cls + 1) * k % 200 + 55 for k in (1, 2, 3))
             x1, y1, x2, y2 = box.round().astype(int).tolist()
             cv2.rectangle(image, (x1, y1), (x2, y2), colour, 2)
             text = f"{name} {confidence:.2f}"

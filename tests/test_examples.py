@@ -171,10 +171,10 @@ def test_onnxruntime_example_gives_our_boxes_and_masks(
     task: str, flags: tuple[str, ...], exported: Exported, expected: Callable[[str], Expected], photo: Path
 ) -> None:
     script, image = example("onnxruntime_detect"), cv2.imread(str(photo))
-    session, card = script.load(str(exported(task, *flags)))
-    detections = script.detect(session, card, image, CONF)
+    session, metadata = script.load(str(exported(task, *flags)))
+    detections = script.detect(session, metadata, image, CONF)
     want = expected(task)
-    names = card["names"]
+    names = metadata["names"]
     assert_same([Found(names[str(cls)], score, list(box)) for cls, score, box, _ in detections], want.found)
     if want.instances is None:
         assert all(mask is None for *_, mask in detections)
@@ -187,10 +187,10 @@ def test_onnxruntime_example_takes_fixed_batches_and_half_precision(
     flags: tuple[str, ...], pixels: int, exported: Exported, expected: Callable[[str], Expected], photo: Path
 ) -> None:
     script = example("onnxruntime_detect")
-    session, card = script.load(str(exported("detect", *flags)))
-    detections = script.detect(session, card, cv2.imread(str(photo)), conf=0.3)
+    session, metadata = script.load(str(exported("detect", *flags)))
+    detections = script.detect(session, metadata, cv2.imread(str(photo)), conf=0.3)
     want = [one for one in expected("detect").found if one.confidence > 0.3]  # the order of unsure ones may change
-    assert [card["names"][str(cls)] for cls, *_ in detections] == [one.name for one in want]
+    assert [metadata["names"][str(cls)] for cls, *_ in detections] == [one.name for one in want]
     np.testing.assert_allclose([box for _, _, box, _ in detections], [one.box for one in want], atol=pixels)
 
 
@@ -199,9 +199,9 @@ def test_opencv_example_gives_our_boxes(
     task: str, exported: Exported, expected: Callable[[str], Expected], photo: Path
 ) -> None:
     script = example("opencv_dnn_detect")
-    net, card = script.load(str(exported(task)))
-    rows = script.detect(net, card, cv2.imread(str(photo)), CONF)
-    assert_same([Found(card["names"][str(cls)], score, list(box)) for cls, score, box in rows], expected(task).found)
+    net, metadata = script.load(str(exported(task)))
+    rows = script.detect(net, metadata, cv2.imread(str(photo)), CONF)
+    assert_same([Found(metadata["names"][str(cls)], score, list(box)) for cls, score, box in rows], expected(task).found)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from engine.task import DetectionTask
 from engine.validation.evaluation import check_classes
 from engine.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from utils.data.indexing.index import build_index
 from utils.data.loader import create_loader
 from utils.data.spec import load_dataset
@@ -58,28 +58,28 @@ def accuracy(
 
 
 def report_loss(
-    checkpoint: Path, files: Sequence[Path], data: str, card: ModelCard, device: torch.device, *, trust: bool = False
+    checkpoint: Path, files: Sequence[Path], data: str, metadata: ExportMetadata, device: torch.device, *, trust: bool = False
 ) -> None:
     """Log how good `checkpoint` and the 8-bit `files` made of it are on `data`, and warn of those that lost much.
 
     A file of layout "nms" is compared with the checkpoint at its own thresholds. Where `data` cannot tell, having no
     labels for example, that is said instead: it may be good enough to calibrate by.
     """
-    size = card.imgsz[0], card.imgsz[1]
-    nms: dict[str, Any] = {"conf_thres": card.conf_thres, "iou_thres": card.iou_thres, "max_det": card.max_det}
+    size = metadata.imgsz[0], metadata.imgsz[1]
+    nms: dict[str, Any] = {"conf_thres": metadata.conf_thres, "iou_thres": metadata.iou_thres, "max_det": metadata.max_det}
     results = {}
     try:
         for path in (checkpoint, *files):
             LOGGER.info(f"Accuracy of {path}")
             # no worker processes: the toolchains have started threads, with which a fork may hang
             results[path.name] = accuracy(
-                path, data, size, device, workers=0, trust=trust, **nms if card.layout == "nms" else {}
+                path, data, size, device, workers=0, trust=trust, **nms if metadata.layout == "nms" else {}
             )
     except UserError as error:
         LOGGER.warning(f"the accuracy in 8 bits was not measured: {error}")
         return
-    LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{accuracy_table(results, _TASKS[card.task]())}")
-    more = "" if card.layout == "raw" else "--raw-heads, "
+    LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{accuracy_table(results, _TASKS[metadata.task]())}")
+    more = "" if metadata.layout == "raw" else "--raw-heads, "
     for path in files:
         lost = most_lost(results[checkpoint.name], results[path.name])
         if lost > MOST_LOST:

@@ -15,10 +15,10 @@ from engine.export.accuracy import report_loss
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import Format, find_formats, format_table
 from engine.export.job import Job
-from engine.export.network import card_of
+from engine.export.network import metadata_of
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.loading import load_model
 from models.weights import find_weights, newest_best
 from models.yolo import DetectionModel
@@ -47,9 +47,9 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     assert isinstance(model, DetectionModel)  # one file is no ensemble
     size = _size(options.imgsz, model, weights)
     check_memory(options.batch_size, size)
-    card = card_of(model, imgsz=size, **_chosen(options, layout))
+    metadata = metadata_of(model, imgsz=size, **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
-    job = Job(network, card, device, options.opset, options.simplify, options.dynamo, _calibration(options, card))
+    job = Job(network, metadata, device, options.opset, options.simplify, options.dynamo, _calibration(options, metadata))
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
     for form, writer in zip(formats, writers, strict=True):
         check_place(form, weights)
@@ -58,18 +58,18 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     files = [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
     if options.int8 and options.verify:
         running = [file for f, file in zip(formats, files, strict=True) if f.runs_here()]
-        report_loss(weights, running, options.data, card, device, trust=options.trust)
+        report_loss(weights, running, options.data, metadata, device, trust=options.trust)
     return files
 
 
 def _write(form: Format, writer: Any, job: Job, weights: Path, reference: DetectionModel | None) -> Path:
-    """The file of one format, beside the checkpoint, with its card; checked before it gets its name."""
+    """The file of one format, beside the checkpoint, with its metadata; checked before it gets its name."""
     target = target_of(form, weights)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
         writer.write(job, draft)
-        card = Path(f"{draft}.json")  # where the kind of file holds no metadata, its runtime looks here
-        card.write_text(job.card.to_json() + "\n", encoding="utf-8")
+        metadata_file = Path(f"{draft}.json")  # read by runtimes whose kind of file holds no metadata
+        metadata_file.write_text(job.metadata.to_json() + "\n", encoding="utf-8")
         try:
             report = writer.inspect(job, draft)
             if reference is not None:
@@ -79,7 +79,7 @@ def _write(form: Format, writer: Any, job: Job, weights: Path, reference: Detect
             _put(draft, failed)
             raise UserError(f"{target.name}: {error}; kept as {failed}") from error
         _put(draft, target)
-        _put(card, Path(f"{target}.json"))
+        _put(metadata_file, Path(f"{target}.json"))
     LOGGER.info(f"{form.name}: {target}, {', '.join([_megabytes(target), *report])}")
     return target
 
@@ -89,10 +89,10 @@ def _verified(job: Job, draft: Path, reference: DetectionModel) -> str:
     kind = runtime_for(draft)
     assert kind is not None  # every format that is written has a runtime
     runtime = kind(draft, job.device)
-    if runtime.card != job.card:
+    if runtime.metadata != job.metadata:
         raise UserError("its metadata did not come back as they were written")
-    difference = verify(runtime, job.card, reference)
-    return "runs" if job.card.int8 else f"largest differences from PyTorch: {difference}"
+    difference = verify(runtime, job.metadata, reference)
+    return "runs" if job.metadata.int8 else f"largest differences from PyTorch: {difference}"
 
 
 def target_of(form: Format, weights: Path) -> Path:
@@ -101,12 +101,12 @@ def target_of(form: Format, weights: Path) -> Path:
 
 
 def check_place(form: Format, weights: Path) -> None:
-    """Raise `UserError` where the name of the export, or of its card, is taken by what no export has written."""
+    """Raise `UserError` where the name of the export, or of its metadata file, is taken by something that no export has written."""
     target = target_of(form, weights)
-    card = refuse_folder(f"{target}.json")
+    metadata_file = refuse_folder(f"{target}.json")
     if not form.file.endswith("/"):
         refuse_folder(target)
-    elif target.is_dir() and any(target.iterdir()) and not card.is_file():
+    elif target.is_dir() and any(target.iterdir()) and not metadata_file.is_file():
         raise UserError(f"'{target}' is a folder that no export of this project has written; move it away")
     elif target.is_file():
         raise UserError(f"'{target}' is a file, but {form.name} writes a folder of that name; move it away")
@@ -139,13 +139,13 @@ def _check_precision(options: argparse.Namespace) -> None:
         raise UserError("--int8 and --half are different precisions; give one of them")
 
 
-def _calibration(options: argparse.Namespace, card: ModelCard) -> CalibrationImages | None:
+def _calibration(options: argparse.Namespace, metadata: ExportMetadata) -> CalibrationImages | None:
     """With ``--int8`` the pictures to calibrate by; a word on activations that eight bits suit badly."""
     if not options.int8:
         return None
-    height, width = card.imgsz
+    height, width = metadata.imgsz
     images = CalibrationImages.of(options.data, (height, width))
-    if "SiLU" in card.activation:
+    if "SiLU" in metadata.activation:
         LOGGER.warning(
             "this network has SiLU, whose values have no upper end: 8-bit processors are faster and closer with ReLU6, "
             "which is chosen before training (activation: in the YAML, as in yolov5_MobileNetv2-lite.yaml)"
@@ -179,7 +179,7 @@ def _size(given: int | list[int], model: DetectionModel, weights: Path) -> list[
 
 
 def _chosen(options: argparse.Namespace, layout: str) -> dict[str, Any]:
-    """The fields of a `ModelCard` that the flags decide."""
+    """The fields of `ExportMetadata` that the flags decide."""
     values = {"batch": options.batch_size, "dynamic": options.dynamic, "half": options.half, "int8": options.int8}
     if layout != "nms":
         return {**values, "layout": layout}

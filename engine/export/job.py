@@ -1,4 +1,4 @@
-"""What every format is given: a network, its card, and how the user wants it written."""
+"""What every format is given: a network, its metadata, and how the user wants it written."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from engine.export.calibration import CalibrationImages
 from engine.export.network import ExportNetwork, Select
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.yolo import DetectionModel
 
 
 @dataclass(frozen=True)
 class Job:
-    """One export of `model`, which is fused and in evaluation mode, of the weights' type that `card` says."""
+    """One export of `model`, which is fused and in evaluation mode, of the weights' type that `metadata` says."""
 
     model: DetectionModel
-    card: ModelCard
+    metadata: ExportMetadata
     device: torch.device
     opset: int | None = None
     simplify: bool = False
@@ -28,14 +28,14 @@ class Job:
 
     def network(self, select: Select | None = None) -> ExportNetwork:
         """The network to convert; `select` is the suppression that the format can hold."""
-        return ExportNetwork(self.model, self.card, select).to(self.device)
+        return ExportNetwork(self.model, self.metadata, select).to(self.device)
 
     def example(self) -> Tensor:
         """Images (B, 3, H, W) of the size and type that the network is made for."""
-        kind = torch.float16 if self.card.half else torch.float32
-        return torch.zeros(self.card.batch, 3, *self.card.imgsz, dtype=kind, device=self.device)
+        kind = torch.float16 if self.metadata.half else torch.float32
+        return torch.zeros(self.metadata.batch, 3, *self.metadata.imgsz, dtype=kind, device=self.device)
 
     def in_float(self) -> Job:
         """The same in float32 and on the CPU, for toolchains that choose the precision themselves; of a copy."""
-        card = replace(self.card, half=False, int8=False)
-        return replace(self, model=copy.deepcopy(self.model).float().cpu(), card=card, device=torch.device("cpu"))
+        metadata = replace(self.metadata, half=False, int8=False)
+        return replace(self, model=copy.deepcopy(self.model).float().cpu(), metadata=metadata, device=torch.device("cpu"))

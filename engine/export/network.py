@@ -1,4 +1,4 @@
-"""The network as it is exported: a model whose head answers in one of the layouts of `models.cards.LAYOUTS`."""
+"""The network as it is exported: its head answers in one of the layouts of `models.export_metadata.LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.export.suppression import best_rows
 from models.activations import ACTIVATIONS
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.cells import make_cells
 from models.yolo import BaseModel, Detect, DetectionModel
 
@@ -33,56 +33,56 @@ class _HeadMaps(nn.Module):
 
 
 class ExportNetwork(nn.Module):
-    """`model`, fused and in evaluation mode, with the outputs that `card` promises; they share their weights.
+    """`model`, fused and in evaluation mode, with the outputs that `metadata` promises; they share their weights.
 
     The decoding is that of `Detect`, in operations that every toolchain converts: at most four dimensions, no power,
     and for a fixed input size constants instead of grids made on the way. Whatever the weights' type, it is done in
     float32. `select` is the suppression of layout "nms".
     """
 
-    def __init__(self, model: DetectionModel, card: ModelCard, select: Select | None = None) -> None:
+    def __init__(self, model: DetectionModel, metadata: ExportMetadata, select: Select | None = None) -> None:
         super().__init__()
         head = model.head
         self.network = BaseModel()
         self.network.model = nn.Sequential(*list(model.model)[:-1], _HeadMaps(head))
         self.network.save = model.save
-        self.card, self.select = card, select
+        self.metadata, self.select = metadata, select
         self.nl, self.na, self.no = head.nl, head.na, head.no
-        self.strides, self.known = card.strides, 5 + head.nc
+        self.strides, self.known = metadata.strides, 5 + head.nc
         self.cells: list[int] = []  # a level; as numbers, because what is read off tensors is traced as operations
-        for i, (stride, anchors) in enumerate(zip(card.strides, card.anchors, strict=True)):
+        for i, (stride, anchors) in enumerate(zip(metadata.strides, metadata.anchors, strict=True)):
             size = torch.tensor(anchors)  # (na, 2) pixels; the model's own may be in half precision
             self.register_buffer(f"anchor{i}", size.view(1, self.na, 2, 1))
-            ny, nx = (side // stride for side in card.imgsz)
+            ny, nx = (side // stride for side in metadata.imgsz)
             self.register_buffer(f"centre{i}", _centres(ny, nx, size))
             self.cells.append(ny * nx)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Images (B, 3, H, W), RGB 0..1, to the outputs that `card.outputs` names; a single one is no tuple."""
+        """Images (B, 3, H, W), RGB 0..1, to the outputs that `metadata.outputs` names; a single one is no tuple."""
         found = self.network(images)
         outputs = self._outputs(found[: self.nl], found[self.nl :])
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _outputs(self, maps: list[Tensor], prototypes: list[Tensor]) -> tuple[Tensor, ...]:
-        if self.card.layout == "raw":
+        if self.metadata.layout == "raw":
             return *maps, *prototypes
-        if self.card.half:
+        if self.metadata.half:
             maps, prototypes = [y.float() for y in maps], [y.float() for y in prototypes]
         levels = [self._decode(i, y) for i, y in enumerate(maps)]
         boxes, probabilities, *more = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
-        if self.card.layout == "decoded":
+        if self.metadata.layout == "decoded":
             return torch.cat((boxes, probabilities, *more), 2), *prototypes
         objectness, classes = probabilities[..., :1], probabilities[..., 1:]
         coefficients = [c * objectness for c in more]
-        if self.card.layout == "separate":
+        if self.metadata.layout == "separate":
             return boxes, classes * objectness, *coefficients, *prototypes
         return *self._suppressed(boxes, objectness, classes, coefficients), *prototypes
 
     def _decode(self, level: int, y: Tensor) -> tuple[Tensor, ...]:
         """A head map (B, na·no, ny, nx) to boxes (B, n, 4) xywh pixels, probabilities (B, n, 1 + nc), coefficients."""
         anchor = getattr(self, f"anchor{level}")
-        if self.card.dynamic:
+        if self.metadata.dynamic:
             centre = _centres(y.shape[2], y.shape[3], y)
             y = y.reshape(y.shape[0], self.na, self.no, -1)
         else:
@@ -100,7 +100,7 @@ class ExportNetwork(nn.Module):
     def _rows(self, part: Tensor, level: int, c: int) -> Tensor:
         """(B, na, c, ny·nx) → (B, na·ny·nx, c)."""
         part = part.permute(0, 1, 3, 2)
-        if self.card.dynamic:
+        if self.metadata.dynamic:
             return part.reshape(part.shape[0], -1, c)
         return part.reshape(-1, self.na * self.cells[level], c)
 
@@ -108,21 +108,21 @@ class ExportNetwork(nn.Module):
         self, boxes: Tensor, objectness: Tensor, classes: Tensor, coefficients: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Detections (B, max_det, 6 + nm) and their number (B,), by `utils.ops.nms`'s rules: the best class only."""
-        card = self.card
+        metadata = self.metadata
         assert self.select is not None  # layout "nms" has all of these
-        assert card.max_det is not None
-        assert card.iou_thres is not None
-        assert card.conf_thres is not None
+        assert metadata.max_det is not None
+        assert metadata.iou_thres is not None
+        assert metadata.conf_thres is not None
         xy, half = boxes[..., :2], boxes[..., 2:] / 2
         corners = torch.cat((xy - half, xy + half), 2)
         best, cls = classes.max(2, keepdim=True)  # (B, N, 1)
         conf = best * objectness
         scores = conf
-        if not card.agnostic:
+        if not metadata.agnostic:
             scores = conf * (cls == torch.arange(classes.shape[2], device=cls.device)).to(conf.dtype)
-        selected = self.select(corners, scores.transpose(1, 2), card.max_det, card.iou_thres, card.conf_thres)
+        selected = self.select(corners, scores.transpose(1, 2), metadata.max_det, metadata.iou_thres, metadata.conf_thres)
         rows = torch.cat((corners, conf, cls.to(conf.dtype), *coefficients), 2)
-        return best_rows(rows, selected, card.max_det)
+        return best_rows(rows, selected, metadata.max_det)
 
 
 def _centres(ny: int, nx: int, like: Tensor) -> Tensor:
@@ -138,11 +138,11 @@ def activation_of(model: nn.Module) -> str:
     return "+".join(kind for kind, _ in counts.most_common()) or "Identity"
 
 
-def card_of(model: DetectionModel, **values: Any) -> ModelCard:
-    """The card of `model` for an export; `values` are the fields that do not follow from the model."""
+def metadata_of(model: DetectionModel, **values: Any) -> ExportMetadata:
+    """The metadata of `model` for an export; `values` are the fields that do not follow from the model."""
     head = model.head
     pixels = head.anchors.float() * head.stride.float().view(-1, 1, 1)
-    return ModelCard(
+    return ExportMetadata(
         task=model.task,
         names=dict(model.names),
         strides=[int(s) for s in head.stride],

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.yolo import DetectionModel
 from utils.data.sources.image_io import read_image
 from utils.errors import UserError
@@ -46,43 +46,43 @@ class Difference:
         return f"boxes {self.boxes:.1e} px, values {self.values:.1e}"
 
 
-def limits_of(card: ModelCard) -> Difference:
+def limits_of(metadata: ExportMetadata) -> Difference:
     """The most that is taken for rounding."""
-    return Difference(4.0, 0.05) if card.half else Difference(1e-2, 1e-4)
+    return Difference(4.0, 0.05) if metadata.half else Difference(1e-2, 1e-4)
 
 
-def verify(run: Run, card: ModelCard, model: DetectionModel) -> Difference:
+def verify(run: Run, metadata: ExportMetadata, model: DetectionModel) -> Difference:
     """Compare the file behind `run` with `model`, in float32 and on any device, on two photographs.
 
-    Where `card` is dynamic, in batches of one to three and in two sizes. Raises `UserError` for outputs of another
+    Where `metadata` is dynamic, in batches of one to three and in two sizes. Raises `UserError` for outputs of another
     shape than promised, for values that are no numbers and for differences above `limits_of`. Of 8-bit files there is
     no difference to speak of: `engine.export.accuracy` tells what they are worth.
     """
-    largest, limits = Difference(), limits_of(card)
+    largest, limits = Difference(), limits_of(metadata)
     device = model.stride.device
-    for images in _batches(card):
+    for images in _batches(metadata):
         got = {name: y.detach().cpu() for name, y in run(images.to(device)).items()}
-        want = {name: y.cpu() for name, y in expected(model, images.to(device), card).items()}
+        want = {name: y.cpu() for name, y in expected(model, images.to(device), metadata).items()}
         for name, value in want.items():
             if tuple(got[name].shape) != tuple(value.shape):
                 raise UserError(f"{name} is {tuple(got[name].shape)} for images {tuple(images.shape)}, "
                                 f"and should be {tuple(value.shape)}")  # fmt: skip
             if not bool(got[name].isfinite().all()):
                 raise UserError(f"{name} holds values that are no numbers")
-        if card.int8:
+        if metadata.int8:
             continue
-        if card.layout == "nms":
-            _compare_detections(got, want, card, largest, limits)
-        if "boxes" in want and card.half:
+        if metadata.layout == "nms":
+            _compare_detections(got, want, metadata, largest, limits)
+        if "boxes" in want and metadata.half:
             sure = want["scores"].amax(2) > _SURE
             got["boxes"], want["boxes"] = got["boxes"][sure], want["boxes"][sure]
         for name in want.keys() - {"detections", "count"}:
-            _compare(name, got[name].float(), want[name].float(), card, largest)
+            _compare(name, got[name].float(), want[name].float(), metadata, largest)
     if largest.boxes > limits.boxes or largest.values > limits.values:
         raise UserError(f"it differs from PyTorch by {largest} (limits {limits})")
-    if card.layout == "nms" and not (largest.detections or card.int8):
+    if metadata.layout == "nms" and not (largest.detections or metadata.int8):
         LOGGER.warning(
-            f"nothing is detected on the two photographs above confidence {card.conf_thres}, so only that could be "
+            f"nothing is detected on the two photographs above confidence {metadata.conf_thres}, so only that could be "
             "compared; a lower --conf-thres, or an export without --nms, shows more"
         )
     return largest
@@ -94,50 +94,50 @@ def pictures(size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
 
 
-def _batches(card: ModelCard) -> Iterator[Tensor]:
-    height, width = card.imgsz
+def _batches(metadata: ExportMetadata) -> Iterator[Tensor]:
+    height, width = metadata.imgsz
     two = pictures((height, width))
-    if card.dynamic:
-        yield from (two[:1], two[[1, 0, 1]], pictures((height, width + max(card.strides))))
+    if metadata.dynamic:
+        yield from (two[:1], two[[1, 0, 1]], pictures((height, width + max(metadata.strides))))
     else:
-        batches = -(-2 // card.batch)
-        yield from two[torch.arange(batches * card.batch) % 2].split(card.batch)
+        batches = -(-2 // metadata.batch)
+        yield from two[torch.arange(batches * metadata.batch) % 2].split(metadata.batch)
 
 
 @torch.no_grad()
-def expected(model: DetectionModel, images: Tensor, card: ModelCard) -> dict[str, Tensor]:
-    """The outputs that a file of this `card` gives for `images` (B, 3, H, W), by name, computed by `model`."""
+def expected(model: DetectionModel, images: Tensor, metadata: ExportMetadata) -> dict[str, Tensor]:
+    """The outputs that a file of this `metadata` gives for `images` (B, 3, H, W), by name, computed by `model`."""
     decoded, *prototypes, raw = model(images)
-    nc = len(card.names)
+    nc = len(metadata.names)
     objectness = decoded[..., 4:5]
     outputs: list[Tensor]
-    if card.layout == "decoded":
+    if metadata.layout == "decoded":
         outputs = [decoded]
-    elif card.layout == "raw":  # (B, na, ny, nx, no) → (B, na·no, ny, nx)
+    elif metadata.layout == "raw":  # (B, na, ny, nx, no) → (B, na·no, ny, nx)
         outputs = [y.permute(0, 1, 4, 2, 3).flatten(1, 2) for y in raw]
-    elif card.layout == "separate":
+    elif metadata.layout == "separate":
         outputs = [decoded[..., :4], decoded[..., 5 : 5 + nc] * objectness]
-        outputs += [decoded[..., 5 + nc :] * objectness] if card.nm else []
+        outputs += [decoded[..., 5 + nc :] * objectness] if metadata.nm else []
     else:
-        assert card.conf_thres is not None  # layout "nms" has all of these
-        assert card.iou_thres is not None
-        assert card.max_det is not None
+        assert metadata.conf_thres is not None  # layout "nms" has all of these
+        assert metadata.iou_thres is not None
+        assert metadata.max_det is not None
         found = non_max_suppression(
-            decoded, card.conf_thres, card.iou_thres, agnostic=bool(card.agnostic), max_det=card.max_det, nm=card.nm
+            decoded, metadata.conf_thres, metadata.iou_thres, agnostic=bool(metadata.agnostic), max_det=metadata.max_det, nm=metadata.nm
         )
-        rows = torch.zeros(len(found), card.max_det, 6 + card.nm)
+        rows = torch.zeros(len(found), metadata.max_det, 6 + metadata.nm)
         for i, detections in enumerate(found):
             rows[i, : len(detections)] = detections
         outputs = [rows, torch.tensor([len(detections) for detections in found])]
-    return dict(zip(card.outputs, [*outputs, *prototypes], strict=True))
+    return dict(zip(metadata.outputs, [*outputs, *prototypes], strict=True))
 
 
-def _compare(name: str, got: Tensor, want: Tensor, card: ModelCard, largest: Difference) -> None:
+def _compare(name: str, got: Tensor, want: Tensor, metadata: ExportMetadata, largest: Difference) -> None:
     if name == "boxes":
         largest.see(boxes=_most(got, want))
     elif name == "output0":
-        known = 5 + len(card.names)
-        compared = want[..., 4] > (_SURE if card.half else -1)
+        known = 5 + len(metadata.names)
+        compared = want[..., 4] > (_SURE if metadata.half else -1)
         boxes = _most(got[..., :4][compared], want[..., :4][compared])
         largest.see(boxes, _most(got[..., 4:known], want[..., 4:known]))
         largest.see(values=_most_scaled(got[..., known:], want[..., known:]))
@@ -146,7 +146,7 @@ def _compare(name: str, got: Tensor, want: Tensor, card: ModelCard, largest: Dif
 
 
 def _compare_detections(
-    got: dict[str, Tensor], want: dict[str, Tensor], card: ModelCard, largest: Difference, limits: Difference
+    got: dict[str, Tensor], want: dict[str, Tensor], metadata: ExportMetadata, largest: Difference, limits: Difference
 ) -> None:
     """Every detection must have its partner in the other answer, but for those at the edge of being reported."""
     for i, (count, truth) in enumerate(zip(got["count"].tolist(), want["count"].tolist(), strict=True)):
@@ -154,13 +154,13 @@ def _compare_detections(
         largest.detections += truth
         if mine[count:].any():
             raise UserError("there is something behind the last detection")
-        full = card.max_det in (count, truth)
-        edge = min(float(mine[count - 1, 4]), float(theirs[truth - 1, 4])) if full else float(card.conf_thres or 0)
+        full = metadata.max_det in (count, truth)
+        edge = min(float(mine[count - 1, 4]), float(theirs[truth - 1, 4])) if full else float(metadata.conf_thres or 0)
         for rows, others in ((mine[:count], theirs[:truth]), (theirs[:truth], mine[:count])):
-            _match(rows[rows[:, 4] > edge + limits.values], others, card, largest, limits)
+            _match(rows[rows[:, 4] > edge + limits.values], others, metadata, largest, limits)
 
 
-def _match(rows: Tensor, others: Tensor, card: ModelCard, largest: Difference, limits: Difference) -> None:
+def _match(rows: Tensor, others: Tensor, metadata: ExportMetadata, largest: Difference, limits: Difference) -> None:
     """`rows` (n, 6 + nm) each to the nearest of `others` of its class. Half precision may lose one in ten."""
     if not len(rows):
         return
@@ -172,7 +172,7 @@ def _match(rows: Tensor, others: Tensor, card: ModelCard, largest: Difference, l
     partner = distance.argmin(1)
     found = distance.gather(1, partner[:, None])[:, 0] <= limits.boxes + limits.values
     lost = int((~found).sum())
-    if lost > len(rows) * (0.1 if card.half else 0):
+    if lost > len(rows) * (0.1 if metadata.half else 0):
         raise UserError(f"{lost} of {len(rows)} detections have no counterpart in PyTorch's or the file's answer")
     rows, others = rows[found], others[partner[found]]
     largest.see(_most(rows[:, :4], others[:, :4]), _most(rows[:, 4], others[:, 4]))

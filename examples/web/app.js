@@ -35,7 +35,7 @@ async function attempt(what, action) {
 async function useModel(name, bytes) {
   say(`Preparing ${name} …`);
   detector = await Detector.load(bytes);
-  const { names, imgsz, task, conf_thres: least = 0 } = detector.card;
+  const { names, imgsz, task, conf_thres: least = 0 } = detector.metadata;
   for (const id of ["photo", "camera"]) $(id).disabled = false;
   $("conf").min = Math.max(least, 0.05); // with NMS in the file, it gives nothing below its own threshold
   showConfidence();

@@ -28,7 +28,7 @@ function* fields(bytes) {
 }
 
 /** What export.py wrote into an .onnx file (names, layout, imgsz, …). onnxruntime-web does not show it, so read it here. */
-export function readCard(bytes) {
+export function readMetadata(bytes) {
   const text = new TextDecoder();
   for (const [number, entry] of fields(bytes)) {
     if (number !== 14) continue; // metadata_props of ONNX's ModelProto; an entry is { 1: key, 2: value }
@@ -91,14 +91,14 @@ const rowsOf = ({ data, dims }) =>
   Array.from({ length: dims[1] }, (_, i) => data.subarray(i * dims[2], (i + 1) * dims[2]));
 
 /** Candidates { box: [x1, y1, x2, y2] in the input, score, cls, coefficients } above `conf`, whatever the layout. */
-function candidates(outputs, card, conf) {
+function candidates(outputs, metadata, conf) {
   const found = [];
-  if (card.layout === "nms") {
+  if (metadata.layout === "nms") {
     for (const row of rowsOf(outputs.detections))
       if (row[4] > conf) found.push({ box: [...row.slice(0, 4)], score: row[4], cls: row[5], coefficients: row.slice(6) });
     return found;
   }
-  const [nc, separate] = [Object.keys(card.names).length, card.layout === "separate"];
+  const [nc, separate] = [Object.keys(metadata.names).length, metadata.layout === "separate"];
   const [boxes, scores] = separate ? [rowsOf(outputs.boxes), rowsOf(outputs.scores)] : [rowsOf(outputs.output0), null];
   const masks = separate && outputs.coefficients ? rowsOf(outputs.coefficients) : null;
   boxes.forEach((row, i) => {
@@ -159,32 +159,32 @@ function maskIn([x1, y1, x2, y2], coefficients, prototypes, ratio, pad, size) {
 export class Detector {
   /** Of the bytes (Uint8Array) of an .onnx file. Throws an Error of one line for a file that it cannot run. */
   static async load(bytes) {
-    const card = readCard(bytes);
-    if (card.half) throw new Error("has half precision; export it without --half");
-    if (!["decoded", "separate", "nms"].includes(card.layout)) throw new Error(`has ${card.layout} heads; export it without --raw-heads`);
+    const metadata = readMetadata(bytes);
+    if (metadata.half) throw new Error("has half precision; export it without --half");
+    if (!["decoded", "separate", "nms"].includes(metadata.layout)) throw new Error(`has ${metadata.layout} heads; export it without --raw-heads`);
     const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
-    return new Detector(session, card);
+    return new Detector(session, metadata);
   }
 
-  constructor(session, card) {
-    Object.assign(this, { session, card });
+  constructor(session, metadata) {
+    Object.assign(this, { session, metadata });
   }
 
   /** Objects in `image` (ImageData): [{ name, cls, score, box: [x1, y1, x2, y2] in its pixels, mask? }], the best first. */
   async detect(image, { conf = 0.25, iou = 0.45 } = {}) {
-    const [[height, width], batch] = [this.card.imgsz, this.card.dynamic ? 1 : this.card.batch];
+    const [[height, width], batch] = [this.metadata.imgsz, this.metadata.dynamic ? 1 : this.metadata.batch];
     const { data, ratio, pad } = letterbox(image, width, height);
     const input = new Float32Array(batch * data.length);
     for (let i = 0; i < batch; i++) input.set(data, i * data.length); // a file of a fixed batch wants that many
     const tensor = new ort.Tensor("float32", input, [batch, 3, height, width]);
     const outputs = await this.session.run({ [this.session.inputNames[0]]: tensor });
-    const found = candidates(outputs, this.card, conf);
+    const found = candidates(outputs, this.metadata, conf);
     const prototypes = outputs.prototypes ?? outputs.output1;
     const picture = [image.width, image.height];
-    return (this.card.layout === "nms" ? found : suppress(found, iou)).map(({ box: inInput, score, cls, coefficients }) => {
+    return (this.metadata.layout === "nms" ? found : suppress(found, iou)).map(({ box: inInput, score, cls, coefficients }) => {
       const box = inInput.map((value, i) => limited((value - pad[i % 2]) / ratio, 0, picture[i % 2]));
       const mask = prototypes && maskIn(box, coefficients, prototypes, ratio, pad, [width, height]);
-      return { name: this.card.names[cls], cls, score, box, mask };
+      return { name: this.metadata.names[cls], cls, score, box, mask };
     });
   }
 }

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, library, read_card, unreadable
-from models.cards import KEY
+from models.backends.runtime import Runtime, library, read_metadata, unreadable
+from models.export_metadata import KEY
 from utils.errors import UserError
 
 
@@ -26,8 +26,8 @@ class CoreMl(Runtime):
             self.package = tools.models.MLModel(str(path))
         except (RuntimeError, ValueError, OSError) as error:
             raise unreadable(path, "Core ML", error) from error
-        self.card = read_card(path, self.package.user_defined_metadata.get(KEY))
-        self.fp16 = self.card.half
+        self.metadata = read_metadata(path, self.package.user_defined_metadata.get(KEY))
+        self.fp16 = self.metadata.half
         self.input = self.package.get_spec().description.input[0]
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
@@ -41,4 +41,4 @@ class CoreMl(Runtime):
 
             value = Image.fromarray((image.transpose(1, 2, 0) * 255).round().astype(np.uint8))
         answer = self.package.predict({self.input.name: value})
-        return [np.asarray(answer[name]) for name in self.card.outputs]
+        return [np.asarray(answer[name]) for name in self.metadata.outputs]

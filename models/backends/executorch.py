@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.backends.runtime import Runtime, library, read_card, unreadable
+from models.backends.runtime import Runtime, library, read_metadata, unreadable
 
 
 class ExecuTorch(Runtime):
@@ -15,8 +15,8 @@ class ExecuTorch(Runtime):
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
-        self.card = read_card(path)
-        self.fp16 = self.card.half
+        self.metadata = read_metadata(path)
+        self.fp16 = self.metadata.half
         module = library("executorch.runtime", path, "executorch")
         try:
             self.program = module.Runtime.get().load_program(str(path))
@@ -27,4 +27,4 @@ class ExecuTorch(Runtime):
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         values = self.method.execute([images.cpu().float().contiguous()])
         # the runtime may use the memory of its answers again
-        return {n: v.clone().to(images.device) for n, v in zip(self.card.outputs, values, strict=True)}
+        return {n: v.clone().to(images.device) for n, v in zip(self.metadata.outputs, values, strict=True)}

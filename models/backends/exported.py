@@ -33,16 +33,16 @@ class ExportedBackend:
                 "you made it yourself or trust who did, pass --trust (from Python: trust=True)"
             )
         self.model = kind(path, device, fp16)
-        self.card = card = self.model.card
+        self.metadata = metadata = self.model.metadata
         self.fp16 = self.model.fp16
         if fp16 and not self.fp16:
             LOGGER.warning(f"{path} computes in float32; for half precision export the checkpoint with --half")
-        self.names, self.task, self.dynamic = card.names, card.task, card.dynamic
-        self.stride = max(*card.strides, 32)
-        if card.layout == "nms":
+        self.names, self.task, self.dynamic = metadata.names, metadata.task, metadata.dynamic
+        self.stride = max(*metadata.strides, 32)
+        if metadata.layout == "nms":
             LOGGER.info(
-                f"{path} suppresses by itself: confidence above {card.conf_thres}, IoU {card.iou_thres}, at most "
-                f"{card.max_det} detections an image; thresholds that allow more find nothing more"
+                f"{path} suppresses by itself: confidence above {metadata.conf_thres}, IoU {metadata.iou_thres}, at "
+                f"most {metadata.max_det} detections per image; thresholds that allow more find nothing more"
             )
 
     def check(self, size: Sequence[int], augment: bool = False, visualize: Any = False) -> None:
@@ -50,7 +50,7 @@ class ExportedBackend:
         for flag, wanted in (("--augment", augment), ("--visualize", visualize)):
             if wanted:
                 raise UserError(f"{self.path}: {flag} needs the checkpoint (.pt), not a file exported from it")
-        fixed = tuple(self.card.imgsz)
+        fixed = tuple(self.metadata.imgsz)
         if not self.dynamic and tuple(size) != fixed:
             given, own = (" ".join(map(str, dict.fromkeys(s) if s[0] == s[1] else s)) for s in (tuple(size), fixed))
             raise UserError(
@@ -63,18 +63,18 @@ class ExportedBackend:
         self.check(im.shape[2:], augment, visualize)
         images = im.float()
         if self.dynamic:
-            return lift(self._answer(images), self.card)
-        answers = [self._fixed(piece) for piece in images.split(self.card.batch)]
-        return lift({name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}, self.card)
+            return lift(self._answer(images), self.metadata)
+        answers = [self._fixed(piece) for piece in images.split(self.metadata.batch)]
+        return lift({name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}, self.metadata)
 
     def _fixed(self, images: Tensor) -> dict[str, Tensor]:
-        """What the file makes of at most `card.batch` images; black ones fill the batch up and are left out again."""
+        """The outputs for at most `metadata.batch` images; black images fill the batch and are left out again."""
         count = len(images)
-        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.card.batch - count))
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.metadata.batch - count))
         return {name: value[:count] for name, value in self._answer(filled).items()}
 
     def _answer(self, images: Tensor) -> dict[str, Tensor]:
-        """What the file makes of `images`, in the shapes that its card promises.
+        """What the file makes of `images`, in the shapes that its metadata promises.
 
         Raises `UserError` where the library cannot run it, and where the outputs are others: such a file would be read
         as boxes at random.
@@ -87,7 +87,7 @@ class ExportedBackend:
             raise UserError(
                 f"{self.path} cannot be run on images of {shape_text(images.shape)}: {first_line(error)}"
             ) from error
-        for name, expected in self.card.shapes(len(images), images.shape[2], images.shape[3]).items():
+        for name, expected in self.metadata.shapes(len(images), images.shape[2], images.shape[3]).items():
             shape = tuple(outputs[name].shape)
             if len(shape) != len(expected) or any(e not in (None, n) for n, e in zip(shape, expected, strict=True)):
                 raise UserError(

@@ -8,38 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.cells import make_cells
 from utils.ops.boxes import xyxy2xywh
 
 
-def lift(outputs: Mapping[str, Tensor], card: ModelCard) -> tuple[Any, ...]:
+def lift(outputs: Mapping[str, Tensor], metadata: ExportMetadata) -> tuple[Any, ...]:
     """``(decoded, None)``, or of a segmenter ``(decoded, prototypes, None)``, as `models.yolo.Detect` gives them.
 
-    `outputs` are named as `card.outputs` says. decoded (B, N, 5 + nc [+ nm]) float32: xywh pixels of the input,
+    `outputs` are named as `metadata.outputs` says. decoded (B, N, 5 + nc [+ nm]) float32: xywh pixels of the input,
     objectness, class probabilities, coefficients. Non-maximum suppression makes of it what it would make of the
     model's own answer; in layout "nms" it finds nothing left to suppress.
     """
-    values = [outputs[name].float() for name in card.outputs]
-    prototypes = values.pop() if card.nm else None
-    decoded = _LIFTS[card.layout](values, card)
+    values = [outputs[name].float() for name in metadata.outputs]
+    prototypes = values.pop() if metadata.nm else None
+    decoded = _LIFTS[metadata.layout](values, metadata)
     return (decoded, None) if prototypes is None else (decoded, prototypes, None)
 
 
-def _as_it_is(values: Sequence[Tensor], card: ModelCard) -> Tensor:
+def _as_it_is(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     return values[0]
 
 
-def _from_separate(values: Sequence[Tensor], card: ModelCard) -> Tensor:
+def _from_separate(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     """Scores are certain objects' class probabilities: their product is what counts."""
     boxes, scores, *coefficients = values
     return torch.cat((boxes, torch.ones_like(boxes[..., :1]), scores, *coefficients), 2)
 
 
-def _from_raw(values: Sequence[Tensor], card: ModelCard) -> Tensor:
+def _from_raw(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     """Head maps (B, na·no, ny, nx) of each level, decoded as `Detect.decode` does."""
-    anchors, stride = values[0].new_tensor(card.anchors), values[0].new_tensor(card.strides)
-    na, known = anchors.shape[1], 5 + len(card.names)
+    anchors, stride = values[0].new_tensor(metadata.anchors), values[0].new_tensor(metadata.strides)
+    na, known = anchors.shape[1], 5 + len(metadata.names)
     sizes = [(y.shape[2], y.shape[3]) for y in values]
     cells = make_cells(sizes, stride, anchors / stride.view(-1, 1, 1), values[0])
     flat = torch.cat([y.unflatten(1, (na, -1)).transpose(1, 2).flatten(2) for y in values], 2)  # (B, no, N)
@@ -49,10 +49,10 @@ def _from_raw(values: Sequence[Tensor], card: ModelCard) -> Tensor:
     return torch.cat(parts, 1).transpose(1, 2)
 
 
-def _from_nms(values: Sequence[Tensor], card: ModelCard) -> Tensor:
+def _from_nms(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     """Detections are objects of their confidence and certainly of their class; the padding has confidence 0."""
-    boxes, confidence, cls, coefficients = values[0].split((4, 1, 1, card.nm), 2)
-    classes = (cls == torch.arange(len(card.names), device=cls.device)).to(cls.dtype)
+    boxes, confidence, cls, coefficients = values[0].split((4, 1, 1, metadata.nm), 2)
+    classes = (cls == torch.arange(len(metadata.names), device=cls.device)).to(cls.dtype)
     coefficients = coefficients / confidence.where(confidence > 0, 1)  # suppression multiplies them again
     return torch.cat((xyxy2xywh(boxes), confidence, classes, coefficients), 2)
 

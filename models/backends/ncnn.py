@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.backends.openvino import only_file
-from models.backends.runtime import Runtime, in_order, library, read_card, unreadable
+from models.backends.runtime import Runtime, in_order, library, read_metadata, unreadable
 
 
 class Ncnn(Runtime):
@@ -21,8 +21,8 @@ class Ncnn(Runtime):
         folder = path if path.is_dir() else path.parent
         param = only_file(folder, "*.param") if path.is_dir() else path
         weights = param.with_suffix(".bin")
-        self.card = read_card(param, beside=[folder])
-        self.fp16 = fp16 or self.card.half
+        self.metadata = read_metadata(param, beside=[folder])
+        self.fp16 = fp16 or self.metadata.half
         self.net = self.ncnn.Net()
         options = self.net.opt
         options.num_threads = torch.get_num_threads()

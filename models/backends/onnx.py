@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, check_outputs_named, library, read_card, shape_text, unreadable
-from models.cards import KEY
+from models.backends.runtime import Runtime, check_outputs_named, library, read_metadata, shape_text, unreadable
+from models.export_metadata import KEY
 from utils.errors import UserError
 from utils.logging import LOGGER
 
@@ -38,27 +38,27 @@ class OnnxRuntime(Runtime):
             raise unreadable(path, "ONNX", error) from error
         if device.type == "cuda" and _CUDA not in self.session.get_providers():
             LOGGER.warning(f"ONNX Runtime cannot use the GPU, so {path} runs on the CPU; pip install onnxruntime-gpu")
-        self.card = read_card(path, self.session.get_modelmeta().custom_metadata_map.get(KEY))
-        self.fp16 = self.card.half
-        check_outputs_named(path, self.card, [output.name for output in self.session.get_outputs()])
+        self.metadata = read_metadata(path, self.session.get_modelmeta().custom_metadata_map.get(KEY))
+        self.fp16 = self.metadata.half
+        check_outputs_named(path, self.metadata, [output.name for output in self.session.get_outputs()])
         entry = self.session.get_inputs()[0]
-        self.input, self.dtype = entry.name, np.float16 if self.card.half else np.float32
+        self.input, self.dtype = entry.name, np.float16 if self.metadata.half else np.float32
         self._check_input(entry.type, list(entry.shape))
 
     def _check_input(self, kind: str, shape: list[int | str | None]) -> None:
-        """Raise `UserError` where the network takes other images than its card says."""
-        card = self.card
-        wanted = [None, 3, None, None] if card.dynamic else [card.batch, 3, *card.imgsz]
+        """Raise `UserError` where the network takes other images than its metadata says."""
+        metadata = self.metadata
+        wanted = [None, 3, None, None] if metadata.dynamic else [metadata.batch, 3, *metadata.imgsz]
         own = [size if isinstance(size, int) else None for size in shape]
-        if kind != ("tensor(float16)" if card.half else "tensor(float)") or own != wanted:
-            said = f"{'half' if card.half else 'float'} {shape_text(wanted)}"
+        if kind != ("tensor(float16)" if metadata.half else "tensor(float)") or own != wanted:
+            said = f"{'half' if metadata.half else 'float'} {shape_text(wanted)}"
             raise UserError(
                 f"{self.path}: its metadata say that it takes images of {said}, but the network takes {kind} "
                 f"{shape_text(own)}: they belong to different networks; export the checkpoint again"
             )
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        return self.session.run(list(self.card.outputs), {self.input: images})
+        return self.session.run(list(self.metadata.outputs), {self.input: images})
 
 
 class OpenCvDnn(Runtime):
@@ -68,10 +68,10 @@ class OpenCvDnn(Runtime):
         super().__init__(path, device, fp16)
         import cv2
 
-        self.card = read_card(path, _embedded(path))
-        if self.card.half or self.card.int8:
+        self.metadata = read_metadata(path, _embedded(path))
+        if self.metadata.half or self.metadata.int8:
             raise UserError(f"{path}: --dnn takes float32 files; leave --dnn out, or export without --half and --int8")
-        if self.card.layout == "nms":
+        if self.metadata.layout == "nms":
             raise UserError(
                 f"{path}: --dnn cannot run suppression inside the file; leave --dnn out, or export without --nms"
             )
@@ -79,7 +79,7 @@ class OpenCvDnn(Runtime):
             self.net = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise unreadable(path, "ONNX", f"OpenCV: {error.err or error}") from error
-        check_outputs_named(path, self.card, self.net.getUnconnectedOutLayersNames())
+        check_outputs_named(path, self.metadata, self.net.getUnconnectedOutLayersNames())
         if device.type == "cuda":
             self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
             self.net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
@@ -88,11 +88,11 @@ class OpenCvDnn(Runtime):
         self.net.setInput(images)
         names = self.net.getUnconnectedOutLayersNames()
         answers = dict(zip(names, self.net.forward(names), strict=True))
-        return [answers[name] for name in self.card.outputs]
+        return [answers[name] for name in self.metadata.outputs]
 
 
 def _embedded(path: Path) -> str | None:
-    """The card inside, which OpenCV does not show; None where it lies in a file beside, or the file is not read."""
+    """The metadata inside the file, which OpenCV does not show; None where a JSON file beside it serves instead."""
     beside = Path(f"{path}.json").is_file()
     if beside and importlib.util.find_spec("onnx") is None:
         return None

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, library, read_card, unreadable
-from models.cards import KEY
+from models.backends.runtime import Runtime, library, read_metadata, unreadable
+from models.export_metadata import KEY
 from utils.errors import UserError
 
 
@@ -26,7 +26,7 @@ class OpenVino(Runtime):
         try:
             network = core.read_model(str(xml))
             info = network.get_rt_info([KEY]).astype(str) if network.has_rt_info([KEY]) else None
-            self.card = read_card(xml, info, beside=[folder])
+            self.metadata = read_metadata(xml, info, beside=[folder])
             exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bfloat16 unasked
             if fp16 and "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 exact, self.fp16 = {"INFERENCE_PRECISION_HINT": "f16"}, True
@@ -34,7 +34,7 @@ class OpenVino(Runtime):
             self.network = core.compile_model(network, "CPU", exact | threads)
         except RuntimeError as error:
             raise unreadable(xml, "OpenVINO", error) from error
-        self.fp16 |= self.card.half
+        self.fp16 |= self.metadata.half
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         answer = self.network([images])

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.cards import KEY, MOST_BYTES, ModelCard
+from models.export_metadata import KEY, MOST_BYTES, ExportMetadata
 from utils.errors import UserError, first_line
 
 
 class Runtime:
     """An exported file that a library runs.
 
-    `card` is what the file says about itself; `fp16` whether it computes in half precision, which was asked for or not.
+    `metadata` is what the file says about itself. `fp16` tells whether it computes in half precision, asked for or not.
     A subclass reads the file in its constructor and answers `run`. Raises `UserError` for a file that cannot be read.
     """
 
-    card: ModelCard
+    metadata: ExportMetadata
     is_program: ClassVar[bool] = False  # True: the file may do whatever it likes, so it is run for those who trust it
     dtype: type[np.generic] = np.float32  # of the images that `run` is given
 
@@ -30,13 +30,13 @@ class Runtime:
         self.path, self.device, self.fp16 = path, device, False
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W), RGB 0..1, of the card's size and batch, to the outputs that `card.outputs` names."""
+        """Images (B, 3, H, W), RGB 0..1, of the size in `metadata`, to the outputs that `metadata.outputs` names."""
         values = self.run(np.ascontiguousarray(images.cpu().numpy(), self.dtype))
-        named = zip(self.card.outputs, values, strict=True)
+        named = zip(self.metadata.outputs, values, strict=True)
         return {name: torch.from_numpy(np.array(value)).to(images.device) for name, value in named}
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        """The outputs for `images`, in the order of `card.outputs`."""
+        """The outputs for `images`, in the order of `metadata.outputs`."""
         raise NotImplementedError
 
 
@@ -49,25 +49,25 @@ def library(name: str, path: Path, package: str = "") -> Any:
         raise UserError(f"{path} needs {package}, which cannot be imported ({error}): pip install {package}") from error
 
 
-def read_card(path: Path, embedded: str | bytes | None = None, beside: Sequence[Path] = ()) -> ModelCard:
-    """The card of `path`: `embedded` in it, else in the JSON file beside it, or beside one of `beside`."""
+def read_metadata(path: Path, embedded: str | bytes | None = None, beside: Sequence[Path] = ()) -> ExportMetadata:
+    """The metadata of `path`: `embedded` in it, else in the JSON file beside it, or beside one of `beside`."""
     if embedded:
-        return ModelCard.from_json(embedded, path)
+        return ExportMetadata.from_json(embedded, path)
     places = [Path(f"{place}.json") for place in (path, *beside)]
     for place in places:
         if place.is_file():
             with place.open("rb") as file:
-                return ModelCard.from_json(file.read(MOST_BYTES + 1), place)
+                return ExportMetadata.from_json(file.read(MOST_BYTES + 1), place)
     raise UserError(
         f"{path} does not say how it was exported (classes, anchors, layout): it has no metadata '{KEY}', and "
         f"there is no {' or '.join(map(str, places))}; make it with python export.py from the checkpoint"
     )
 
 
-def check_outputs_named(path: Path, card: ModelCard, found: Iterable[str]) -> None:
-    """Raise `UserError` where the file has not all the outputs that its card promises."""
-    if missing := set(card.outputs) - set(found):
-        raise UserError(f"{path} lacks the outputs {', '.join(sorted(missing))} of layout '{card.layout}'")
+def check_outputs_named(path: Path, metadata: ExportMetadata, found: Iterable[str]) -> None:
+    """Raise `UserError` where the file lacks an output that its metadata promises."""
+    if missing := set(metadata.outputs) - set(found):
+        raise UserError(f"{path} lacks the outputs {', '.join(sorted(missing))} of layout '{metadata.layout}'")
 
 
 def unreadable(path: Path, kind: str, error: object) -> UserError:

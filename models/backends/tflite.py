@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.backends.runtime import Runtime, in_order, library, read_card, unreadable
+from models.backends.runtime import Runtime, in_order, library, read_metadata, unreadable
 
 
 class TfLite(Runtime):
@@ -20,7 +20,7 @@ class TfLite(Runtime):
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
-        self.card = read_card(path)
+        self.metadata = read_metadata(path)
         module = library("ai_edge_litert.interpreter", path, "ai-edge-litert")
         try:
             self.interpreter = module.Interpreter(model_path=str(path), num_threads=torch.get_num_threads())

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.backends.runtime import Runtime, read_card, unreadable
-from models.cards import KEY, MOST_BYTES
+from models.backends.runtime import Runtime, read_metadata, unreadable
+from models.export_metadata import KEY, MOST_BYTES
 
-_CARD = f"{KEY}.json"
+_METADATA_FILE = f"{KEY}.json"
 
 
 class TorchScript(Runtime):
@@ -27,8 +27,8 @@ class TorchScript(Runtime):
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
-        self.card = read_card(path, _embedded(path))
-        self.fp16 = self.card.half
+        self.metadata = read_metadata(path, _embedded(path))
+        self.fp16 = self.metadata.half
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PyTorch deprecates TorchScript; there is nothing to mend here
@@ -37,16 +37,16 @@ class TorchScript(Runtime):
             raise unreadable(path, "TorchScript", error) from error
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        answer = self.module(images.half() if self.card.half else images.float())
+        answer = self.module(images.half() if self.metadata.half else images.float())
         values = [answer] if isinstance(answer, Tensor) else answer
-        return dict(zip(self.card.outputs, values, strict=True))
+        return dict(zip(self.metadata.outputs, values, strict=True))
 
 
 def _embedded(path: Path) -> bytes:
-    """The card inside, read from the zip archive that the file is, before anything of the program runs."""
+    """The metadata inside, read from the zip archive that the file is, before anything of the program runs."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{_CARD}") and name.count("/") == 2]
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{_METADATA_FILE}") and name.count("/") == 2]
             if not names:
                 return b""
             with archive.open(names[0]) as entry:

@@ -14,7 +14,7 @@ import torch
 
 from engine.export.job import Job
 from engine.export.quiet import quiet
-from models.cards import KEY
+from models.export_metadata import KEY
 from utils.errors import UserError
 
 _QUANTISED = "constexpr_affine_dequantize"
@@ -22,13 +22,13 @@ _QUANTISED = "constexpr_affine_dequantize"
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
-    card = job.card
-    if card.dynamic:
+    metadata = job.metadata
+    if metadata.dynamic:
         raise UserError("--dynamic: Core ML takes images of one size; leave --dynamic out, and give --imgsz")
-    if card.layout == "nms":
+    if metadata.layout == "nms":
         raise UserError("--nms: not in a Core ML package; leave --nms out, what runs the file has to suppress")
-    if card.batch != 1:
-        raise UserError(f"--batch-size {card.batch}: Core ML takes one image at a time; leave --batch-size out")
+    if metadata.batch != 1:
+        raise UserError(f"--batch-size {metadata.batch}: Core ML takes one image at a time; leave --batch-size out")
 
 
 @torch.no_grad()
@@ -44,16 +44,16 @@ def write(job: Job, path: Path) -> None:
         package = ct.convert(
             traced,
             inputs=[image],
-            outputs=[ct.TensorType(name) for name in job.card.outputs],
+            outputs=[ct.TensorType(name) for name in job.metadata.outputs],
             convert_to="mlprogram",
-            compute_precision=_halved(ct) if job.card.half else ct.precision.FLOAT32,
-            minimum_deployment_target=ct.target.iOS16 if job.card.int8 else ct.target.iOS15,
+            compute_precision=_halved(ct) if job.metadata.half else ct.precision.FLOAT32,
+            minimum_deployment_target=ct.target.iOS16 if job.metadata.int8 else ct.target.iOS15,
             skip_model_load=True,
         )
-        if job.card.int8:
+        if job.metadata.int8:
             package = _quantised(package)
-        package.short_description = f"{job.card.task}, layout {job.card.layout}"
-        package.user_defined_metadata[KEY] = job.card.to_json()
+        package.short_description = f"{job.metadata.task}, layout {job.metadata.layout}"
+        package.user_defined_metadata[KEY] = job.metadata.to_json()
         package.save(str(path))
 
 
@@ -63,17 +63,17 @@ def inspect(job: Job, path: Path) -> list[str]:
         import coremltools as ct
 
         spec = ct.utils.load_spec(str(path))
-    height, width = job.card.imgsz
+    height, width = job.metadata.imgsz
     image = spec.description.input[0].type.imageType
     if (image.height, image.width) != (height, width):
         raise UserError(f"its input is an image of {image.height}×{image.width}, not {height}×{width}")
     found = {output.name: tuple(output.type.multiArrayType.shape) for output in spec.description.output}
     if found != (wanted := _shapes(job)):
         raise UserError(f"its outputs are {found}, and should be {wanted}")
-    if spec.description.metadata.userDefined[KEY] != job.card.to_json():
+    if spec.description.metadata.userDefined[KEY] != job.metadata.to_json():
         raise UserError("its metadata did not come back as they were written")
     kinds = [operation.type for operation in _operations(spec)]
-    if job.card.int8 and _QUANTISED not in kinds:
+    if job.metadata.int8 and _QUANTISED not in kinds:
         raise UserError("--int8 was asked for, but nothing in it is quantised")
     return [f"{sum(kind != 'const' for kind in kinds)} operations"]
 
@@ -84,7 +84,7 @@ def _shapes(job: Job) -> dict[str, tuple[int, ...]]:
     plain = job.in_float()
     answer = plain.network()(plain.example())
     values = [answer] if isinstance(answer, torch.Tensor) else answer
-    return {name: tuple(value.shape) for name, value in zip(job.card.outputs, values, strict=True)}
+    return {name: tuple(value.shape) for name, value in zip(job.metadata.outputs, values, strict=True)}
 
 
 def _halved(ct: Any) -> Any:

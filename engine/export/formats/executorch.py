@@ -25,7 +25,7 @@ def write(job: Job, path: Path) -> None:
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        network: nn.Module = _quantised(job) if job.card.int8 else job.network()
+        network: nn.Module = _quantised(job) if job.metadata.int8 else job.network()
         exported = torch.export.export(network, (job.example(),))
         program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         path.write_bytes(program.buffer)
@@ -55,4 +55,4 @@ def inspect(job: Job, path: Path) -> list[str]:
     size, want = tuple(about.input_tensor_meta(0).sizes()), tuple(job.example().shape)
     if size != want:
         raise UserError(f"its input is {size}, and should be {want}")
-    return ["8-bit numbers" if job.card.int8 else "float32"]
+    return ["8-bit numbers" if job.metadata.int8 else "float32"]

@@ -12,13 +12,13 @@ from utils.errors import UserError
 
 def check_mobile(job: Job, kind: str) -> None:
     """Raises `UserError` for what files of `kind` cannot do."""
-    card = job.card
+    metadata = job.metadata
     refusals = {
-        f"--nms: {kind} files hold no suppression; leave it out, or use --include onnx": card.layout == "nms",
-        f"--dynamic: {kind} files are of one size; give --imgsz and --batch-size instead": card.dynamic,
-        f"--half: {kind} files are written in float32; leave it out, or give --int8 with --raw-heads": card.half,
+        f"--nms: {kind} files hold no suppression; leave it out, or use --include onnx": metadata.layout == "nms",
+        f"--dynamic: {kind} files are of one size; give --imgsz and --batch-size instead": metadata.dynamic,
+        f"--half: {kind} files are written in float32; leave it out, or give --int8 with --raw-heads": metadata.half,
         # one scale for pixels and probabilities together leaves nothing of the latter
-        f"--int8: in {kind} files boxes must be decoded outside; add --raw-heads": card.int8 and card.layout != "raw",
+        f"--int8: in {kind} files boxes must be decoded outside; add --raw-heads": metadata.int8 and metadata.layout != "raw",
         f"--device: {kind} files are made on the CPU; leave it out": job.device.type != "cpu",
     }
     for reason, applies in refusals.items():

@@ -22,12 +22,12 @@ _REFUSED = {
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
     for name, reason in _REFUSED.items():
-        if getattr(job.card, name):
+        if getattr(job.metadata, name):
             raise UserError(reason)
-    if job.card.layout == "nms":
+    if job.metadata.layout == "nms":
         raise UserError("--nms: ncnn has no suppression; leave --nms out, what runs the file has to suppress")
-    if job.card.batch != 1:
-        raise UserError(f"--batch-size {job.card.batch}: ncnn takes one image at a time; leave --batch-size out")
+    if job.metadata.batch != 1:
+        raise UserError(f"--batch-size {job.metadata.batch}: ncnn takes one image at a time; leave --batch-size out")
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def write(job: Job, path: Path) -> None:
             torch.jit.save(traced, f"{folder}/network.pt")
         shape = ",".join(map(str, example.shape))
         done = subprocess.run(  # noqa: S603 -- pnnx's own program, and numbers
-            [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(job.card.half)}"],
+            [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(job.metadata.half)}"],
             cwd=folder,
             capture_output=True,
             text=True,

@@ -11,7 +11,7 @@ from engine.export.formats.onnx_int8 import LEAST_OPSET, quantise, quantised_sha
 from engine.export.job import Job
 from engine.export.quiet import quiet
 from engine.export.suppression import SelectInOnnx
-from models.cards import KEY, ModelCard
+from models.export_metadata import KEY, ExportMetadata
 from utils.errors import UserError
 
 OPSETS = {False: range(12, 21), True: range(17, 24)}  # of the legacy exporter, of --dynamo
@@ -24,9 +24,9 @@ def check(job: Job) -> None:
     if opset not in opsets:
         hint = "with --dynamo" if job.dynamo else "without --dynamo"
         raise UserError(f"--opset {opset}: {hint} it can be {opsets[0]} to {opsets[-1]}")
-    if job.card.int8 and opset < LEAST_OPSET:
+    if job.metadata.int8 and opset < LEAST_OPSET:
         raise UserError(f"--opset {opset}: --int8 needs {LEAST_OPSET} or more")
-    if job.dynamo and job.card.layout == "nms":
+    if job.dynamo and job.metadata.layout == "nms":
         raise UserError("--dynamo cannot hold --nms; leave --dynamo out")
     for wanted, package in ((job.dynamo, "onnxscript"), (job.simplify, "onnxslim")):
         if wanted:
@@ -52,11 +52,11 @@ def write(job: Job, path: Path) -> None:
         import onnxslim
 
         model = onnxslim.slim(model)
-    if job.card.int8:
+    if job.metadata.int8:
         quantise(model, job, path)
         model = onnx.load(str(path))
-    _name_sizes(model, job.card)
-    onnx.helper.set_model_props(model, _properties(job.card))
+    _name_sizes(model, job.metadata)
+    onnx.helper.set_model_props(model, _properties(job.metadata))
     onnx.save(model, str(path))
 
 
@@ -70,7 +70,7 @@ def inspect(job: Job, path: Path) -> list[str]:
     if opset != _opset(job):
         raise UserError(f"--opset {_opset(job)} was asked for, but the exporter wrote {opset}; give --opset {opset}")
     words = [f"opset {opset}", f"{len(model.graph.node)} nodes"]
-    if job.card.int8:
+    if job.metadata.int8:
         done, convolutions = quantised_share(model.graph)
         if not done:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
@@ -84,7 +84,7 @@ def _opset(job: Job) -> int:
 
 @torch.no_grad()
 def _write_by_trace(job: Job, path: Path) -> None:
-    sizes = _sizes(job.card).items()
+    sizes = _sizes(job.metadata).items()
     axes = {name: {i: size for i, size in enumerate(own) if isinstance(size, str)} for name, own in sizes}
     torch.onnx.export(
         job.network(SelectInOnnx.apply),
@@ -93,8 +93,8 @@ def _write_by_trace(job: Job, path: Path) -> None:
         dynamo=False,
         opset_version=_opset(job),
         input_names=["images"],
-        output_names=list(job.card.outputs),
-        dynamic_axes=axes if job.card.dynamic else None,
+        output_names=list(job.metadata.outputs),
+        dynamic_axes=axes if job.metadata.dynamic else None,
     )
 
 
@@ -102,7 +102,7 @@ def _write_by_trace(job: Job, path: Path) -> None:
 def _write_by_dynamo(job: Job, path: Path) -> None:
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     example = job.example()
-    if job.card.dynamic and job.card.batch == 1:
+    if job.metadata.dynamic and job.metadata.batch == 1:
         example = example.repeat(2, 1, 1, 1)  # a size of 1 would be taken for a constant
     torch.onnx.export(
         job.network(),
@@ -111,43 +111,43 @@ def _write_by_dynamo(job: Job, path: Path) -> None:
         dynamo=True,
         opset_version=_opset(job),
         input_names=["images"],
-        output_names=list(job.card.outputs),
-        dynamic_shapes=(sizes,) if job.card.dynamic else None,
+        output_names=list(job.metadata.outputs),
+        dynamic_shapes=(sizes,) if job.metadata.dynamic else None,
         external_data=False,
         verbose=False,
     )
 
 
-def _sizes(card: ModelCard) -> dict[str, list[int | str | None]]:
+def _sizes(metadata: ExportMetadata) -> dict[str, list[int | str | None]]:
     """Of the input and each output: a number where the size is fixed, a name where it varies; None: not said here."""
     ends: dict[str, list[int | str | None]] = {
         "images": [3, "height", "width"],
-        "detections": [card.max_det, 6 + card.nm],
+        "detections": [metadata.max_det, 6 + metadata.nm],
         "count": [],
         "boxes": ["anchors", 4],
-        "scores": ["anchors", len(card.names)],
-        "coefficients": ["anchors", card.nm],
-        "output0": ["anchors", 5 + len(card.names) + card.nm],
+        "scores": ["anchors", len(metadata.names)],
+        "coefficients": ["anchors", metadata.nm],
+        "output0": ["anchors", 5 + len(metadata.names) + metadata.nm],
     }
     for name in ("output1", "prototypes"):
-        ends[name] = [card.nm, "mask_height", "mask_width"]
-    for i, anchors in enumerate(card.anchors):
-        channels = len(anchors) * (5 + len(card.names) + card.nm)
+        ends[name] = [metadata.nm, "mask_height", "mask_width"]
+    for i, anchors in enumerate(metadata.anchors):
+        channels = len(anchors) * (5 + len(metadata.names) + metadata.nm)
         ends[f"raw{i}"] = [channels, f"height{i}", f"width{i}"]
-    return {name: ["batch", *ends[name]] for name in ("images", *card.outputs)}
+    return {name: ["batch", *ends[name]] for name in ("images", *metadata.outputs)}
 
 
-def _name_sizes(model: Any, card: ModelCard) -> None:
+def _name_sizes(model: Any, metadata: ExportMetadata) -> None:
     """Say in the file how large its input and outputs are, where the exporter left odd names or nothing."""
-    sizes = _sizes(card)
+    sizes = _sizes(metadata)
     for value in (*model.graph.input, *model.graph.output):
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes[value.name], strict=True):
             if isinstance(size, int):
                 dim.dim_value = size
-            elif card.dynamic and size is not None:
+            elif metadata.dynamic and size is not None:
                 dim.dim_param = size
 
 
-def _properties(card: ModelCard) -> dict[str, str]:
-    """The card, and beside it the two values that YOLOv5's own scripts look for."""
-    return {KEY: card.to_json(), "stride": str(max(card.strides)), "names": repr(card.names)}
+def _properties(metadata: ExportMetadata) -> dict[str, str]:
+    """The metadata, and beside it the two values that YOLOv5's own scripts look for."""
+    return {KEY: metadata.to_json(), "stride": str(max(metadata.strides)), "names": repr(metadata.names)}

@@ -17,7 +17,7 @@ class _Reader:
 
     def __init__(self, job: Job) -> None:
         assert job.calibration is not None  # with --int8
-        self._images, self._batch = iter(job.calibration), job.card.batch
+        self._images, self._batch = iter(job.calibration), job.metadata.batch
 
     def get_next(self) -> dict[str, Any] | None:
         image = next(self._images, None)
@@ -33,10 +33,10 @@ def quantise(model: Any, job: Job, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    maps = [name for name in job.card.outputs if name not in ("output1", "prototypes")]
+    maps = [name for name in job.metadata.outputs if name not in ("output1", "prototypes")]
     head, behind = head_nodes(model.graph, maps)
-    if len(head) != len(job.card.strides):
-        raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {len(job.card.strides)}")
+    if len(head) != len(job.metadata.strides):
+        raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {len(job.metadata.strides)}")
     with quiet():
         quantize_static(
             onnx.shape_inference.infer_shapes(model),

@@ -11,7 +11,7 @@ from engine.export.formats import onnx
 from engine.export.job import Job
 from engine.export.quiet import quiet
 from models.backends.openvino import only_file, openvino
-from models.cards import KEY
+from models.export_metadata import KEY
 from utils.errors import UserError
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData")
@@ -21,7 +21,7 @@ _QUANTISED = "FakeQuantize"
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do: what ONNX cannot."""
     onnx.check(job.in_float())
-    if job.card.int8:
+    if job.metadata.int8:
         try:
             __import__("nncf")
         except ImportError as error:
@@ -38,11 +38,11 @@ def write(job: Job, path: Path) -> None:
         onnx.write(job.in_float(), source)
         # read_model would leave the weights of depthwise convolutions behind a Reshape, where nncf takes the wrong axis
         network = ov.convert_model(str(source))
-        if job.card.int8:
+        if job.metadata.int8:
             network = _quantised(network, job)
-        network.set_rt_info(job.card.to_json(), [KEY])
+        network.set_rt_info(job.metadata.to_json(), [KEY])
         name = path.name.removesuffix("_openvino_model")
-        ov.save_model(network, str(path / f"{name}.xml"), compress_to_fp16=job.card.half)
+        ov.save_model(network, str(path / f"{name}.xml"), compress_to_fp16=job.metadata.half)
 
 
 def inspect(job: Job, path: Path) -> list[str]:
@@ -50,7 +50,7 @@ def inspect(job: Job, path: Path) -> list[str]:
     operations = openvino(path).Core().read_model(str(only_file(path, "*.xml"))).get_ops()
     kinds = [operation.get_type_name() for operation in operations]
     words = [f"{sum(kind != 'Constant' for kind in kinds)} operations"]
-    if job.card.int8:
+    if job.metadata.int8:
         if _QUANTISED not in kinds:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
         words.append(f"scales from {len(job.calibration or ())} pictures")
@@ -66,7 +66,7 @@ def _quantised(network: Any, job: Job) -> Any:
         nncf.set_log_level(logging.ERROR)  # it has handlers of its own
         return nncf.quantize(
             network,
-            nncf.Dataset(job.calibration, lambda image: image.expand(job.card.batch, -1, -1, -1).numpy()),
+            nncf.Dataset(job.calibration, lambda image: image.expand(job.metadata.batch, -1, -1, -1).numpy()),
             preset=nncf.QuantizationPreset.MIXED,  # SiLU's answers are not symmetric
             subset_size=len(job.calibration),
             ignored_scope=nncf.IgnoredScope(names=_decoding(network), validate=False),

@@ -24,13 +24,13 @@ def check(job: Job) -> None:
 
 
 def write(job: Job, path: Path) -> None:
-    """Write `path`: images go in as (B, H, W, 3), as TensorFlow's users have them; the outputs are as the card says."""
+    """Write `path`: images go in as (B, H, W, 3), as TensorFlow's users have them; outputs are as in every format."""
     with quiet(), torch.no_grad():
         import litert_torch
 
         network = litert_torch.to_channel_last_io(job.network(), args=[0]).eval()
         litert_torch.convert(network, (job.example().permute(0, 2, 3, 1).contiguous(),)).export(str(path))
-        if job.card.int8:
+        if job.metadata.int8:
             path.write_bytes(_quantised(job, path))
 
 
@@ -59,7 +59,7 @@ def inspect(job: Job, path: Path) -> list[str]:
     size, want = tuple(image["shape"].tolist()), tuple(job.example().permute(0, 2, 3, 1).shape)
     if size != want:
         raise UserError(f"its input is {size}, and should be {want}")
-    if not job.card.int8:
+    if not job.metadata.int8:
         return ["float32"]
     tensors = interpreter.get_tensor_details()
     scaled = sum(t["dtype"] == np.int8 and len(t["quantization_parameters"]["scales"]) > 1 for t in tensors)

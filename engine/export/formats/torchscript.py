@@ -11,15 +11,15 @@ import torch
 
 from engine.export.job import Job
 from engine.export.suppression import select_by_loop
-from models.cards import KEY, ModelCard
+from models.export_metadata import KEY, ExportMetadata
 from utils.errors import UserError
 
 
 def check(job: Job) -> None:
     """Raises `UserError` for what this format cannot do."""
-    if job.card.int8:
+    if job.metadata.int8:
         raise UserError("--int8: TorchScript holds no 8-bit weights; use --include onnx or openvino")
-    if job.card.half and job.device.type == "cpu":
+    if job.metadata.half and job.device.type == "cpu":
         raise UserError(
             "--half: TorchScript of half precision is made and run on a GPU; give --device 0, or leave --half out"
         )
@@ -30,10 +30,10 @@ def write(job: Job, path: Path) -> None:
     """Write `path`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, but what LibTorch reads; and the tracer warns of every size
-        select = torch.jit.script(select_by_loop) if job.card.layout == "nms" else None
+        select = torch.jit.script(select_by_loop) if job.metadata.layout == "nms" else None
         traced = torch.jit.trace(job.network(select), (job.example(),), strict=False, check_trace=False)
         _compute_where_the_images_are(traced.graph)
-        extra = {f"{KEY}.json": job.card.to_json(), "config.txt": _for_yolov5(job.card)}
+        extra = {f"{KEY}.json": job.metadata.to_json(), "config.txt": _for_yolov5(job.metadata)}
         torch.jit.save(traced, str(path), _extra_files=extra)
 
 
@@ -54,8 +54,8 @@ def inspect(job: Job, path: Path) -> list[str]:
     return ["to be run with --trust, for it is a program"]
 
 
-def _for_yolov5(card: ModelCard) -> str:
+def _for_yolov5(metadata: ExportMetadata) -> str:
     """What YOLOv5's own scripts look for."""
     return json.dumps(
-        {"shape": [card.batch, 3, *card.imgsz], "stride": max(card.strides), "names": list(card.names.values())}
+        {"shape": [metadata.batch, 3, *metadata.imgsz], "stride": max(metadata.strides), "names": list(metadata.names.values())}
     )

@@ -12,9 +12,9 @@ from torchvision.ops import box_convert
 from torchvision.ops import nms as torchvision_nms
 
 from engine.export.job import Job
-from engine.export.network import card_of
+from engine.export.network import metadata_of
 from engine.export.verify import PICTURES
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.checkpoints.format import Checkpoint, save_checkpoint
 from models.yolo import model_of
 from utils.files import ROOT
@@ -63,16 +63,16 @@ def save(model: Any, path: Path) -> Path:
     return path
 
 
-def card_for(model: Any, layout: str = "decoded", **values: Any) -> ModelCard:
-    """The card of an export of `model`; `values` replace fields."""
+def metadata_for(model: Any, layout: str = "decoded", **values: Any) -> ExportMetadata:
+    """The metadata of an export of `model`; `values` replace fields."""
     fields: dict[str, Any] = {"imgsz": list(SIZE), "batch": 1, "dynamic": False, "half": False, "int8": False}
-    return card_of(model, layout=layout, **fields | (NMS if layout == "nms" else {}) | values)
+    return metadata_of(model, layout=layout, **fields | (NMS if layout == "nms" else {}) | values)
 
 
 def job_for(model: Any, layout: str = "decoded", opset: int | None = None, **values: Any) -> Job:
-    """An export of `model` in float32 on the CPU; `values` are fields of the card, or "simplify" and "dynamo"."""
+    """An export of `model` in float32 on the CPU; `values` are fields of the metadata, or "simplify" and "dynamo"."""
     flags = {flag: values.pop(flag, False) for flag in ("simplify", "dynamo")}
-    return Job(model, card_for(model, layout, **values), torch.device("cpu"), opset, **flags)
+    return Job(model, metadata_for(model, layout, **values), torch.device("cpu"), opset, **flags)
 
 
 @torch.no_grad()
@@ -84,37 +84,37 @@ def threshold_for(model: Any, images: Tensor, count: int) -> float:
 
 
 @torch.no_grad()
-def answer(model: Any, images: Tensor, card: ModelCard) -> list[Tensor]:
-    """The outputs for `images`, in the order of `card.outputs`, from what `model` itself says."""
+def answer(model: Any, images: Tensor, metadata: ExportMetadata) -> list[Tensor]:
+    """The outputs for `images`, in the order of `metadata.outputs`, from what `model` itself says."""
     decoded, *prototypes, raw = model(images)
-    boxes, objectness, classes, masks = decoded.split((4, 1, len(card.names), card.nm), 2)
-    more = [masks * objectness] if card.nm else []
+    boxes, objectness, classes, masks = decoded.split((4, 1, len(metadata.names), metadata.nm), 2)
+    more = [masks * objectness] if metadata.nm else []
     own: list[Tensor]
-    if card.layout == "decoded":
+    if metadata.layout == "decoded":
         own = [decoded]
-    elif card.layout == "separate":
+    elif metadata.layout == "separate":
         own = [boxes, classes * objectness, *more]
-    elif card.layout == "raw":  # (B, na, ny, nx, no): anchor by anchor, channel by channel
+    elif metadata.layout == "raw":  # (B, na, ny, nx, no): anchor by anchor, channel by channel
         own = [torch.cat([y[:, a].permute(0, 3, 1, 2) for a in range(y.shape[1])], 1) for y in raw]
     else:
         conf, cls = (classes * objectness).max(2, keepdim=True)
         rows = torch.cat((box_convert(boxes, "cxcywh", "xyxy"), conf, cls, *more), 2)
-        own = suppressed(rows, card)
+        own = suppressed(rows, metadata)
     return [*own, *prototypes]
 
 
-def suppressed(rows: Tensor, card: ModelCard) -> list[Tensor]:
+def suppressed(rows: Tensor, metadata: ExportMetadata) -> list[Tensor]:
     """Detections (B, max_det, 6 + nm) and their number, by torchvision, from candidates (B, N, 6 + nm)."""
-    assert card.max_det is not None
-    assert card.conf_thres is not None
-    assert card.iou_thres is not None
-    detections = torch.zeros(len(rows), card.max_det, rows.shape[2])
+    assert metadata.max_det is not None
+    assert metadata.conf_thres is not None
+    assert metadata.iou_thres is not None
+    detections = torch.zeros(len(rows), metadata.max_det, rows.shape[2])
     counts = []
     for image, candidates in enumerate(rows):
-        found = candidates[candidates[:, 4] > card.conf_thres]
-        groups = [found] if card.agnostic else [found[found[:, 5] == c] for c in range(len(card.names))]
-        kept = torch.cat([g[torchvision_nms(g[:, :4], g[:, 4], card.iou_thres)] for g in groups])
-        kept = kept[kept[:, 4].argsort(descending=True)][: card.max_det]
+        found = candidates[candidates[:, 4] > metadata.conf_thres]
+        groups = [found] if metadata.agnostic else [found[found[:, 5] == c] for c in range(len(metadata.names))]
+        kept = torch.cat([g[torchvision_nms(g[:, :4], g[:, 4], metadata.iou_thres)] for g in groups])
+        kept = kept[kept[:, 4].argsort(descending=True)][: metadata.max_det]
         detections[image, : len(kept)] = kept
         counts.append(len(kept))
     return [detections, torch.tensor(counts)]

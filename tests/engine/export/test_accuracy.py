@@ -13,7 +13,7 @@ import torch
 import val
 from engine.export import accuracy as module
 from engine.export.accuracy import accuracy, accuracy_table, most_lost, report_loss
-from engine.export.network import card_of
+from engine.export.network import metadata_of
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.validation.report import LabelCounts
@@ -78,7 +78,7 @@ def test_a_file_that_lost_much_gets_advice(
     make_weights: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model: Any = load_model(make_weights())
-    card = card_of(model, imgsz=[64, 96], batch=1, dynamic=False, half=False, int8=True, layout="nms",
+    metadata = metadata_of(model, imgsz=[64, 96], batch=1, dynamic=False, half=False, int8=True, layout="nms",
                    conf_thres=0.3, iou_thres=0.5, max_det=7)  # fmt: skip
     seen = []
 
@@ -87,7 +87,7 @@ def test_a_file_that_lost_much_gets_advice(
         return result({"best.pt": 100, "good.onnx": 98, "bad.onnx": 90}[path.name], labels=100)
 
     monkeypatch.setattr(module, "accuracy", scored)
-    report_loss(Path("best.pt"), [Path("good.onnx"), Path("bad.onnx")], "x.yaml", card, CPU)
+    report_loss(Path("best.pt"), [Path("good.onnx"), Path("bad.onnx")], "x.yaml", metadata, CPU)
     out, err = capsys.readouterr()
     assert "Before and after, on x.yaml at 64×96" in out
     assert [line.split()[0] for line in out.splitlines()[-3:]] == ["best.pt", "good.onnx", "bad.onnx"]
@@ -102,7 +102,7 @@ def test_data_that_cannot_tell_is_no_mistake(
 ) -> None:
     weights = make_weights(names=("a", "b", "c"))
     model: Any = load_model(weights)
-    card = card_of(model, imgsz=[64, 64], batch=1, dynamic=False, half=False, int8=True, layout="decoded")
-    report_loss(weights, [], str(tiny_data), card, CPU)
+    metadata = metadata_of(model, imgsz=[64, 64], batch=1, dynamic=False, half=False, int8=True, layout="decoded")
+    report_loss(weights, [], str(tiny_data), metadata, CPU)
     assert "the accuracy in 8 bits was not measured: " in (err := capsys.readouterr().err)
     assert "detects 3 classes" in err

@@ -16,7 +16,7 @@ from engine.export.formats import onnx
 from engine.export.job import Job
 from engine.export.network import ExportNetwork
 from models.backends import DetectMultiBackend
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.loading import load_model
 from tests.engine.export.samples import SIZE, lively, noise, save
 from utils.cli import run_command
@@ -37,27 +37,27 @@ def export_onnx(weights: Path, **more: Any) -> list[Path]:
     return export.run(weights=str(weights), include=["onnx"], imgsz=list(SIZE), **more)
 
 
-def test_files_lie_beside_the_checkpoint_with_their_cards(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_lie_beside_the_checkpoint_with_their_metadata(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = export.run(weights=str(weights), include=["onnx,TorchScript", "onnx"], imgsz=list(SIZE))
     assert files == [weights.with_suffix(".onnx"), weights.with_suffix(".torchscript")]
-    cards = ["best.onnx.json", "best.torchscript.json"]
-    assert names_in(weights.parent) == sorted(["best.onnx", "best.pt", "best.torchscript", *cards])
-    texts = [(weights.parent / name).read_text() for name in cards]
+    metadata_files = ["best.onnx.json", "best.torchscript.json"]
+    assert names_in(weights.parent) == sorted(["best.onnx", "best.pt", "best.torchscript", *metadata_files])
+    texts = [(weights.parent / name).read_text() for name in metadata_files]
     assert texts[0] == texts[1]
-    card = ModelCard.from_json(texts[0])
-    assert (card.imgsz, card.layout, card.batch, card.dynamic, card.names) == ([64, 96], "decoded", 1, False, {
+    metadata = ExportMetadata.from_json(texts[0])
+    assert (metadata.imgsz, metadata.layout, metadata.batch, metadata.dynamic, metadata.names) == ([64, 96], "decoded", 1, False, {
         0: "0", 1: "1", 2: "2"})  # fmt: skip
     out = capsys.readouterr().out
     assert "opset 17" in out
     assert out.count("largest differences from PyTorch: boxes ") == 2
 
 
-def test_the_flags_reach_the_card(weights: Path) -> None:
+def test_the_flags_reach_the_metadata(weights: Path) -> None:
     flags = {"topk_all": 7, "conf_thres": 0.1, "iou_thres": 0.3, "agnostic_nms": True, "batch_size": 2}
     export_onnx(weights, nms=True, dynamic=True, **flags)
-    card = ModelCard.from_json(weights.with_name("best.onnx.json").read_text())
-    assert (card.layout, card.dynamic, card.batch) == ("nms", True, 2)
-    assert (card.max_det, card.conf_thres, card.iou_thres, card.agnostic) == (7, 0.1, 0.3, True)
+    metadata = ExportMetadata.from_json(weights.with_name("best.onnx.json").read_text())
+    assert (metadata.layout, metadata.dynamic, metadata.batch) == ("nms", True, 2)
+    assert (metadata.max_det, metadata.conf_thres, metadata.iou_thres, metadata.agnostic) == (7, 0.1, 0.3, True)
 
 
 @pytest.mark.parametrize("head", ["Detect", "Segment"])
@@ -87,7 +87,7 @@ def spoil_weights(path: Path) -> None:
     onnx_package.save(proto, str(path))
 
 
-def spoil_card(path: Path) -> None:
+def spoil_metadata(path: Path) -> None:
     proto = onnx_package.load(str(path))
     for entry in proto.metadata_props:
         entry.value = entry.value.replace('"1": "1"', '"1": "one"')
@@ -119,7 +119,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], objec
     ("change", "told"),
     [
         (spoil_weights, "it differs from PyTorch by boxes "),
-        (spoil_card, "its metadata did not come back as they were written"),
+        (spoil_metadata, "its metadata did not come back as they were written"),
         (spoil_output_name, "lacks the outputs output0"),
     ],
 )
@@ -127,7 +127,7 @@ def test_a_wrong_file_is_set_aside_and_the_old_one_stays(
     weights: Path, spoiled: Any, change: Callable[[Path], object], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (good,) = export_onnx(weights)
-    before, card = good.read_bytes(), weights.with_name("best.onnx.json").read_bytes()
+    before, metadata = good.read_bytes(), weights.with_name("best.onnx.json").read_bytes()
     spoiled(change)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
@@ -138,7 +138,7 @@ def test_a_wrong_file_is_set_aside_and_the_old_one_stays(
     assert lines[0].startswith("error: best.onnx: ")
     assert told in lines[0]
     assert lines[0].endswith(f"; kept as {weights.with_name('best-failed.onnx')}")
-    assert (good.read_bytes(), weights.with_name("best.onnx.json").read_bytes()) == (before, card)
+    assert (good.read_bytes(), weights.with_name("best.onnx.json").read_bytes()) == (before, metadata)
     assert names_in(weights.parent) == ["best-failed.onnx", "best.onnx", "best.onnx.json", "best.pt"]
     assert weights.with_name("best-failed.onnx").read_bytes() != before
 
@@ -147,8 +147,8 @@ def test_wrong_anchors_are_found(
     weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def network(job: Job, select: Any = None) -> ExportNetwork:
-        anchors = [[[w, h + 0.5] for w, h in level] for level in job.card.anchors]
-        return ExportNetwork(job.model, replace(job.card, anchors=anchors), select)
+        anchors = [[[w, h + 0.5] for w, h in level] for level in job.metadata.anchors]
+        return ExportNetwork(job.model, replace(job.metadata, anchors=anchors), select)
 
     monkeypatch.setattr(Job, "network", network)
     with pytest.raises(UserError, match=r"^best\.torchscript: it differs from PyTorch by boxes .*failed\.torchscript$"):

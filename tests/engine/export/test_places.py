@@ -34,7 +34,7 @@ def test_a_folder_called_as_the_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_folder_called_as_the_card(name: str, tmp_path: Path) -> None:
+def test_a_folder_called_as_the_metadata(name: str, tmp_path: Path) -> None:
     Path(f"{target_of(FORMATS[name], tmp_path / 'best.pt')}.json").mkdir()
     with pytest.raises(UserError, match=r"\.json': a folder has that name"):
         check_place(FORMATS[name], tmp_path / "best.pt")

@@ -14,8 +14,8 @@ from torch import Tensor
 from engine.export.network import ExportNetwork
 from engine.export.suppression import select_by_loop
 from engine.export.verify import Run, expected, limits_of, pictures, verify
-from models.cards import ModelCard
-from tests.engine.export.samples import LAYOUTS, answer, assert_close, card_for, lively, threshold_for
+from models.export_metadata import ExportMetadata
+from tests.engine.export.samples import LAYOUTS, answer, assert_close, metadata_for, lively, threshold_for
 from utils.errors import UserError
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -31,21 +31,21 @@ def detector() -> Any:
     return lively().fuse().requires_grad_(False)
 
 
-def card_with_detections(model: Any, layout: str = "nms", **values: Any) -> ModelCard:
+def metadata_with_detections(model: Any, layout: str = "nms", **values: Any) -> ExportMetadata:
     chosen: dict[str, Any] = {}
     if layout == "nms":
         chosen = {"conf_thres": threshold_for(model, pictures((64, 96)), 40), "max_det": 100}
-    return card_for(model, layout, **chosen | values)
+    return metadata_for(model, layout, **chosen | values)
 
 
-def runner(model: Any, card: ModelCard, change: Change = lambda outputs: None) -> Run:
+def runner(model: Any, metadata: ExportMetadata, change: Change = lambda outputs: None) -> Run:
     """A file that answers as `model` does, but for what `change` does to its outputs."""
-    network = ExportNetwork(model, card, select_by_loop)
+    network = ExportNetwork(model, metadata, select_by_loop)
 
     def run(images: Tensor) -> dict[str, Tensor]:
         answered = network(images)
         values = [answered] if isinstance(answered, Tensor) else answered
-        outputs = {name: value.clone() for name, value in zip(card.outputs, values, strict=True)}
+        outputs = {name: value.clone() for name, value in zip(metadata.outputs, values, strict=True)}
         change(outputs)
         return outputs
 
@@ -54,16 +54,16 @@ def runner(model: Any, card: ModelCard, change: Change = lambda outputs: None) -
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_reference_is_what_torchvision_makes_of_the_model(model: Any, layout: str) -> None:
-    card = card_with_detections(model, layout)
+    metadata = metadata_with_detections(model, layout)
     images = pictures((64, 96))
-    assert_close(list(expected(model, images, card).values()), answer(model, images, card))
+    assert_close(list(expected(model, images, metadata).values()), answer(model, images, metadata))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_right_answers_pass(model: Any, layout: str, dynamic: bool) -> None:
-    card = card_with_detections(model, layout, dynamic=dynamic)
-    difference = verify(runner(model, card), card, model)
+    metadata = metadata_with_detections(model, layout, dynamic=dynamic)
+    difference = verify(runner(model, metadata), metadata, model)
     assert difference.boxes < 1e-3
     assert difference.values < 1e-5
     assert (difference.detections > 10) == (layout == "nms")
@@ -75,9 +75,9 @@ def test_sizes_and_batches_that_are_tried(detector: Any) -> None:
         ({"batch": 3}, [(3, 3, 64, 96)]),
         ({"dynamic": True}, [(1, 3, 64, 96), (3, 3, 64, 96), (2, 3, 64, 104)]),
     ):
-        card, seen = card_for(detector, **values), []
-        run = runner(detector, card)
-        verify(lambda images, run=run, seen=seen: seen.append(tuple(images.shape)) or run(images), card, detector)
+        metadata, seen = metadata_for(detector, **values), []
+        run = runner(detector, metadata)
+        verify(lambda images, run=run, seen=seen: seen.append(tuple(images.shape)) or run(images), metadata, detector)
         assert seen == shapes
 
 
@@ -85,50 +85,50 @@ def test_sizes_and_batches_that_are_tried(detector: Any) -> None:
 def test_other_weights_are_found(model: Any, layout: str) -> None:
     other = copy.deepcopy(model)
     other.head.m[0].bias += 0.003
-    card = card_with_detections(model, layout)
+    metadata = metadata_with_detections(model, layout)
     told = r"^it differs from PyTorch by boxes .* px, values .* \(limits boxes 1.0e-02 px|have no counterpart"
     with pytest.raises(UserError, match=told):
-        verify(runner(other, card), card, model)
+        verify(runner(other, metadata), metadata, model)
 
 
 def test_other_prototypes_are_found() -> None:
     model = lively("Segment").fuse().requires_grad_(False)
     for layout in LAYOUTS:
-        card = card_with_detections(model, layout)
+        metadata = metadata_with_detections(model, layout)
         with pytest.raises(UserError, match="^it differs from PyTorch by boxes .* px, values "):
-            verify(runner(model, card, lambda outputs: [*outputs.values()][-1].mul_(1.001)), card, model)
+            verify(runner(model, metadata, lambda outputs: [*outputs.values()][-1].mul_(1.001)), metadata, model)
 
 
 @pytest.mark.parametrize("layout", ["decoded", "separate", "nms"])
 def test_other_anchors_are_found(detector: Any, layout: str) -> None:
-    card = card_with_detections(detector, layout)
-    wrong = replace(card, anchors=[[[w * 1.01, h] for w, h in level] for level in card.anchors])
+    metadata = metadata_with_detections(detector, layout)
+    wrong = replace(metadata, anchors=[[[w * 1.01, h] for w, h in level] for level in metadata.anchors])
     with pytest.raises(UserError, match="it differs from PyTorch|no counterpart"):
-        verify(runner(detector, wrong), card, detector)
+        verify(runner(detector, wrong), metadata, detector)
 
 
 @pytest.mark.parametrize(("amount", "passes"), [(0.009, True), (0.012, False), (float("nan"), False)])
 def test_the_limit_of_boxes(detector: Any, amount: float, passes: bool) -> None:
     for layout in ("decoded", "separate"):
-        card = card_for(detector, layout)
-        run = runner(detector, card, lambda outputs: next(iter(outputs.values()))[0, 7, 2].add_(amount))
+        metadata = metadata_for(detector, layout)
+        run = runner(detector, metadata, lambda outputs: next(iter(outputs.values()))[0, 7, 2].add_(amount))
         if passes:
-            assert verify(run, card, detector).boxes == pytest.approx(amount, abs=1e-3)
+            assert verify(run, metadata, detector).boxes == pytest.approx(amount, abs=1e-3)
         else:
             with pytest.raises(UserError, match="it differs from PyTorch by boxes 1.2e-02 px|no numbers"):
-                verify(run, card, detector)
+                verify(run, metadata, detector)
 
 
 @pytest.mark.parametrize(("amount", "passes"), [(9e-5, True), (1.2e-4, False), (float("nan"), False)])
 def test_the_limit_of_confidences(detector: Any, amount: float, passes: bool) -> None:
     for layout, output, place in (("decoded", "output0", (0, 7, 4)), ("separate", "scores", (0, 7, 1))):
-        card = card_for(detector, layout)
-        run = runner(detector, card, lambda outputs, o=output, p=place: outputs[o][p].add_(amount))
+        metadata = metadata_for(detector, layout)
+        run = runner(detector, metadata, lambda outputs, o=output, p=place: outputs[o][p].add_(amount))
         if passes:
-            assert verify(run, card, detector).values == pytest.approx(amount, abs=1e-6)
+            assert verify(run, metadata, detector).values == pytest.approx(amount, abs=1e-6)
         else:
             with pytest.raises(UserError, match="it differs from PyTorch by boxes .* px, values 1.2e-04|no numbers"):
-                verify(run, card, detector)
+                verify(run, metadata, detector)
 
 
 def lose_one(outputs: dict[str, Tensor]) -> None:
@@ -160,29 +160,29 @@ def change_a_class(outputs: dict[str, Tensor]) -> None:
     ],
 )
 def test_wrong_detections_are_found(detector: Any, change: Change, told: str) -> None:
-    card = card_with_detections(detector)
+    metadata = metadata_with_detections(detector)
     with pytest.raises(UserError, match=told):
-        verify(runner(detector, card, change), card, detector)
+        verify(runner(detector, metadata, change), metadata, detector)
 
 
 def test_a_suppression_with_another_threshold_is_found(detector: Any) -> None:
     threshold = threshold_for(detector, pictures((64, 96)), 300)
-    card = card_for(detector, "nms", max_det=300, conf_thres=threshold, iou_thres=0.2)
-    verify(runner(detector, card), card, detector)
-    for wrong in (replace(card, iou_thres=0.9), replace(card, conf_thres=2 * threshold), replace(card, agnostic=True)):
+    metadata = metadata_for(detector, "nms", max_det=300, conf_thres=threshold, iou_thres=0.2)
+    verify(runner(detector, metadata), metadata, detector)
+    for wrong in (replace(metadata, iou_thres=0.9), replace(metadata, conf_thres=2 * threshold), replace(metadata, agnostic=True)):
         with pytest.raises(UserError, match="no counterpart"):
-            verify(runner(detector, wrong), card, detector)
+            verify(runner(detector, wrong), metadata, detector)
 
 
 def test_half_precision_has_wider_limits(detector: Any) -> None:
-    card = card_for(detector, "decoded", half=True)
-    assert (limits_of(card).boxes, limits_of(card).values) == (4.0, 0.05)
-    verify(runner(detector, card, lambda outputs: outputs["output0"].add_(0.04)), card, detector)
+    metadata = metadata_for(detector, "decoded", half=True)
+    assert (limits_of(metadata).boxes, limits_of(metadata).values) == (4.0, 0.05)
+    verify(runner(detector, metadata, lambda outputs: outputs["output0"].add_(0.04)), metadata, detector)
     with pytest.raises(UserError, match="it differs from PyTorch"):
-        verify(runner(detector, card, lambda outputs: outputs["output0"].add_(0.06)), card, detector)
+        verify(runner(detector, metadata, lambda outputs: outputs["output0"].add_(0.06)), metadata, detector)
 
 
 def test_nothing_detected_is_told(detector: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    card = card_for(detector, "nms", conf_thres=0.9999)
-    verify(runner(detector, card), card, detector)
+    metadata = metadata_for(detector, "nms", conf_thres=0.9999)
+    verify(runner(detector, metadata), metadata, detector)
     assert "nothing is detected on the two photographs above confidence 0.9999" in capsys.readouterr().err

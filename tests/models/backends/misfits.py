@@ -1,4 +1,4 @@
-"""Small ONNX files written by hand, and cards for them that fit or do not."""
+"""Small ONNX files written by hand, with metadata that fits them or does not."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.cards import KEY, PROJECT, VERSION
+from models.export_metadata import KEY, PROJECT, VERSION
 
 SIZE = 64
 # 64 × 64 pixels at strides 8 and 16 with two anchors: 2 · (64 + 16) = 160 predictions
-CARD: dict[str, Any] = {
+METADATA: dict[str, Any] = {
     "project": PROJECT, "version": VERSION, "task": "detect", "names": {"0": "cat", "1": "dog"}, "strides": [8, 16],
     "anchors": [[[10, 13], [16, 30]], [[30, 61], [62, 45]]], "imgsz": [SIZE, SIZE], "batch": 1, "dynamic": False,
     "half": False, "int8": False, "layout": "decoded", "activation": "SiLU",
@@ -24,13 +24,13 @@ SUPPRESSING = {"layout": "nms", "max_det": 5, "conf_thres": 0.25, "iou_thres": 0
 
 def write_onnx(
     path: Path,
-    card: str | None,
+    metadata: str | None,
     outputs: Mapping[str, Sequence[int]] | None = None,
     images: Sequence[int | str] = (1, 3, SIZE, SIZE),
     kind: int = TensorProto.FLOAT,
     external: bool = False,
 ) -> Path:
-    """A network whose `outputs` (name → shape) are ones plus the mean of the images, with `card` as its metadata."""
+    """A network whose `outputs` (name → shape) are ones plus the mean of the images, described by `metadata`."""
     nodes = [helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0)]
     weights, values = [], []
     for name, shape in (outputs or {"output0": (1, 160, 7)}).items():
@@ -42,7 +42,7 @@ def write_onnx(
         nodes, "graph", [helper.make_tensor_value_info("images", kind, list(images))], values, weights
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if card is not None:
-        helper.set_model_props(model, {KEY: card})
+    if metadata is not None:
+        helper.set_model_props(model, {KEY: metadata})
     onnx.save(model, str(path), save_as_external_data=external, size_threshold=0, location=f"{path.name}.data")
     return path

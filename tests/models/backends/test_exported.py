@@ -18,10 +18,10 @@ import detect
 import val
 from engine.export.formats import onnx, torchscript
 from engine.export.job import Job
-from engine.export.network import card_of
+from engine.export.network import metadata_of
 from models.backends import DetectMultiBackend
 from models.backends.tflite import dequantised, quantised
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from models.loading import load_model
 from utils.errors import UserError
 
@@ -29,21 +29,21 @@ Make = Callable[..., Path]
 SIZE = (64, 96)
 
 
-def card_for(model: Any, **values: Any) -> ModelCard:
+def metadata_for(model: Any, **values: Any) -> ExportMetadata:
     fields: dict[str, Any] = {
         "imgsz": list(SIZE), "batch": 2, "dynamic": False, "half": False, "int8": False, "layout": "decoded",
     }  # fmt: skip
-    return card_of(model, **(fields | values))
+    return metadata_of(model, **(fields | values))
 
 
-def write(path: Path, model: Any, card: ModelCard) -> Path:
-    """`model` as .torchscript or .onnx, with `card` inside."""
+def write(path: Path, model: Any, metadata: ExportMetadata) -> Path:
+    """`model` as .torchscript or .onnx, with `metadata` inside."""
     kind = {".torchscript": torchscript, ".onnx": onnx}[path.suffix]
-    kind.write(Job(model, card, torch.device("cpu")), path)
+    kind.write(Job(model, metadata, torch.device("cpu")), path)
     return path
 
 
-def without_card(path: Path) -> Path:
+def without_metadata(path: Path) -> Path:
     """The .onnx as another project would write it."""
     proto = load_proto(str(path))
     del proto.metadata_props[:]
@@ -64,7 +64,7 @@ def model(request: pytest.FixtureRequest, make_weights: Make) -> Any:
 
 @pytest.mark.parametrize("suffix", ["torchscript", "onnx"])
 def test_a_file_of_fixed_size_and_batch(model: Any, tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"best.{suffix}", model, card_for(model))
+    path = write(tmp_path / f"best.{suffix}", model, metadata_for(model))
     backend = DetectMultiBackend(path, trust=suffix == "torchscript")
     assert (backend.pt, backend.dynamic, backend.any_size, backend.fp16) == (False, False, False, False)
     assert (backend.names, backend.stride, backend.task) == (model.names, 32, model.task)
@@ -80,7 +80,7 @@ def test_a_file_of_fixed_size_and_batch(model: Any, tmp_path: Path, suffix: str)
 
 
 def test_a_dynamic_onnx_takes_any_size_and_batch(model: Any, tmp_path: Path) -> None:
-    backend = DetectMultiBackend(write(tmp_path / "best.onnx", model, card_for(model, dynamic=True)))
+    backend = DetectMultiBackend(write(tmp_path / "best.onnx", model, metadata_for(model, dynamic=True)))
     assert backend.any_size
     for batch, size in ((1, (32, 32)), (3, (64, 128))):
         images = torch.rand(batch, 3, *size)
@@ -89,13 +89,13 @@ def test_a_dynamic_onnx_takes_any_size_and_batch(model: Any, tmp_path: Path) -> 
 
 
 def test_opencv_runs_onnx(model: Any, tmp_path: Path) -> None:
-    path = write(tmp_path / "best.onnx", model, card_for(model))
+    path = write(tmp_path / "best.onnx", model, metadata_for(model))
     images = torch.rand(3, 3, *SIZE)
     with torch.inference_mode():
         close(DetectMultiBackend(path, dnn=True)(images), model(images))
     with pytest.raises(UserError, match=r"--dnn is for one \.onnx file, not .*best\.pt"):
         DetectMultiBackend(tmp_path / "best.pt", dnn=True)
-    suppressing = replace(card_for(model), layout="nms", max_det=5, conf_thres=0.2, iou_thres=0.5, agnostic=False)
+    suppressing = replace(metadata_for(model), layout="nms", max_det=5, conf_thres=0.2, iou_thres=0.5, agnostic=False)
     Path(f"{path}.json").write_text(suppressing.to_json())
     with pytest.raises(UserError, match="--dnn cannot run suppression"):
         DetectMultiBackend(path, dnn=True)
@@ -103,12 +103,12 @@ def test_opencv_runs_onnx(model: Any, tmp_path: Path) -> None:
 
 def test_openvino_folder(model: Any, tmp_path: Path) -> None:
     ov = pytest.importorskip("openvino", reason="pip install -r requirements-export.txt")
-    path = write(tmp_path / "best.onnx", model, card_for(model, batch=1))
+    path = write(tmp_path / "best.onnx", model, metadata_for(model, batch=1))
     folder = tmp_path / "best_openvino_model"
     ov.save_model(ov.convert_model(str(path)), str(folder / "best.xml"), compress_to_fp16=False)
     with pytest.raises(UserError, match="best.xml does not say how it was exported"):
         DetectMultiBackend(folder)
-    Path(f"{folder}.json").write_text(card_for(model, batch=1).to_json())
+    Path(f"{folder}.json").write_text(metadata_for(model, batch=1).to_json())
     images = torch.rand(2, 3, *SIZE)
     with torch.inference_mode():
         for weights in (folder, folder / "best.xml"):
@@ -127,7 +127,7 @@ def test_ncnn_folder(tmp_path: Path, make_weights: Make) -> None:
     lines = ["7767517", "3 4", "Input in 0 1 in0", "Split two 1 2 in0 a out1", "ReLU twice 1 1 a out0 0=0.5"]
     (folder / "best.param").write_text("\n".join([*lines, ""]))
     (folder / "best.bin").write_bytes(b"")
-    Path(f"{folder}.json").write_text(replace(card_for(model, batch=1), layout="raw").to_json())
+    Path(f"{folder}.json").write_text(replace(metadata_for(model, batch=1), layout="raw").to_json())
     images = torch.rand(2, 3, *SIZE) - 0.5
     answer = DetectMultiBackend(folder).model(images)
     torch.testing.assert_close(answer["raw0"], torch.nn.functional.leaky_relu(images, 0.5))
@@ -141,14 +141,14 @@ def test_half_precision_is_declined_by_files_of_float32(
     tmp_path: Path, make_weights: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = load_model(make_weights())
-    path = write(tmp_path / "best.torchscript", model, card_for(model))
+    path = write(tmp_path / "best.torchscript", model, metadata_for(model))
     assert not DetectMultiBackend(path, fp16=True, trust=True).fp16
     assert "computes in float32; for half precision export the checkpoint with --half" in capsys.readouterr().err
 
 
 def test_files_that_are_broken_or_not_ours(tmp_path: Path, make_weights: Make) -> None:
     model = load_model(make_weights())
-    good = write(tmp_path / "best.onnx", model, card_for(model)).read_bytes()
+    good = write(tmp_path / "best.onnx", model, metadata_for(model)).read_bytes()
     for name, content, message in (
         ("cut.onnx", good[: len(good) // 2], r"cut\.onnx is no ONNX file, or a broken one: "),
         ("text.onnx", b"hello", r"text\.onnx is no ONNX file, or a broken one: "),
@@ -159,7 +159,7 @@ def test_files_that_are_broken_or_not_ours(tmp_path: Path, make_weights: Make) -
         with pytest.raises(UserError, match=message) as caught:
             DetectMultiBackend(tmp_path / name, trust=True)
         assert "\n" not in str(caught.value)
-    foreign = without_card(write(tmp_path / "foreign.onnx", model, card_for(model)))
+    foreign = without_metadata(write(tmp_path / "foreign.onnx", model, metadata_for(model)))
     with pytest.raises(UserError, match=r"foreign\.onnx does not say .* no metadata 'yolov5'"):
         DetectMultiBackend(foreign)
     Path(f"{foreign}.json").write_text(json.dumps({"stride": 32, "names": ["a"]}))
@@ -184,7 +184,7 @@ def test_a_missing_library_is_one_line_that_names_it(
         ("a.pte", "executorch.runtime", "executorch"),
     ):
         (tmp_path / name).write_bytes(b"")
-        Path(tmp_path / f"{name}.json").write_text(card_for(model).to_json())
+        Path(tmp_path / f"{name}.json").write_text(metadata_for(model).to_json())
         monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(UserError, match=rf"needs {package}, which cannot be imported .*: pip install {package}$"):
             DetectMultiBackend(tmp_path / name)
@@ -208,8 +208,8 @@ def test_commands_run_exported_files(
     """detect.py and val.py give for an .onnx what they give for its checkpoint, at the one size that fits both."""
     weights = make_weights(names=("light", "dark"))
     model = load_model(weights)
-    static = write(tmp_path / "static.onnx", model, card_for(model, imgsz=[96, 96], batch=4))
-    dynamic = write(tmp_path / "dynamic.onnx", model, card_for(model, dynamic=True))
+    static = write(tmp_path / "static.onnx", model, metadata_for(model, imgsz=[96, 96], batch=4))
+    dynamic = write(tmp_path / "dynamic.onnx", model, metadata_for(model, dynamic=True))
     common = {"imgsz": 96, "device": "cpu", "project": str(tmp_path / "runs")}
     found = {}
     for path in (weights, static, dynamic):

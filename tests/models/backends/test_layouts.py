@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.backends.layouts import lift
-from models.cards import LAYOUTS, ModelCard
+from models.export_metadata import LAYOUTS, ExportMetadata
 from models.yolo import Detect, Segment
 from utils.ops.nms import non_max_suppression
 
@@ -25,9 +25,9 @@ def head_of(segment: bool) -> Detect:
     return head.eval()
 
 
-def card_of(layout: str, nm: int, **values: Any) -> ModelCard:
+def metadata_of(layout: str, nm: int, **values: Any) -> ExportMetadata:
     anchors = [[[float(a) for a in level[i : i + 2]] for i in (0, 2)] for level in ANCHORS]
-    return ModelCard(
+    return ExportMetadata(
         "segment" if nm else "detect", {i: str(i) for i in range(NC)}, STRIDES, anchors, [32, 48], 2, False, False,
         False, layout, "SiLU", nm, **values,
     )  # fmt: skip
@@ -63,8 +63,8 @@ def test_lifted_is_what_the_head_decodes(layout: str, segment: bool) -> None:
         decoded = head.decode(rows).clone()
         prototypes = [head.proto(levels[0])] if isinstance(head, Segment) else []
         thresholds = {"max_det": 12, "conf_thres": 0.25, "iou_thres": 0.45, "agnostic": False}
-        card = card_of(layout, nm, **(thresholds if layout == "nms" else {}))
-        lifted = lift(outputs_of(layout, decoded, maps, prototypes), card)
+        metadata = metadata_of(layout, nm, **(thresholds if layout == "nms" else {}))
+        lifted = lift(outputs_of(layout, decoded, maps, prototypes), metadata)
         assert lifted[-1] is None
         assert len(lifted) == 2 + segment
         if segment:

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 import detect
 from models.backends import DetectMultiBackend
-from tests.models.backends.misfits import CARD, SIZE, SUPPRESSING, write_onnx
+from tests.models.backends.misfits import METADATA, SIZE, SUPPRESSING, write_onnx
 from utils.cli import run_command
 from utils.errors import UserError
 
@@ -33,7 +33,7 @@ DAMAGED: dict[str, dict[str, Any]] = {
     "strides is [8, True]": {"strides": [8, True]},
     "strides is [8, 1000000000]": {"strides": [8, 10**9]},
     "strides is []": {"strides": [], "anchors": []},
-    "strides is [8, 8, 8, 8, 8, 8, ...]": {"strides": [8] * 1000, "anchors": CARD["anchors"][:1] * 1000},
+    "strides is [8, 8, 8, 8, 8, 8, ...]": {"strides": [8] * 1000, "anchors": METADATA["anchors"][:1] * 1000},
     "strides is [8, 16, 32] and anchors": {"strides": [8, 16, 32]},
     "strides is [8, 16] and anchors [[[10, nan]": {"anchors": [[[10, float("nan")]], [[1, 1]]]},
     "strides is [8, 16] and anchors [[[10, inf]": {"anchors": [[[10, float("inf")]], [[1, 1]]]},
@@ -82,13 +82,13 @@ def refused(path: Path, told: str, **flags: Any) -> None:
 
 
 @pytest.mark.parametrize("told", DAMAGED)
-def test_a_card_that_no_export_writes(told: str, tmp_path: Path) -> None:
-    path = write_onnx(tmp_path / "m.onnx", json.dumps(CARD | DAMAGED[told]))
+def test_a_metadata_that_no_export_writes(told: str, tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", json.dumps(METADATA | DAMAGED[told]))
     refused(path, told)
 
 
 @pytest.mark.parametrize(
-    ("card", "told"),
+    ("metadata", "told"),
     [
         ("[" * 100_000, "are not JSON"),
         ('{"a":' * 100_000, "are not JSON"),
@@ -97,21 +97,21 @@ def test_a_card_that_no_export_writes(told: str, tmp_path: Path) -> None:
         ("null", "not exported by this project"),
         ("[1]", "not exported by this project"),
         ('{"project": "yolov5-mobilenetv2"}', "do not fit version"),
-        (json.dumps({**CARD, "version": "9" * 5000, "task": "pose"}), "task is 'pose'"),
+        (json.dumps({**METADATA, "version": "9" * 5000, "task": "pose"}), "task is 'pose'"),
         (" " * 17_000_000, "larger than any export writes"),
     ],
     ids=["deep list", "deep mapping", "number", "empty", "null", "list", "bare", "version", "large"],
 )
-def test_no_card_at_all(card: str, told: str, tmp_path: Path) -> None:
+def test_no_metadata_at_all(metadata: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    refused(write_onnx(path, card), told)
-    if len(card) > 100:
+    refused(write_onnx(path, metadata), told)
+    if len(metadata) > 100:
         write_onnx(path, None)
-        Path(f"{path}.json").write_text(card)
+        Path(f"{path}.json").write_text(metadata)
         refused(path, told)
 
 
-FIT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what is told: card, network
+FIT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what is told: metadata, network
     "promise output0 of 1×160×6, but the network gives 1×160×7": ({"names": {"0": "cat"}}, {}),
     "promise output0 of 1×160×8, but the network gives 1×160×7": ({"names": NAMES | {"2": "cow"}}, {}),
     "promise output0 of 1×160×7, but the network gives 1×3×64×64": ({}, {"outputs": {"output0": (1, 3, 64, 64)}}),
@@ -146,27 +146,27 @@ INPUTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # OpenCV does not 
 
 @pytest.mark.parametrize("dnn", [False, True])
 @pytest.mark.parametrize("told", [*FIT, *INPUTS])
-def test_a_card_of_another_network(told: str, dnn: bool, tmp_path: Path) -> None:
-    card, network = (FIT | INPUTS)[told]
-    if dnn and (told in INPUTS or card is SUPPRESSING):
+def test_a_metadata_of_another_network(told: str, dnn: bool, tmp_path: Path) -> None:
+    metadata, network = (FIT | INPUTS)[told]
+    if dnn and (told in INPUTS or metadata is SUPPRESSING):
         pytest.skip("OpenCV does not tell of the input, and suppresses nothing")
-    refused(write_onnx(tmp_path / "m.onnx", json.dumps(CARD | card), **network), told, dnn=dnn)
+    refused(write_onnx(tmp_path / "m.onnx", json.dumps(METADATA | metadata), **network), told, dnn=dnn)
 
 
 def test_opencv_fails_in_one_line(tmp_path: Path) -> None:
     """What OpenCV finds out only while it runs."""
     four = {"images": (4, 3, 64, 64), "outputs": {"output0": (4, 160, 7)}}
-    path = write_onnx(tmp_path / "m.onnx", json.dumps(CARD), **four)
+    path = write_onnx(tmp_path / "m.onnx", json.dumps(METADATA), **four)
     refused(path, "promise output0 of 1×160×7, but the network gives 4×160×7", dnn=True)
-    path = write_onnx(tmp_path / "e.onnx", json.dumps(CARD), external=True)
+    path = write_onnx(tmp_path / "e.onnx", json.dumps(METADATA), external=True)
     refused(path, "has its weights in another file, which OpenCV does not read; leave --dnn out", dnn=True)
     Path(f"{path}.data").unlink()
     refused(path, "is no ONNX file, or a broken one")
 
 
-def test_a_card_that_fits_is_read(tmp_path: Path) -> None:
+def test_a_metadata_that_fits_is_read(tmp_path: Path) -> None:
     for dnn in (False, True):
-        backend = DetectMultiBackend(write_onnx(tmp_path / "m.onnx", json.dumps(CARD)), dnn=dnn)
+        backend = DetectMultiBackend(write_onnx(tmp_path / "m.onnx", json.dumps(METADATA)), dnn=dnn)
         decoded, raw = backend(torch.zeros(3, 3, SIZE, SIZE))
         assert (decoded.shape, raw) == ((3, 160, 7), None)
         assert backend.names == {0: "cat", 1: "dog"}
@@ -176,7 +176,7 @@ def test_class_names_never_lead_out_of_the_run_folder(tmp_path: Path, monkeypatc
     """Slashes are welcome in names ("handbag/satchel"); as names of folders they become something else."""
     monkeypatch.chdir(tmp_path)
     names = {"0": "../../../outside", "1": "..\\..\\outside"}
-    path = write_onnx(tmp_path / "m.onnx", json.dumps(CARD | {"names": names}))
+    path = write_onnx(tmp_path / "m.onnx", json.dumps(METADATA | {"names": names}))
     picture = tmp_path / "in" / "p.png"
     picture.parent.mkdir()
     import cv2
@@ -200,10 +200,10 @@ class Writes(torch.nn.Module):
         return torch.from_file("owned", shared=True, size=4, dtype=torch.float32) + images.sum()
 
 
-def write_program(path: Path, card: str = json.dumps(CARD)) -> Path:
+def write_program(path: Path, metadata: str = json.dumps(METADATA)) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(Writes()), str(path), _extra_files={"yolov5.json": card})
+        torch.jit.save(torch.jit.script(Writes()), str(path), _extra_files={"yolov5.json": metadata})
     return path
 
 
@@ -228,10 +228,10 @@ def test_a_program_is_not_run_unless_trusted(
     assert (tmp_path / "owned").exists(), "it would have done it"
 
 
-def test_the_card_of_a_program_is_read_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metadata_of_a_program_is_read_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("loaded"))
     refused(write_program(tmp_path / "a.torchscript", "{"), "are not JSON", trust=True)
-    refused(write_program(tmp_path / "b.torchscript", json.dumps(CARD | {"task": "pose"})), "task is", trust=True)
+    refused(write_program(tmp_path / "b.torchscript", json.dumps(METADATA | {"task": "pose"})), "task is", trust=True)
     with zipfile.ZipFile(tmp_path / "c.torchscript", "w") as archive:
         archive.writestr("c/data.pkl", "x")
     refused(tmp_path / "c.torchscript", "does not say how it was exported", trust=True)

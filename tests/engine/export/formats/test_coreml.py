@@ -117,7 +117,7 @@ CASES: list[tuple[str, str, dict[str, bool]]] = [
 def test_programs(ct: Any, tmp_path: Path, head: str, layout: str, values: dict[str, bool]) -> None:
     model = fused(head)
     job = job_for(fused(head).half() if "half" in values else model, layout, **values)
-    job = replace(job, card=replace(job.card, anchors=job_for(model).card.anchors))
+    job = replace(job, metadata=replace(job.metadata, anchors=job_for(model).metadata.anchors))
     path = tmp_path / "best.mlpackage"
     coreml.check(job)
     coreml.write(job, path)
@@ -125,12 +125,12 @@ def test_programs(ct: Any, tmp_path: Path, head: str, layout: str, values: dict[
     (words,) = coreml.inspect(job, path)
     assert words.endswith(" operations")
     pixels = (noise(1) * 255).round()
-    got, want = computed(path, pixels), answer(model, pixels / 255, job.card)
+    got, want = computed(path, pixels), answer(model, pixels / 255, job.metadata)
     limit = {(): 1e-4, ("half",): 2e-2, ("int8",): 0.1}[tuple(values)]
-    for name, expected in zip(job.card.outputs, want, strict=True):
+    for name, expected in zip(job.metadata.outputs, want, strict=True):
         torch.testing.assert_close(got[name], expected, rtol=limit, atol=limit)
     if values:
-        assert (got[job.card.outputs[0]] - want[0]).abs().max() > 1e-5
+        assert (got[job.metadata.outputs[0]] - want[0]).abs().max() > 1e-5
 
     spec = ct.utils.load_spec(str(path))
     (image,) = spec.description.input
@@ -142,14 +142,14 @@ def test_programs(ct: Any, tmp_path: Path, head: str, layout: str, values: dict[
         for tensor in [output.type.tensorType for output in operation.outputs]
     )
     assert half == ("half" in values)
-    wrong = replace(job, card=replace(job.card, imgsz=[64, 64]))
+    wrong = replace(job, metadata=replace(job.metadata, imgsz=[64, 64]))
     with pytest.raises(UserError, match="^its input is an image of 64×96, not 64×64$"):
         coreml.inspect(wrong, path)
     with pytest.raises(UserError, match="^its metadata did not come back as they were written$"):
-        coreml.inspect(replace(job, card=replace(job.card, activation="Mish")), path)
+        coreml.inspect(replace(job, metadata=replace(job.metadata, activation="Mish")), path)
     other = "raw" if layout != "raw" else "decoded"
     with pytest.raises(UserError, match="^its outputs are .*, and should be "):
-        coreml.inspect(replace(job, card=replace(job.card, layout=other)), path)
+        coreml.inspect(replace(job, metadata=replace(job.metadata, layout=other)), path)
 
 
 @pytest.mark.slow
@@ -188,12 +188,12 @@ def test_the_table_says_who_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_runtime_hands_over_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a Mac that is not there: a package that answers with the picture it was given."""
-    card = replace(job_for(lively(), "raw").card, batch=1)
+    metadata = replace(job_for(lively(), "raw").metadata, batch=1)
     image = SimpleNamespace(name="images", type=SimpleNamespace(WhichOneof=lambda _: "imageType"))
 
     class Package:
         def __init__(self, path: str) -> None:
-            self.user_defined_metadata = {"yolov5": card.to_json()}
+            self.user_defined_metadata = {"yolov5": metadata.to_json()}
 
         def get_spec(self) -> Any:
             return SimpleNamespace(description=SimpleNamespace(input=[image]))
@@ -201,7 +201,7 @@ def test_the_runtime_hands_over_pictures(tmp_path: Path, monkeypatch: pytest.Mon
         def predict(self, values: dict[str, Any]) -> dict[str, Any]:
             picture = values["images"]
             assert (picture.mode, picture.size) == ("RGB", (SIZE[1], SIZE[0]))
-            return {name: np.asarray(picture)[None] + i for i, name in enumerate(card.outputs)}
+            return {name: np.asarray(picture)[None] + i for i, name in enumerate(metadata.outputs)}
 
     monkeypatch.setattr(runtime, "platform", SimpleNamespace(system=lambda: "Darwin"))
     monkeypatch.setattr(runtime, "library", lambda *_: SimpleNamespace(models=SimpleNamespace(MLModel=Package)))

@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def written(job: Job, path: Path) -> ExecuTorch:
     executorch.check(job)
     executorch.write(job, path)
-    Path(f"{path}.json").write_text(job.card.to_json())
+    Path(f"{path}.json").write_text(job.metadata.to_json())
     return ExecuTorch(path, CPU)
 
 
@@ -49,8 +49,8 @@ def test_a_program_computes_what_the_network_does(tmp_path: Path, head: str, lay
     runtime = written(job, path)
     assert executorch.inspect(job, path) == ["float32"]
     got = runtime(images := noise(2))
-    assert tuple(got) == job.card.outputs
-    assert_close(list(got.values()), answer(model, images, job.card))
+    assert tuple(got) == job.metadata.outputs
+    assert_close(list(got.values()), answer(model, images, job.metadata))
     with pytest.raises(UserError, match=r"its input is \(2, 3, 64, 96\), and should be \(1, 3, 64, 96\)"):
         executorch.inspect(job_for(model, layout), path)
 
@@ -64,7 +64,7 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
     runtime = written(job, path)
     assert executorch.inspect(job, path) == ["8-bit numbers"]
     image = pictures(SIZE)[:1]
-    assert_eight_bits(runtime(image).values(), answer(model, image, job.card))
+    assert_eight_bits(runtime(image).values(), answer(model, image, job.metadata))
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def written(job: Job, folder: Path) -> Path:
-    """The folder of `job`; nothing but it and its card lie in `folder` then."""
+    """The folder of `job`; nothing but it and its metadata lie in `folder` then."""
     path = folder / "best_ncnn_model"
     ncnn.check(job)
     ncnn.write(job, path)
     assert [p.name for p in folder.iterdir()] == [path.name]
     assert sorted(p.name for p in path.iterdir()) == ["best.bin", "best.param"]
-    Path(f"{path}.json").write_text(job.card.to_json())
+    Path(f"{path}.json").write_text(job.metadata.to_json())
     return path
 
 
@@ -47,7 +47,7 @@ def test_layouts(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, la
     path = written(job, folder)
     assert list(here.iterdir()) == []
     images = noise(1)
-    assert_close(list(Ncnn(path, CPU)(images).values()), answer(model, images, job.card))
+    assert_close(list(Ncnn(path, CPU)(images).values()), answer(model, images, job.metadata))
     (words,) = ncnn.inspect(job, path)
     assert 20 < int(words.removesuffix(" layers")) < 200
 
@@ -61,7 +61,7 @@ def test_half_precision(tmp_path: Path) -> None:
         path = written(replace(job, model=lively().fuse().half()) if half else job, folder)
         sizes[half] = (path / "best.bin").stat().st_size
     assert sizes[True] < 0.6 * sizes[False]
-    (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, job.card)
+    (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, job.metadata)
     assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 0.05
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.05, atol=0.5)
 

@@ -17,7 +17,7 @@ from engine.export.formats import onnx
 from engine.export.job import Job
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
-from models.cards import KEY, ModelCard
+from models.export_metadata import KEY, ExportMetadata
 from models.registry import BLOCKS
 from models.yolo import model_of
 from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
@@ -55,7 +55,7 @@ def test_fixed_size_and_batch(model: Any, layout: str, tmp_path: Path) -> None:
     chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
     job = job_for(model, layout, batch=3, **chosen)
     path = written(job, tmp_path)
-    assert_close(run(path, images), answer(model, images, job.card))
+    assert_close(run(path, images), answer(model, images, job.metadata))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -66,7 +66,7 @@ def test_any_size_and_batch(model: Any, layout: str, tmp_path: Path) -> None:
     path = written(job, tmp_path)
     for batch, size in ((3, SIZE), (1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))):
         images = noise(batch, size)
-        expected = answer(model, images, job.card)
+        expected = answer(model, images, job.metadata)
         assert_close(run(path, images), expected)
         if layout == "nms" and size == (640, 640):
             assert expected[1].tolist() == [20], "as many as there may be"
@@ -82,7 +82,7 @@ def test_suppression(dynamic: bool, agnostic: bool, tmp_path: Path) -> None:
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
         chosen = {"max_det": max_det, "iou_thres": iou, "conf_thres": conf, "agnostic": agnostic}
         job = job_for(model, "nms", batch=3, dynamic=dynamic, **chosen)
-        expected = answer(model, images, job.card)
+        expected = answer(model, images, job.metadata)
         assert_close(run(written(job, tmp_path), images), expected)
         counts.append(expected[1].tolist())
     assert all(1 < n < 60 for n in counts[0])
@@ -102,7 +102,7 @@ def test_the_file_says_what_goes_in_and_out(model: Any, tmp_path: Path) -> None:
         expected["prototypes"] = ["batch", 4, "mask_height", "mask_width"]
     assert shapes == expected
     properties = session.get_modelmeta().custom_metadata_map
-    assert ModelCard.from_json(properties[KEY]) == job.card
+    assert ExportMetadata.from_json(properties[KEY]) == job.metadata
     assert (properties["stride"], properties["names"]) == ("8", "{0: '0', 1: '1', 2: '2'}")
 
 
@@ -122,7 +122,7 @@ def test_every_opset(opset: int, tmp_path: Path) -> None:
     proto = onnx_package.load(str(path))
     onnx_package.checker.check_model(proto, full_check=True)
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", opset)]
-    assert_close(run(path, images), answer(model, images, job.card))
+    assert_close(run(path, images), answer(model, images, job.metadata))
 
 
 def test_another_opset_than_asked_for_is_an_error(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_simplified_files_are_smaller_and_answer_the_same(model: Any, tmp_path: 
     plain = sum(kinds(written(job_for(model, layout, dynamic=True, **chosen), tmp_path)).values())
     job = job_for(model, layout, dynamic=True, simplify=True, **chosen)
     path = written(job, tmp_path)
-    assert_close(run(path, images), answer(model, images, job.card))
+    assert_close(run(path, images), answer(model, images, job.metadata))
     assert sum(kinds(path).values()) < 0.7 * plain
 
 
@@ -160,7 +160,7 @@ def test_half_precision_runs_on_the_cpu(model: Any, tmp_path: Path) -> None:
     images = noise(1)
     for layout in ("decoded", "raw", "nms"):
         job = job_for(model, layout, half=True)
-        job = Job(copy.deepcopy(model).half(), job.card, job.device)
+        job = Job(copy.deepcopy(model).half(), job.metadata, job.device)
         path = written(job, tmp_path)
         graph = onnx_package.load(str(path)).graph
         weights = {node.input[1] for node in graph.node if node.op_type == "Conv"}
@@ -168,11 +168,11 @@ def test_half_precision_runs_on_the_cpu(model: Any, tmp_path: Path) -> None:
         assert stored == [onnx_package.TensorProto.FLOAT16] * len(weights) != []
         runtime = runtime_for(path)
         assert runtime is not None
-        verify(runtime(path, torch.device("cpu")), job.card, model)
+        verify(runtime(path, torch.device("cpu")), job.metadata, model)
         if layout == "decoded":
             got = torch.from_numpy(run(path, images.half())[0])
             assert got.dtype == torch.float32  # decoded there
-            expected = answer(model, images, job.card)[0]
+            expected = answer(model, images, job.metadata)[0]
             sure = expected[..., 4] > 0.1
             assert sure.sum() > 5
             assert (got - expected)[..., :4][sure].abs().max() < 0.5
@@ -187,7 +187,7 @@ def test_the_newer_exporter(model: Any, layout: str, dynamic: bool, opset: int, 
     path = written(job, tmp_path)
     for batch, size in ((1, SIZE), (3, (64, 64)), (2, (320, 256)))[: 3 if dynamic else 1]:
         images = noise(batch, size)
-        assert_close(run(path, images), answer(model, images, job.card))
+        assert_close(run(path, images), answer(model, images, job.metadata))
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_an_opset_that_lacks_an_operation_is_one_line(tmp_path: Path) -> None:
         written(job_for(model, opset=12), tmp_path)
     job = job_for(model, opset=14, dynamic=True)
     images = noise(2, (32, 32))
-    assert_close(run(written(job, tmp_path), images), answer(model, images, job.card))
+    assert_close(run(written(job, tmp_path), images), answer(model, images, job.metadata))
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter about itself

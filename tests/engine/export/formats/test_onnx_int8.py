@@ -18,7 +18,7 @@ from engine.export.calibration import CalibrationImages
 from engine.export.formats import onnx as writer
 from engine.export.formats.onnx_int8 import head_nodes, quantised_share
 from engine.export.job import Job
-from engine.export.network import card_of
+from engine.export.network import metadata_of
 from engine.export.verify import expected, pictures, verify
 from models.backends import DetectMultiBackend
 from models.backends.onnx import OnnxRuntime
@@ -37,8 +37,8 @@ def job_for(weights: Path, layout: str, *, opset: int | None = None, **values: A
     flags = {flag: values.pop(flag, False) for flag in ("simplify", "dynamo")}
     fields: dict[str, Any] = {"imgsz": list(SIZE), "batch": 1, "dynamic": False, "half": False, "int8": True}
     fields |= NMS if layout == "nms" else {}
-    card = card_of(model, layout=layout, **(fields | values))
-    return Job(model, card, CPU, opset, calibration=CalibrationImages(PHOTOGRAPHS, SIZE), **flags)
+    metadata = metadata_of(model, layout=layout, **(fields | values))
+    return Job(model, metadata, CPU, opset, calibration=CalibrationImages(PHOTOGRAPHS, SIZE), **flags)
 
 
 CASES = [
@@ -64,11 +64,11 @@ def test_a_file(head: str, layout: str, values: dict[str, Any], make_weights: Ma
     assert words == f"{len(convolutions) - 2} of {len(convolutions)} convolutions in 8 bits, by 2 pictures"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "best.pt"]
     runtime = OnnxRuntime(path, CPU)
-    assert runtime.card == job.card
-    verify(runtime, job.card, job.model)
+    assert runtime.metadata == job.metadata
+    verify(runtime, job.metadata, job.model)
     if layout != "nms":
-        images = pictures(SIZE)[: job.card.batch]
-        got, want = runtime(images), expected(job.model, images, job.card)
+        images = pictures(SIZE)[: job.metadata.batch]
+        got, want = runtime(images), expected(job.model, images, job.metadata)
         for name, value in want.items():
             assert float((got[name] - value).abs().mean()) < 0.05 * float(value.max() - value.min())
 
@@ -126,7 +126,7 @@ def test_refusals(make_weights: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--opset 12: --int8 needs 13 or more"):
         writer.check(job)
     job = replace(job, opset=None)
-    plain = replace(job, card=replace(job.card, int8=False))
+    plain = replace(job, metadata=replace(job.metadata, int8=False))
     writer.write(plain, tmp_path / "best.onnx")
     with pytest.raises(UserError, match="nothing in it is quantised"):
         writer.inspect(job, tmp_path / "best.onnx")

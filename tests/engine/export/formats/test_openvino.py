@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import openvino
 from engine.export.job import Job
-from models.cards import ModelCard
+from models.export_metadata import ExportMetadata
 from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
 from utils.errors import UserError
 from utils.files import ROOT
@@ -39,10 +39,10 @@ def written(job: Job, folder: Path) -> Path:
     return path
 
 
-def answers(path: Path, images: Tensor, card: ModelCard) -> list[Tensor]:
+def answers(path: Path, images: Tensor, metadata: ExportMetadata) -> list[Tensor]:
     compiled = ov.Core().compile_model(str(path / "best.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled({"images": images.numpy()})
-    return [torch.from_numpy(found[name].copy()) for name in card.outputs]
+    return [torch.from_numpy(found[name].copy()) for name in metadata.outputs]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -52,20 +52,20 @@ def test_layouts(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
     chosen: dict[str, Any] = {"conf_thres": threshold_for(model, images, 40)} if layout == "nms" else {}
     job = job_for(model, layout, batch=2, dynamic=dynamic, **chosen)
     path = written(job, tmp_path)
-    assert_close(answers(path, images, job.card), answer(model, images, job.card))
+    assert_close(answers(path, images, job.metadata), answer(model, images, job.metadata))
     if dynamic:
         images = noise(3, (32, 160))
-        assert_close(answers(path, images, job.card), answer(model, images, job.card))
+        assert_close(answers(path, images, job.metadata), answer(model, images, job.metadata))
     (words,) = openvino.inspect(job, path)
     assert int(words.removesuffix(" operations")) > 20
 
 
-def test_the_card_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
+def test_the_metadata_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
     model = fused()
     model.names = {0: 'quo"te', 1: "<&>'", 2: "Ёлка"}
     job = job_for(model)
     network = ov.Core().read_model(str(written(job, tmp_path) / "best.xml"))
-    assert ModelCard.from_json(network.get_rt_info(["yolov5"]).astype(str)) == job.card
+    assert ExportMetadata.from_json(network.get_rt_info(["yolov5"]).astype(str)) == job.metadata
 
 
 def test_half_precision_is_that_of_the_weights_only(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_half_precision_is_that_of_the_weights_only(tmp_path: Path) -> None:
         kinds = {value.get_element_type().get_type_name() for value in (*network.inputs, *network.outputs)}
         assert kinds == {"f32"}
     assert sizes[True] < 0.6 * sizes[False]
-    (got,), (want,) = answers(path, images, job.card), answer(model, images, job.card)
+    (got,), (want,) = answers(path, images, job.metadata), answer(model, images, job.metadata)
     assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 1e-2
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.02, atol=0.1)
 
@@ -124,7 +124,7 @@ def test_8_bits(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
                 waiting += [value.get_node() for value in node.input_values()]
 
     images = noise(2)
-    for got, want in zip(answers(path, images, job.card), answer(model, images, job.card), strict=True):
+    for got, want in zip(answers(path, images, job.metadata), answer(model, images, job.metadata), strict=True):
         assert 1e-9 < (got - want).pow(2).mean() / want.var() < 0.25  # random weights lose more than trained ones
 
 
@@ -133,12 +133,12 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_for(model)
     path = written(job, tmp_path)
     with pytest.raises(UserError, match="^--int8 was asked for, but nothing in it is quantised$"):
-        openvino.inspect(replace(job, card=replace(job.card, int8=True)), path)
+        openvino.inspect(replace(job, metadata=replace(job.metadata, int8=True)), path)
     with pytest.raises(UserError, match="--opset 3"):
         openvino.check(replace(job, opset=3))
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match="^--int8 needs nncf: pip install nncf$"):
-        openvino.check(replace(job, card=replace(job.card, int8=True)))
+        openvino.check(replace(job, metadata=replace(job.metadata, int8=True)))
 
 
 def test_its_use_is_reported_to_nobody() -> None:

@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 def written(job: Job, path: Path) -> TfLite:
     tflite.check(job)
     tflite.write(job, path)
-    Path(f"{path}.json").write_text(job.card.to_json())
+    Path(f"{path}.json").write_text(job.metadata.to_json())
     return TfLite(path, CPU)
 
 
@@ -47,15 +47,15 @@ def _converter() -> None:
 @pytest.mark.usefixtures("_converter")
 @pytest.mark.parametrize(("head", "layout"), [("Detect", "decoded"), ("Segment", "separate")])
 def test_a_file_computes_what_the_network_does(tmp_path: Path, head: str, layout: str) -> None:
-    """Its input is (B, H, W, 3), and its outputs come in the card's order."""
+    """Its input is (B, H, W, 3), and its outputs come in the metadata's order."""
     model, path = lively(head), tmp_path / "best.tflite"
     job = job_for(model, layout, batch=2)
     runtime = written(job, path)
     assert tflite.inspect(job, path) == ["float32"]
     assert runtime.input["shape"].tolist() == [2, *SIZE, 3]
     got = runtime(images := noise(2))
-    assert tuple(got) == job.card.outputs
-    assert_close(list(got.values()), answer(model, images, job.card))
+    assert tuple(got) == job.metadata.outputs
+    assert_close(list(got.values()), answer(model, images, job.metadata))
     with pytest.raises(UserError, match=r"its input is \(2, 64, 96, 3\), and should be \(1, 64, 96, 3\)"):
         tflite.inspect(job_for(model, layout), path)
     with pytest.raises(UserError, match="it has no 8-bit weights with a scale per channel"):
@@ -73,7 +73,7 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
     assert int(tflite.inspect(job, path)[0].split()[0]) >= convolutions
     assert runtime.input["dtype"] == np.int8
     image = pictures(SIZE)[:1]
-    assert_eight_bits(runtime(image).values(), answer(model, image, job.card))
+    assert_eight_bits(runtime(image).values(), answer(model, image, job.metadata))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import torch
 from engine.export.formats import torchscript
 from engine.export.job import Job
 from models.backends.torchscript import TorchScript
-from models.cards import KEY, ModelCard
+from models.export_metadata import KEY, ExportMetadata
 from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
 from utils.errors import UserError
 
@@ -45,10 +45,10 @@ def test_layouts(model: Any, layout: str, dynamic: bool, tmp_path: Path) -> None
     chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
     job = job_for(model, layout, batch=1 if dynamic else 3, dynamic=dynamic, **chosen)
     module = load(written(job, tmp_path))
-    assert_close(module(images), answer(model, images, job.card))
+    assert_close(module(images), answer(model, images, job.metadata))
     for batch, size in ((1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))) if dynamic else ():
         images = noise(batch, size)
-        assert_close(module(images), answer(model, images, job.card))
+        assert_close(module(images), answer(model, images, job.metadata))
 
 
 def nodes(module: Any) -> Iterator[Any]:
@@ -95,7 +95,7 @@ def test_it_is_the_same_through_our_runtime(model: Any, tmp_path: Path) -> None:
     runtime = TorchScript(written(job, tmp_path), torch.device("cpu"))
     for batch, size in ((1, SIZE), (3, (256, 416))):
         images = noise(batch, size)
-        assert_close(list(runtime(images).values()), answer(model, images, job.card))
+        assert_close(list(runtime(images).values()), answer(model, images, job.metadata))
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
@@ -106,7 +106,7 @@ def test_suppression(agnostic: bool, tmp_path: Path) -> None:
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
         chosen = {"max_det": max_det, "iou_thres": iou, "conf_thres": conf, "agnostic": agnostic}
         job = job_for(model, "nms", batch=3, **chosen)
-        expected = answer(model, images, job.card)
+        expected = answer(model, images, job.metadata)
         assert_close(load(written(job, tmp_path))(images), expected)
         counts.append(expected[1].tolist())
     assert all(1 < n < 60 for n in counts[0])
@@ -117,7 +117,7 @@ def test_the_file_says_what_it_is(model: Any, tmp_path: Path) -> None:
     job = job_for(model, batch=2)
     extra = {f"{KEY}.json": "", "config.txt": ""}
     load(written(job, tmp_path), _extra_files=extra)
-    assert ModelCard.from_json(extra[f"{KEY}.json"]) == job.card
+    assert ExportMetadata.from_json(extra[f"{KEY}.json"]) == job.metadata
     assert json.loads(extra["config.txt"]) == {"shape": [2, 3, *SIZE], "stride": 8, "names": ["0", "1", "2"]}
 
 

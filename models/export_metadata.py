@@ -14,17 +14,17 @@ from utils.ops.class_names import check_class_names
 
 PROJECT = "yolov5-mobilenetv2"
 VERSION = "0.1.0"  # of the project, as in pyproject.toml
-KEY = "yolov5"  # the metadata key, in files that can hold one, whose value is the card as JSON
+KEY = "yolov5"  # the metadata key, in files that can hold one; its value is the JSON of `ExportMetadata`
 TASKS = ("detect", "segment")
 INPUT = "RGB 0..1"  # order and range of the channels
 LAYOUTS = ("decoded", "separate", "raw", "nms")  # docs/export.md describes their outputs
-MOST_BYTES = 16_000_000  # of a card; with 100,000 classes it has 3,000,000
+MOST_BYTES = 16_000_000  # of the JSON; with 100,000 classes it has 3,000,000
 _LARGEST = {"stride": 4096, "side": 1 << 16, "batch": 1 << 16, "prototypes": 4096, "detections": 1 << 20}
 _MOST_INPUT = 1 << 29  # values in a batch of images: 2 GiB in float32
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ExportMetadata:
     """The metadata of an exported network.
 
     task: "detect" or "segment". names: class id → name. strides: (nl) pixels a cell. anchors: (nl, na, 2) width, height
@@ -83,13 +83,13 @@ class ModelCard:
         return {name: (batch, *ends[name]) for name in self.outputs}
 
     def to_json(self) -> str:
-        """The card as one line of JSON, without what is None."""
+        """The metadata as one line of JSON, without what is None."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str | bytes, source: object = "model card") -> ModelCard:
-        """The card that `to_json` wrote. Raises `UserError`, starting with `source`, for anything else."""
+    def from_json(cls, text: str | bytes, source: object = "export metadata") -> ExportMetadata:
+        """The metadata that `to_json` wrote as `text`. Raises `UserError`, starting with `source`, for anything else."""
         if len(text) > MOST_BYTES:
             raise UserError(f"{source}: its metadata are larger than any export writes; export the checkpoint again")
         try:
@@ -100,14 +100,14 @@ class ModelCard:
         if not isinstance(values, dict) or values.get("project") != PROJECT:
             raise UserError(f"{source}: not exported by this project; make it with python export.py from a checkpoint")
         try:
-            card = cls(**{**values, "names": {int(i): str(name) for i, name in values["names"].items()}})
-            card._check()
+            metadata = cls(**{**values, "names": {int(i): str(name) for i, name in values["names"].items()}})
+            metadata._check()
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{source}: its metadata (version {str(values.get('version', 'unknown'))[:20]}) do not fit version "
                 f"{VERSION}: {_shown(error)}; export the checkpoint again"
             ) from error
-        return card
+        return metadata
 
     def _check(self) -> None:
         """Raise `ValueError` for a value of the wrong type, or one that no export writes."""
