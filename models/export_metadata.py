@@ -89,7 +89,7 @@ class ExportMetadata:
 
     @classmethod
     def from_json(cls, text: str | bytes, source: object = "export metadata") -> ExportMetadata:
-        """The metadata that `to_json` wrote as `text`. Raises `UserError`, starting with `source`, for anything else."""
+        """The metadata of a JSON `text`. Raises `UserError`, starting with `source`, where no export wrote it."""
         if len(text) > MOST_BYTES:
             raise UserError(f"{source}: its metadata are larger than any export writes; export the checkpoint again")
         try:

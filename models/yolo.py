@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from models.budget import check_anchor_count
-from models.cells import Cells, is_recorded, make_cells
+from models.anchor_grid import AnchorGrid, is_traced, make_anchor_grid
 from models.configs import find_cfg, load_cfg, override
 from models.ensemble import join_masked
 from models.inspection.command import inspect_network
@@ -69,7 +69,7 @@ class Detect(nn.Module):
         self.stride = torch.zeros(self.nl)
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(self.nl, self.na, 2))
         self.m = nn.ModuleList(nn.Conv2d(c, self.no * self.na, 1) for c in ch)
-        self._cells: tuple[Any, Cells] | None = None
+        self._kept_grid: tuple[Any, AnchorGrid] | None = None
 
     def forward(self, x: list[Tensor]) -> Any:
         """Maps (B, c, ny, nx) of all levels to raw predictions, and, in evaluation mode, to ``(decoded, raw)``.
@@ -94,9 +94,9 @@ class Detect(nn.Module):
         flat = torch.cat([y.permute(0, 4, 1, 2, 3).flatten(2) for y in raw], 2)  # (B, no, N)
         if flat.dtype in (torch.float16, torch.bfloat16):
             flat = flat.float()
-        centre, stride, anchors = self._cells_of(raw, like=flat)
+        centre, stride, anchors = self._anchor_grid(raw, like=flat)
         known = self.nc + 5
-        in_place = not (flat.requires_grad or is_recorded(flat))
+        in_place = not (flat.requires_grad or is_traced(flat))
         values = flat[:, :known].sigmoid_() if in_place else flat[:, :known].sigmoid()
         xy, wh = (values[:, :4] * 2).split(2, 1)
         boxes = torch.cat(((xy + centre) * stride, wh * wh * anchors), 1)
@@ -106,17 +106,17 @@ class Detect(nn.Module):
             flat = torch.cat([boxes, values[:, 4:], *([flat[:, known:]] if self.no > known else [])], 1)
         return flat.transpose(1, 2)
 
-    def _cells_of(self, raw: list[Tensor], like: Tensor) -> Cells:
-        """`make_cells`, kept from call to call while sizes, type, device and anchors stay."""
+    def _anchor_grid(self, raw: list[Tensor], like: Tensor) -> AnchorGrid:
+        """`make_anchor_grid`, kept from call to call while sizes, type, device and anchors stay."""
         sizes = [(y.shape[2], y.shape[3]) for y in raw]
-        if is_recorded(like):  # what is made now stands for something in a graph and means nothing later
-            return make_cells(sizes, self.stride, self.anchors, like)
+        if is_traced(like):  # what is made now stands for something in a graph and means nothing later
+            return make_anchor_grid(sizes, self.stride, self.anchors, like)
         version = None if self.anchors.is_inference() else self.anchors._version  # anchors may be written in place
         key = sizes, like.dtype, like.device, version
-        if self._cells is None or self._cells[0] != key:
+        if self._kept_grid is None or self._kept_grid[0] != key:
             with torch.inference_mode(False):  # made under inference_mode, they could not serve where gradients flow
-                self._cells = key, make_cells(sizes, self.stride, self.anchors, like)
-        return self._cells[1]
+                self._kept_grid = key, make_anchor_grid(sizes, self.stride, self.anchors, like)
+        return self._kept_grid[1]
 
     def set_stride(self, stride: Tensor) -> None:
         """Take the pixels a cell of each level (nl), put the anchors in the same order, and measure them in cells."""
@@ -144,7 +144,7 @@ class Detect(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Detect:
         super()._apply(fn, recurse)
         self.stride = fn(self.stride)
-        self._cells = None
+        self._kept_grid = None
         return self
 
 

@@ -78,7 +78,8 @@ def report_loss(
     except UserError as error:
         LOGGER.warning(f"the accuracy in 8 bits was not measured: {error}")
         return
-    LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{accuracy_table(results, _TASKS[metadata.task]())}")
+    table = accuracy_table(results, _TASKS[metadata.task]())
+    LOGGER.info(f"Before and after, on {data} at {size[0]}×{size[1]}:\n{table}")
     more = "" if metadata.layout == "raw" else "--raw-heads, "
     for path in files:
         lost = most_lost(results[checkpoint.name], results[path.name])

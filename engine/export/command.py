@@ -101,7 +101,7 @@ def target_of(form: Format, weights: Path) -> Path:
 
 
 def check_place(form: Format, weights: Path) -> None:
-    """Raise `UserError` where the name of the export, or of its metadata file, is taken by something that no export has written."""
+    """Raise `UserError` where something that no export has written has the name of the file, or of its metadata."""
     target = target_of(form, weights)
     metadata_file = refuse_folder(f"{target}.json")
     if not form.file.endswith("/"):

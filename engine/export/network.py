@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.export.suppression import best_rows
 from models.activations import ACTIVATIONS
 from models.export_metadata import ExportMetadata
-from models.cells import make_cells
+from models.anchor_grid import make_anchor_grid
 from models.yolo import BaseModel, Detect, DetectionModel
 
 Select = Callable[[Tensor, Tensor, int, float, float], Tensor]  # see `engine.export.suppression`
@@ -126,9 +126,9 @@ class ExportNetwork(nn.Module):
 
 
 def _centres(ny: int, nx: int, like: Tensor) -> Tensor:
-    """(1, 1, 2, ny·nx): column and row of each cell, minus a half; what `make_cells` calls `centre`."""
+    """(1, 1, 2, ny·nx): column and row of each cell, minus a half; what `make_anchor_grid` calls `centre`."""
     one = torch.ones(1, 1, 2, device=like.device)
-    return make_cells([(ny, nx)], one[0, 0], one, like).centre.view(1, 1, 2, -1)
+    return make_anchor_grid([(ny, nx)], one[0, 0], one, like).centre.view(1, 1, 2, -1)
 
 
 def activation_of(model: nn.Module) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.export_metadata import ExportMetadata
-from models.cells import make_cells
+from models.anchor_grid import make_anchor_grid
 from utils.ops.boxes import xyxy2xywh
 
 
@@ -41,11 +41,11 @@ def _from_raw(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     anchors, stride = values[0].new_tensor(metadata.anchors), values[0].new_tensor(metadata.strides)
     na, known = anchors.shape[1], 5 + len(metadata.names)
     sizes = [(y.shape[2], y.shape[3]) for y in values]
-    cells = make_cells(sizes, stride, anchors / stride.view(-1, 1, 1), values[0])
+    grid = make_anchor_grid(sizes, stride, anchors / stride.view(-1, 1, 1), values[0])
     flat = torch.cat([y.unflatten(1, (na, -1)).transpose(1, 2).flatten(2) for y in values], 2)  # (B, no, N)
     p = flat[:, :known].sigmoid()
     xy, wh = (p[:, :4] * 2).split(2, 1)
-    parts = (xy + cells.centre) * cells.stride, wh * wh * cells.anchors, p[:, 4:], flat[:, known:]
+    parts = (xy + grid.centre) * grid.stride, wh * wh * grid.anchors, p[:, 4:], flat[:, known:]
     return torch.cat(parts, 1).transpose(1, 2)
 
 

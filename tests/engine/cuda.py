@@ -133,7 +133,7 @@ def stand_in_cuda() -> Iterator[Watch]:
             stack.callback(setter, before)
         stack.enter_context(mock.patch("torch.cuda._lazy_init"))
         stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False))
-        stack.enter_context(mock.patch("models.yolo.is_recorded", return_value=False))  # nor is a CUDA tensor
+        stack.enter_context(mock.patch("models.yolo.is_traced", return_value=False))  # nor is a CUDA tensor
         watch = Watch()
         stack.enter_context(mock.patch("torch.cuda.Event", watch.event))
         yield stack.enter_context(watch)

@@ -219,7 +219,7 @@ def test_segmenter_as_v7_published_them(tmp_path: Path, legacy: bool, image: tor
     state = {name: value.clone() for name, value in published.state_dict().items()}
     for row in published.model:
         del row.built  # ours alone
-    del published.head._cells, published.head.proto.upsample.recompute_scale_factor
+    del published.head._kept_grid, published.head.proto.upsample.recompute_scale_factor
     published.head.detect = Detect.forward  # type: ignore[assignment]
     published.names = ["cat", "dog"]  # type: ignore[assignment]
     path = tmp_path / "yolov5n-seg.pt"

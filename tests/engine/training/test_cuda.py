@@ -228,7 +228,7 @@ def _fake_trainer(task: str, folder: Path, **options: Any) -> Iterator[Trainer]:
     net = make_network(make_task(task))
     with (
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
-        mock.patch("models.yolo.is_recorded", return_value=False),
+        mock.patch("models.yolo.is_traced", return_value=False),
         mock.patch("torch.cuda.Event"),
         mock.patch("torch._fused_sgd_", _fused_sgd),
         FakeTensorMode(allow_non_fake_inputs=True),  # a real tensor counts as one on the CPU

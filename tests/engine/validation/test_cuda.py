@@ -145,7 +145,7 @@ def _result(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PLANTS = {
-    "decoding": ("models.yolo", "make_cells", _result),
+    "decoding": ("models.yolo", "make_anchor_grid", _result),
     "loss": ("utils.losses.detection", "assign", _argument),
     "candidates": ("utils.ops.nms", "nms", _argument),
     "suppression": ("utils.ops.nms", "_apart", _argument),
