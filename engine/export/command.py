@@ -14,7 +14,7 @@ from typing import Any
 from engine.export.accuracy import report_loss
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import Format, find_formats, format_table
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
@@ -49,31 +49,31 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     check_memory(options.batch_size, size)
     metadata = metadata_of(model, imgsz=size, **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
-    job = Job(network, metadata, device, options.opset, options.simplify, options.dynamo, _calibration(options, metadata))
+    request = ExportRequest(network, metadata, device, options.opset, options.simplify, options.dynamo, _calibration(options, metadata))
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
     for form, writer in zip(formats, writers, strict=True):
         check_place(form, weights)
-        writer.check(job)
+        writer.check(request)
     reference = model if options.verify else None
-    files = [_write(f, writer, job, weights, reference) for f, writer in zip(formats, writers, strict=True)]
+    files = [_write(f, writer, request, weights, reference) for f, writer in zip(formats, writers, strict=True)]
     if options.int8 and options.verify:
         running = [file for f, file in zip(formats, files, strict=True) if f.runs_here()]
         report_loss(weights, running, options.data, metadata, device, trust=options.trust)
     return files
 
 
-def _write(form: Format, writer: Any, job: Job, weights: Path, reference: DetectionModel | None) -> Path:
+def _write(form: Format, writer: Any, request: ExportRequest, weights: Path, reference: DetectionModel | None) -> Path:
     """The file of one format, beside the checkpoint, with its metadata; checked before it gets its name."""
     target = target_of(form, weights)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
-        writer.write(job, draft)
+        writer.write(request, draft)
         metadata_file = Path(f"{draft}.json")  # read by runtimes whose kind of file holds no metadata
-        metadata_file.write_text(job.metadata.to_json() + "\n", encoding="utf-8")
+        metadata_file.write_text(request.metadata.to_json() + "\n", encoding="utf-8")
         try:
-            report = writer.inspect(job, draft)
+            report = writer.inspect(request, draft)
             if reference is not None:
-                report.append(_verified(job, draft, reference) if form.runs_here() else "not run: that takes macOS")
+                report.append(_verified(request, draft, reference) if form.runs_here() else "not run: that takes macOS")
         except UserError as error:
             failed = target.with_name(f"{target.stem}-failed{target.suffix}")
             _put(draft, failed)
@@ -84,15 +84,15 @@ def _write(form: Format, writer: Any, job: Job, weights: Path, reference: Detect
     return target
 
 
-def _verified(job: Job, draft: Path, reference: DetectionModel) -> str:
+def _verified(request: ExportRequest, draft: Path, reference: DetectionModel) -> str:
     """What `verify` found; the file is read as its users will read it."""
     kind = runtime_for(draft)
     assert kind is not None  # every format that is written has a runtime
-    runtime = kind(draft, job.device)
-    if runtime.metadata != job.metadata:
+    runtime = kind(draft, request.device)
+    if runtime.metadata != request.metadata:
         raise UserError("its metadata did not come back as they were written")
-    difference = verify(runtime, job.metadata, reference)
-    return "runs" if job.metadata.int8 else f"largest differences from PyTorch: {difference}"
+    difference = verify(runtime, request.metadata, reference)
+    return "runs" if request.metadata.int8 else f"largest differences from PyTorch: {difference}"
 
 
 def target_of(form: Format, weights: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from models.export_metadata import KEY
 from utils.errors import UserError
@@ -20,9 +20,9 @@ from utils.errors import UserError
 _QUANTISED = "constexpr_affine_dequantize"
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do."""
-    metadata = job.metadata
+    metadata = request.metadata
     if metadata.dynamic:
         raise UserError("--dynamic: Core ML takes images of one size; leave --dynamic out, and give --imgsz")
     if metadata.layout == "nms":
@@ -32,59 +32,59 @@ def check(job: Job) -> None:
 
 
 @torch.no_grad()
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write the package `path`: with ``--half`` all but the decoding is computed in half precision; with ``--int8``
     the weights of convolutions, and they only, are kept in 8 bits a channel."""
     with quiet():
         import coremltools as ct
 
-        plain = job.in_float()
+        plain = request.in_float()
         traced = torch.jit.trace(plain.network(), (plain.example(),), strict=False, check_trace=False)
         image = ct.ImageType("images", tuple(plain.example().shape), scale=1 / 255, color_layout=ct.colorlayout.RGB)
         package = ct.convert(
             traced,
             inputs=[image],
-            outputs=[ct.TensorType(name) for name in job.metadata.outputs],
+            outputs=[ct.TensorType(name) for name in request.metadata.outputs],
             convert_to="mlprogram",
-            compute_precision=_halved(ct) if job.metadata.half else ct.precision.FLOAT32,
-            minimum_deployment_target=ct.target.iOS16 if job.metadata.int8 else ct.target.iOS15,
+            compute_precision=_halved(ct) if request.metadata.half else ct.precision.FLOAT32,
+            minimum_deployment_target=ct.target.iOS16 if request.metadata.int8 else ct.target.iOS15,
             skip_model_load=True,
         )
-        if job.metadata.int8:
+        if request.metadata.int8:
             package = _quantised(package)
-        package.short_description = f"{job.metadata.task}, layout {job.metadata.layout}"
-        package.user_defined_metadata[KEY] = job.metadata.to_json()
+        package.short_description = f"{request.metadata.task}, layout {request.metadata.layout}"
+        package.user_defined_metadata[KEY] = request.metadata.to_json()
         package.save(str(path))
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the package. Raises `UserError` for one that is not as asked for."""
     with quiet():
         import coremltools as ct
 
         spec = ct.utils.load_spec(str(path))
-    height, width = job.metadata.imgsz
+    height, width = request.metadata.imgsz
     image = spec.description.input[0].type.imageType
     if (image.height, image.width) != (height, width):
         raise UserError(f"its input is an image of {image.height}×{image.width}, not {height}×{width}")
     found = {output.name: tuple(output.type.multiArrayType.shape) for output in spec.description.output}
-    if found != (wanted := _shapes(job)):
+    if found != (wanted := _shapes(request)):
         raise UserError(f"its outputs are {found}, and should be {wanted}")
-    if spec.description.metadata.userDefined[KEY] != job.metadata.to_json():
+    if spec.description.metadata.userDefined[KEY] != request.metadata.to_json():
         raise UserError("its metadata did not come back as they were written")
     kinds = [operation.type for operation in _operations(spec)]
-    if job.metadata.int8 and _QUANTISED not in kinds:
+    if request.metadata.int8 and _QUANTISED not in kinds:
         raise UserError("--int8 was asked for, but nothing in it is quantised")
     return [f"{sum(kind != 'const' for kind in kinds)} operations"]
 
 
 @torch.no_grad()
-def _shapes(job: Job) -> dict[str, tuple[int, ...]]:
+def _shapes(request: ExportRequest) -> dict[str, tuple[int, ...]]:
     """Of each output, by the network itself."""
-    plain = job.in_float()
+    plain = request.in_float()
     answer = plain.network()(plain.example())
     values = [answer] if isinstance(answer, torch.Tensor) else answer
-    return {name: tuple(value.shape) for name, value in zip(job.metadata.outputs, values, strict=True)}
+    return {name: tuple(value.shape) for name, value in zip(request.metadata.outputs, values, strict=True)}
 
 
 def _halved(ct: Any) -> Any:

@@ -9,29 +9,29 @@ import torch
 from torch import nn
 
 from engine.export.formats.mobile import calibration_batches, check_mobile
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from utils.errors import UserError
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do."""
-    check_mobile(job, "ExecuTorch")
+    check_mobile(request, "ExecuTorch")
 
 
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write `path`."""
     with quiet(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        network: nn.Module = _quantised(job) if job.metadata.int8 else job.network()
-        exported = torch.export.export(network, (job.example(),))
+        network: nn.Module = _quantised(request) if request.metadata.int8 else request.network()
+        exported = torch.export.export(network, (request.example(),))
         program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         path.write_bytes(program.buffer)
 
 
-def _quantised(job: Job) -> nn.Module:
+def _quantised(request: ExportRequest) -> nn.Module:
     """The network with rounding in it as 8-bit numbers do it: scales per channel of the weights, and per map as the
     calibration pictures need them."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -41,18 +41,18 @@ def _quantised(job: Job) -> nn.Module:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    watched = prepare_pt2e(torch.export.export(job.network(), (job.example(),)).module(), quantizer)
-    for images in calibration_batches(job):
+    watched = prepare_pt2e(torch.export.export(request.network(), (request.example(),)).module(), quantizer)
+    for images in calibration_batches(request):
         watched(images)
     return convert_pt2e(watched)
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
     from executorch.runtime import Runtime
 
     about: Any = Runtime.get().load_program(path).metadata("forward")
-    size, want = tuple(about.input_tensor_meta(0).sizes()), tuple(job.example().shape)
+    size, want = tuple(about.input_tensor_meta(0).sizes()), tuple(request.example().shape)
     if size != want:
         raise UserError(f"its input is {size}, and should be {want}")
-    return ["8-bit numbers" if job.metadata.int8 else "float32"]
+    return ["8-bit numbers" if request.metadata.int8 else "float32"]

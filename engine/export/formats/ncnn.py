@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from models.backends.openvino import only_file
 from utils.errors import UserError
@@ -19,23 +19,23 @@ _REFUSED = {
 }
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do."""
     for name, reason in _REFUSED.items():
-        if getattr(job.metadata, name):
+        if getattr(request.metadata, name):
             raise UserError(reason)
-    if job.metadata.layout == "nms":
+    if request.metadata.layout == "nms":
         raise UserError("--nms: ncnn has no suppression; leave --nms out, what runs the file has to suppress")
-    if job.metadata.batch != 1:
-        raise UserError(f"--batch-size {job.metadata.batch}: ncnn takes one image at a time; leave --batch-size out")
+    if (batch := request.metadata.batch) != 1:
+        raise UserError(f"--batch-size {batch}: ncnn takes one image at a time; leave --batch-size out")
 
 
 @torch.no_grad()
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write the folder `path`; with ``--half`` the weights in half precision."""
     import pnnx
 
-    plain = job.in_float()
+    plain = request.in_float()
     example = plain.example()
     name = path.name.removesuffix("_ncnn_model")
     path.mkdir()
@@ -45,7 +45,7 @@ def write(job: Job, path: Path) -> None:
             torch.jit.save(traced, f"{folder}/network.pt")
         shape = ",".join(map(str, example.shape))
         done = subprocess.run(  # noqa: S603 -- pnnx's own program, and numbers
-            [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(job.metadata.half)}"],
+            [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(request.metadata.half)}"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -60,7 +60,7 @@ def write(job: Job, path: Path) -> None:
             made.replace(path / f"{name}.{suffix}")
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the folder."""
     lines = only_file(path, "*.param").read_text(encoding="ascii").splitlines()
     return [f"{lines[1].split()[0]} layers"]

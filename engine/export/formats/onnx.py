@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from engine.export.formats.onnx_int8 import LEAST_OPSET, quantise, quantised_share
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from engine.export.suppression import SelectInOnnx
 from models.export_metadata import KEY, ExportMetadata
@@ -18,17 +18,17 @@ OPSETS = {False: range(12, 21), True: range(17, 24)}  # of the legacy exporter, 
 DEFAULT_OPSET = {False: 17, True: 18}
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do."""
-    opsets, opset = OPSETS[job.dynamo], _opset(job)
+    opsets, opset = OPSETS[request.dynamo], _opset(request)
     if opset not in opsets:
-        hint = "with --dynamo" if job.dynamo else "without --dynamo"
+        hint = "with --dynamo" if request.dynamo else "without --dynamo"
         raise UserError(f"--opset {opset}: {hint} it can be {opsets[0]} to {opsets[-1]}")
-    if job.metadata.int8 and opset < LEAST_OPSET:
+    if request.metadata.int8 and opset < LEAST_OPSET:
         raise UserError(f"--opset {opset}: --int8 needs {LEAST_OPSET} or more")
-    if job.dynamo and job.metadata.layout == "nms":
+    if request.dynamo and request.metadata.layout == "nms":
         raise UserError("--dynamo cannot hold --nms; leave --dynamo out")
-    for wanted, package in ((job.dynamo, "onnxscript"), (job.simplify, "onnxslim")):
+    for wanted, package in ((request.dynamo, "onnxscript"), (request.simplify, "onnxslim")):
         if wanted:
             try:
                 __import__(package)
@@ -37,82 +37,82 @@ def check(job: Job) -> None:
                 raise UserError(f"{flag} needs {package}: pip install {package}") from error
 
 
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write `path`."""
     import onnx
 
     with quiet():
         try:
-            (_write_by_dynamo if job.dynamo else _write_by_trace)(job, path)
+            (_write_by_dynamo if request.dynamo else _write_by_trace)(request, path)
         except torch.onnx.errors.UnsupportedOperatorError as error:
             reason = str(error).splitlines()[0][:200]
-            raise UserError(f"--opset {_opset(job)} is too old for this network: {reason}") from error
+            raise UserError(f"--opset {_opset(request)} is too old for this network: {reason}") from error
     model = onnx.load(str(path))
-    if job.simplify:
+    if request.simplify:
         import onnxslim
 
         model = onnxslim.slim(model)
-    if job.metadata.int8:
-        quantise(model, job, path)
+    if request.metadata.int8:
+        quantise(model, request, path)
         model = onnx.load(str(path))
-    _name_sizes(model, job.metadata)
-    onnx.helper.set_model_props(model, _properties(job.metadata))
+    _name_sizes(model, request.metadata)
+    onnx.helper.set_model_props(model, _properties(request.metadata))
     onnx.save(model, str(path))
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
     import onnx
 
     model = onnx.load(str(path))
     onnx.checker.check_model(model)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset != _opset(job):
-        raise UserError(f"--opset {_opset(job)} was asked for, but the exporter wrote {opset}; give --opset {opset}")
+    if opset != (wanted := _opset(request)):
+        raise UserError(f"--opset {wanted} was asked for, but the exporter wrote {opset}; give --opset {opset}")
     words = [f"opset {opset}", f"{len(model.graph.node)} nodes"]
-    if job.metadata.int8:
+    if request.metadata.int8:
         done, convolutions = quantised_share(model.graph)
         if not done:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
-        words.append(f"{done} of {convolutions} convolutions in 8 bits, by {len(job.calibration or ())} pictures")
+        words.append(f"{done} of {convolutions} convolutions in 8 bits, by {len(request.calibration or ())} pictures")
     return words
 
 
-def _opset(job: Job) -> int:
-    return DEFAULT_OPSET[job.dynamo] if job.opset is None else job.opset
+def _opset(request: ExportRequest) -> int:
+    return DEFAULT_OPSET[request.dynamo] if request.opset is None else request.opset
 
 
 @torch.no_grad()
-def _write_by_trace(job: Job, path: Path) -> None:
-    sizes = _sizes(job.metadata).items()
+def _write_by_trace(request: ExportRequest, path: Path) -> None:
+    sizes = _sizes(request.metadata).items()
     axes = {name: {i: size for i, size in enumerate(own) if isinstance(size, str)} for name, own in sizes}
     torch.onnx.export(
-        job.network(SelectInOnnx.apply),
-        (job.example(),),
+        request.network(SelectInOnnx.apply),
+        (request.example(),),
         str(path),
         dynamo=False,
-        opset_version=_opset(job),
+        opset_version=_opset(request),
         input_names=["images"],
-        output_names=list(job.metadata.outputs),
-        dynamic_axes=axes if job.metadata.dynamic else None,
+        output_names=list(request.metadata.outputs),
+        dynamic_axes=axes if request.metadata.dynamic else None,
     )
 
 
 @torch.no_grad()
-def _write_by_dynamo(job: Job, path: Path) -> None:
+def _write_by_dynamo(request: ExportRequest, path: Path) -> None:
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    example = job.example()
-    if job.metadata.dynamic and job.metadata.batch == 1:
+    example = request.example()
+    if request.metadata.dynamic and request.metadata.batch == 1:
         example = example.repeat(2, 1, 1, 1)  # a size of 1 would be taken for a constant
     torch.onnx.export(
-        job.network(),
+        request.network(),
         (example,),
         str(path),
         dynamo=True,
-        opset_version=_opset(job),
+        opset_version=_opset(request),
         input_names=["images"],
-        output_names=list(job.metadata.outputs),
-        dynamic_shapes=(sizes,) if job.metadata.dynamic else None,
+        output_names=list(request.metadata.outputs),
+        dynamic_shapes=(sizes,) if request.metadata.dynamic else None,
         external_data=False,
         verbose=False,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from utils.errors import UserError
 
@@ -15,16 +15,16 @@ LEAST_OPSET = 13  # the first with a scale for each channel
 class _Reader:
     """The calibration pictures as ONNX Runtime asks for them: one batch after another, then None."""
 
-    def __init__(self, job: Job) -> None:
-        assert job.calibration is not None  # with --int8
-        self._images, self._batch = iter(job.calibration), job.metadata.batch
+    def __init__(self, request: ExportRequest) -> None:
+        assert request.calibration is not None  # with --int8
+        self._images, self._batch = iter(request.calibration), request.metadata.batch
 
     def get_next(self) -> dict[str, Any] | None:
         image = next(self._images, None)
         return None if image is None else {"images": image.repeat(self._batch, 1, 1, 1).numpy()}
 
 
-def quantise(model: Any, job: Job, path: Path) -> None:
+def quantise(model: Any, request: ExportRequest, path: Path) -> None:
     """Write the float32 ONNX `model` with activations and weights of 8 bits, the latter with a scale a channel.
 
     The head's convolutions and what lies behind them stay in float32: a tensor has one scale, and logits, or boxes and
@@ -33,15 +33,15 @@ def quantise(model: Any, job: Job, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    maps = [name for name in job.metadata.outputs if name not in ("output1", "prototypes")]
+    maps = [name for name in request.metadata.outputs if name not in ("output1", "prototypes")]
     head, behind = head_nodes(model.graph, maps)
-    if len(head) != len(job.metadata.strides):
-        raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {len(job.metadata.strides)}")
+    if len(head) != (levels := len(request.metadata.strides)):
+        raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {levels}")
     with quiet():
         quantize_static(
             onnx.shape_inference.infer_shapes(model),
             str(path),
-            _Reader(job),
+            _Reader(request),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=True,  # weights of 7 bits: with 8, sums overflow on processors with AVX2 but no VNNI

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.export.formats import onnx
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.quiet import quiet
 from models.backends.openvino import only_file, openvino
 from models.export_metadata import KEY
@@ -18,57 +18,57 @@ _CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData")
 _QUANTISED = "FakeQuantize"
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do: what ONNX cannot."""
-    onnx.check(job.in_float())
-    if job.metadata.int8:
+    onnx.check(request.in_float())
+    if request.metadata.int8:
         try:
             __import__("nncf")
         except ImportError as error:
             raise UserError("--int8 needs nncf: pip install nncf") from error
 
 
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write the folder `path`: with ``--half`` the weights, and they only, in half precision; with ``--int8``
     convolutions in 8 bits a channel."""
     ov = openvino(path)
     path.mkdir()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder) / "network.onnx"
-        onnx.write(job.in_float(), source)
+        onnx.write(request.in_float(), source)
         # read_model would leave the weights of depthwise convolutions behind a Reshape, where nncf takes the wrong axis
         network = ov.convert_model(str(source))
-        if job.metadata.int8:
-            network = _quantised(network, job)
-        network.set_rt_info(job.metadata.to_json(), [KEY])
+        if request.metadata.int8:
+            network = _quantised(network, request)
+        network.set_rt_info(request.metadata.to_json(), [KEY])
         name = path.name.removesuffix("_openvino_model")
-        ov.save_model(network, str(path / f"{name}.xml"), compress_to_fp16=job.metadata.half)
+        ov.save_model(network, str(path / f"{name}.xml"), compress_to_fp16=request.metadata.half)
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the folder. Raises `UserError` for one that is not as asked for."""
     operations = openvino(path).Core().read_model(str(only_file(path, "*.xml"))).get_ops()
     kinds = [operation.get_type_name() for operation in operations]
     words = [f"{sum(kind != 'Constant' for kind in kinds)} operations"]
-    if job.metadata.int8:
+    if request.metadata.int8:
         if _QUANTISED not in kinds:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
-        words.append(f"scales from {len(job.calibration or ())} pictures")
+        words.append(f"scales from {len(request.calibration or ())} pictures")
     return words
 
 
-def _quantised(network: Any, job: Job) -> Any:
+def _quantised(network: Any, request: ExportRequest) -> Any:
     """`network` with 8-bit convolutions; what stands behind the last of them stays in float."""
-    assert job.calibration is not None  # with --int8 there are pictures
+    assert request.calibration is not None  # with --int8 there are pictures
     with quiet():
         import nncf
 
         nncf.set_log_level(logging.ERROR)  # it has handlers of its own
         return nncf.quantize(
             network,
-            nncf.Dataset(job.calibration, lambda image: image.expand(job.metadata.batch, -1, -1, -1).numpy()),
+            nncf.Dataset(request.calibration, lambda image: image.expand(request.metadata.batch, -1, -1, -1).numpy()),
             preset=nncf.QuantizationPreset.MIXED,  # SiLU's answers are not symmetric
-            subset_size=len(job.calibration),
+            subset_size=len(request.calibration),
             ignored_scope=nncf.IgnoredScope(names=_decoding(network), validate=False),
         )
 

@@ -9,31 +9,31 @@ from typing import Any
 
 import torch
 
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.suppression import select_by_loop
 from models.export_metadata import KEY, ExportMetadata
 from utils.errors import UserError
 
 
-def check(job: Job) -> None:
+def check(request: ExportRequest) -> None:
     """Raises `UserError` for what this format cannot do."""
-    if job.metadata.int8:
+    if request.metadata.int8:
         raise UserError("--int8: TorchScript holds no 8-bit weights; use --include onnx or openvino")
-    if job.metadata.half and job.device.type == "cpu":
+    if request.metadata.half and request.device.type == "cpu":
         raise UserError(
             "--half: TorchScript of half precision is made and run on a GPU; give --device 0, or leave --half out"
         )
 
 
 @torch.no_grad()
-def write(job: Job, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write `path`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, but what LibTorch reads; and the tracer warns of every size
-        select = torch.jit.script(select_by_loop) if job.metadata.layout == "nms" else None
-        traced = torch.jit.trace(job.network(select), (job.example(),), strict=False, check_trace=False)
+        select = torch.jit.script(select_by_loop) if request.metadata.layout == "nms" else None
+        traced = torch.jit.trace(request.network(select), (request.example(),), strict=False, check_trace=False)
         _compute_where_the_images_are(traced.graph)
-        extra = {f"{KEY}.json": job.metadata.to_json(), "config.txt": _for_yolov5(job.metadata)}
+        extra = {f"{KEY}.json": request.metadata.to_json(), "config.txt": _for_yolov5(request.metadata)}
         torch.jit.save(traced, str(path), _extra_files=extra)
 
 
@@ -49,7 +49,7 @@ def _compute_where_the_images_are(graph: Any) -> None:
             node.destroy()
 
 
-def inspect(job: Job, path: Path) -> list[str]:
+def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the file."""
     return ["to be run with --trust, for it is a program"]
 

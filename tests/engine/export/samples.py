@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 from torchvision.ops import nms as torchvision_nms
 
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
 from engine.export.verify import PICTURES
 from models.export_metadata import ExportMetadata
@@ -69,10 +69,10 @@ def metadata_for(model: Any, layout: str = "decoded", **values: Any) -> ExportMe
     return metadata_of(model, layout=layout, **fields | (NMS if layout == "nms" else {}) | values)
 
 
-def job_for(model: Any, layout: str = "decoded", opset: int | None = None, **values: Any) -> Job:
+def request_for(model: Any, layout: str = "decoded", opset: int | None = None, **values: Any) -> ExportRequest:
     """An export of `model` in float32 on the CPU; `values` are fields of the metadata, or "simplify" and "dynamo"."""
     flags = {flag: values.pop(flag, False) for flag in ("simplify", "dynamo")}
-    return Job(model, metadata_for(model, layout, **values), torch.device("cpu"), opset, **flags)
+    return ExportRequest(model, metadata_for(model, layout, **values), torch.device("cpu"), opset, **flags)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 
 import export
 from engine.export.formats import onnx
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.network import ExportNetwork
 from models.backends import DetectMultiBackend
 from models.export_metadata import ExportMetadata
@@ -106,8 +106,8 @@ def spoiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], objec
     write = onnx.write
 
     def spoil(change: Callable[[Path], object]) -> None:
-        def written(job: Job, path: Path) -> None:
-            write(job, path)
+        def written(request: ExportRequest, path: Path) -> None:
+            write(request, path)
             change(path)
 
         monkeypatch.setattr(onnx, "write", written)
@@ -146,11 +146,11 @@ def test_a_wrong_file_is_set_aside_and_the_old_one_stays(
 def test_wrong_anchors_are_found(
     weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def network(job: Job, select: Any = None) -> ExportNetwork:
-        anchors = [[[w, h + 0.5] for w, h in level] for level in job.metadata.anchors]
-        return ExportNetwork(job.model, replace(job.metadata, anchors=anchors), select)
+    def network(request: ExportRequest, select: Any = None) -> ExportNetwork:
+        anchors = [[[w, h + 0.5] for w, h in level] for level in request.metadata.anchors]
+        return ExportNetwork(request.model, replace(request.metadata, anchors=anchors), select)
 
-    monkeypatch.setattr(Job, "network", network)
+    monkeypatch.setattr(ExportRequest, "network", network)
     with pytest.raises(UserError, match=r"^best\.torchscript: it differs from PyTorch by boxes .*failed\.torchscript$"):
         export.run(weights=str(weights), include=["torchscript"], imgsz=list(SIZE))
     assert names_in(weights.parent) == ["best-failed.torchscript", "best.pt"]
@@ -170,7 +170,7 @@ def test_a_writer_that_stops_half_way_leaves_what_was_there(
     (good,) = export_onnx(weights)
     before = good.read_bytes()
 
-    def stop(job: Job, path: Path) -> None:
+    def stop(request: ExportRequest, path: Path) -> None:
         path.write_bytes(b"half")
         raise error
 

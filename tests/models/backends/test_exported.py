@@ -17,7 +17,7 @@ from onnx import save as save_proto
 import detect
 import val
 from engine.export.formats import onnx, torchscript
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
 from models.backends import DetectMultiBackend
 from models.backends.tflite import dequantised, quantised
@@ -39,7 +39,7 @@ def metadata_for(model: Any, **values: Any) -> ExportMetadata:
 def write(path: Path, model: Any, metadata: ExportMetadata) -> Path:
     """`model` as .torchscript or .onnx, with `metadata` inside."""
     kind = {".torchscript": torchscript, ".onnx": onnx}[path.suffix]
-    kind.write(Job(model, metadata, torch.device("cpu")), path)
+    kind.write(ExportRequest(model, metadata, torch.device("cpu")), path)
     return path
 
 

@@ -19,7 +19,7 @@ import export
 from engine.export.formats import FORMATS, coreml, format_table
 from models.backends import coreml as runtime
 from models.backends.coreml import CoreMl
-from tests.engine.export.samples import NMS, SIZE, answer, job_for, lively, noise, save
+from tests.engine.export.samples import NMS, SIZE, answer, request_for, lively, noise, save
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -116,21 +116,21 @@ CASES: list[tuple[str, str, dict[str, bool]]] = [
 @pytest.mark.parametrize(("head", "layout", "values"), CASES)
 def test_programs(ct: Any, tmp_path: Path, head: str, layout: str, values: dict[str, bool]) -> None:
     model = fused(head)
-    job = job_for(fused(head).half() if "half" in values else model, layout, **values)
-    job = replace(job, metadata=replace(job.metadata, anchors=job_for(model).metadata.anchors))
+    request = request_for(fused(head).half() if "half" in values else model, layout, **values)
+    request = replace(request, metadata=replace(request.metadata, anchors=request_for(model).metadata.anchors))
     path = tmp_path / "best.mlpackage"
-    coreml.check(job)
-    coreml.write(job, path)
+    coreml.check(request)
+    coreml.write(request, path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    (words,) = coreml.inspect(job, path)
+    (words,) = coreml.inspect(request, path)
     assert words.endswith(" operations")
     pixels = (noise(1) * 255).round()
-    got, want = computed(path, pixels), answer(model, pixels / 255, job.metadata)
+    got, want = computed(path, pixels), answer(model, pixels / 255, request.metadata)
     limit = {(): 1e-4, ("half",): 2e-2, ("int8",): 0.1}[tuple(values)]
-    for name, expected in zip(job.metadata.outputs, want, strict=True):
+    for name, expected in zip(request.metadata.outputs, want, strict=True):
         torch.testing.assert_close(got[name], expected, rtol=limit, atol=limit)
     if values:
-        assert (got[job.metadata.outputs[0]] - want[0]).abs().max() > 1e-5
+        assert (got[request.metadata.outputs[0]] - want[0]).abs().max() > 1e-5
 
     spec = ct.utils.load_spec(str(path))
     (image,) = spec.description.input
@@ -142,14 +142,14 @@ def test_programs(ct: Any, tmp_path: Path, head: str, layout: str, values: dict[
         for tensor in [output.type.tensorType for output in operation.outputs]
     )
     assert half == ("half" in values)
-    wrong = replace(job, metadata=replace(job.metadata, imgsz=[64, 64]))
+    wrong = replace(request, metadata=replace(request.metadata, imgsz=[64, 64]))
     with pytest.raises(UserError, match="^its input is an image of 64×96, not 64×64$"):
         coreml.inspect(wrong, path)
     with pytest.raises(UserError, match="^its metadata did not come back as they were written$"):
-        coreml.inspect(replace(job, metadata=replace(job.metadata, activation="Mish")), path)
+        coreml.inspect(replace(request, metadata=replace(request.metadata, activation="Mish")), path)
     other = "raw" if layout != "raw" else "decoded"
     with pytest.raises(UserError, match="^its outputs are .*, and should be "):
-        coreml.inspect(replace(job, metadata=replace(job.metadata, layout=other)), path)
+        coreml.inspect(replace(request, metadata=replace(request.metadata, layout=other)), path)
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_the_command_says_that_it_was_not_run(
 )
 def test_refused(values: dict[str, Any], match: str) -> None:
     with pytest.raises(UserError, match=f"^{match}.*; leave --") as caught:
-        coreml.check(job_for(lively(), **values))
+        coreml.check(request_for(lively(), **values))
     assert "\n" not in str(caught.value)
 
 
@@ -188,7 +188,7 @@ def test_the_table_says_who_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_runtime_hands_over_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a Mac that is not there: a package that answers with the picture it was given."""
-    metadata = replace(job_for(lively(), "raw").metadata, batch=1)
+    metadata = replace(request_for(lively(), "raw").metadata, batch=1)
     image = SimpleNamespace(name="images", type=SimpleNamespace(WhichOneof=lambda _: "imageType"))
 
     class Package:

@@ -11,7 +11,7 @@ import torch
 
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import executorch
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.verify import pictures
 from models.backends.executorch import ExecuTorch
 from tests.engine.export.samples import (
@@ -20,7 +20,7 @@ from tests.engine.export.samples import (
     answer,
     assert_close,
     assert_eight_bits,
-    job_for,
+    request_for,
     lively,
     noise,
 )
@@ -29,10 +29,10 @@ from utils.errors import UserError
 CPU = torch.device("cpu")
 
 
-def written(job: Job, path: Path) -> ExecuTorch:
-    executorch.check(job)
-    executorch.write(job, path)
-    Path(f"{path}.json").write_text(job.metadata.to_json())
+def written(request: ExportRequest, path: Path) -> ExecuTorch:
+    executorch.check(request)
+    executorch.write(request, path)
+    Path(f"{path}.json").write_text(request.metadata.to_json())
     return ExecuTorch(path, CPU)
 
 
@@ -45,14 +45,14 @@ def _converter() -> None:
 @pytest.mark.parametrize(("head", "layout"), [("Detect", "decoded"), ("Segment", "separate")])
 def test_a_program_computes_what_the_network_does(tmp_path: Path, head: str, layout: str) -> None:
     model, path = lively(head), tmp_path / "best.pte"
-    job = job_for(model, layout, batch=2)
-    runtime = written(job, path)
-    assert executorch.inspect(job, path) == ["float32"]
+    request = request_for(model, layout, batch=2)
+    runtime = written(request, path)
+    assert executorch.inspect(request, path) == ["float32"]
     got = runtime(images := noise(2))
-    assert tuple(got) == job.metadata.outputs
-    assert_close(list(got.values()), answer(model, images, job.metadata))
+    assert tuple(got) == request.metadata.outputs
+    assert_close(list(got.values()), answer(model, images, request.metadata))
     with pytest.raises(UserError, match=r"its input is \(2, 3, 64, 96\), and should be \(1, 3, 64, 96\)"):
-        executorch.inspect(job_for(model, layout), path)
+        executorch.inspect(request_for(model, layout), path)
 
 
 @pytest.mark.slow
@@ -60,11 +60,11 @@ def test_a_program_computes_what_the_network_does(tmp_path: Path, head: str, lay
 def test_eight_bit_numbers(tmp_path: Path) -> None:
     """Head maps a few steps of 1/256 from the network's, in no more steps than eight bits tell apart."""
     model, path = lively("Segment"), tmp_path / "best.pte"
-    job = replace(job_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
-    runtime = written(job, path)
-    assert executorch.inspect(job, path) == ["8-bit numbers"]
+    request = replace(request_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
+    runtime = written(request, path)
+    assert executorch.inspect(request, path) == ["8-bit numbers"]
     image = pictures(SIZE)[:1]
-    assert_eight_bits(runtime(image).values(), answer(model, image, job.metadata))
+    assert_eight_bits(runtime(image).values(), answer(model, image, request.metadata))
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
 )
 def test_what_it_cannot_do_is_refused(layout: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        executorch.check(job_for(lively(), layout, **values))
+        executorch.check(request_for(lively(), layout, **values))
     assert "\n" not in str(caught.value)

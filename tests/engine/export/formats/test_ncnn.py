@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from engine.export.formats import ncnn
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from models.backends.ncnn import Ncnn
-from tests.engine.export.samples import NMS, answer, assert_close, job_for, lively, noise
+from tests.engine.export.samples import NMS, answer, assert_close, request_for, lively, noise
 from utils.errors import UserError
 
 for package in ("ncnn", "pnnx"):
@@ -27,14 +27,14 @@ def model(request: pytest.FixtureRequest) -> Any:
     return lively(request.param).fuse().requires_grad_(False)
 
 
-def written(job: Job, folder: Path) -> Path:
-    """The folder of `job`; nothing but it and its metadata lie in `folder` then."""
+def written(request: ExportRequest, folder: Path) -> Path:
+    """The folder of `request`; nothing but it and its metadata lie in `folder` then."""
     path = folder / "best_ncnn_model"
-    ncnn.check(job)
-    ncnn.write(job, path)
+    ncnn.check(request)
+    ncnn.write(request, path)
     assert [p.name for p in folder.iterdir()] == [path.name]
     assert sorted(p.name for p in path.iterdir()) == ["best.bin", "best.param"]
-    Path(f"{path}.json").write_text(job.metadata.to_json())
+    Path(f"{path}.json").write_text(request.metadata.to_json())
     return path
 
 
@@ -43,12 +43,12 @@ def test_layouts(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, la
     (here := tmp_path / "here").mkdir()
     monkeypatch.chdir(here)
     (folder := tmp_path / "export").mkdir()
-    job = job_for(model, layout)
-    path = written(job, folder)
+    request = request_for(model, layout)
+    path = written(request, folder)
     assert list(here.iterdir()) == []
     images = noise(1)
-    assert_close(list(Ncnn(path, CPU)(images).values()), answer(model, images, job.metadata))
-    (words,) = ncnn.inspect(job, path)
+    assert_close(list(Ncnn(path, CPU)(images).values()), answer(model, images, request.metadata))
+    (words,) = ncnn.inspect(request, path)
     assert 20 < int(words.removesuffix(" layers")) < 200
 
 
@@ -56,12 +56,12 @@ def test_half_precision(tmp_path: Path) -> None:
     model, images = lively().fuse().requires_grad_(False), noise(1)
     sizes = {}
     for half in (False, True):
-        job = job_for(model, half=half)
+        request = request_for(model, half=half)
         (folder := tmp_path / str(half)).mkdir()
-        path = written(replace(job, model=lively().fuse().half()) if half else job, folder)
+        path = written(replace(request, model=lively().fuse().half()) if half else request, folder)
         sizes[half] = (path / "best.bin").stat().st_size
     assert sizes[True] < 0.6 * sizes[False]
-    (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, job.metadata)
+    (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, request.metadata)
     assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 0.05
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.05, atol=0.5)
 
@@ -77,11 +77,11 @@ def test_half_precision(tmp_path: Path) -> None:
 )
 def test_refused(values: dict[str, Any], match: str) -> None:
     with pytest.raises(UserError, match=f"^{match}.*; leave --") as caught:
-        ncnn.check(job_for(lively(), **values))
+        ncnn.check(request_for(lively(), **values))
     assert "\n" not in str(caught.value)
 
 
 def test_a_converter_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["pnnx"], "EXEC_PATH", sys.executable)  # does not know how to read network.pt
     with pytest.raises(UserError, match=r"^pnnx made no \.param \(exit code 1\): .+$"):
-        ncnn.write(job_for(lively().fuse()), tmp_path / "best_ncnn_model")
+        ncnn.write(request_for(lively().fuse()), tmp_path / "best_ncnn_model")

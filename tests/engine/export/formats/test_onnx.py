@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from engine.export.formats import onnx
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
 from models.export_metadata import KEY, ExportMetadata
 from models.registry import BLOCKS
 from models.yolo import model_of
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
 from tests.models.test_fusion import CASES
 from utils.errors import UserError
 
@@ -30,12 +30,12 @@ def model(request: pytest.FixtureRequest) -> Any:
     return lively(request.param).fuse().requires_grad_(False)
 
 
-def written(job: Job, folder: Path) -> Path:
-    """The file of `job`, after every check that an export makes of it."""
+def written(request: ExportRequest, folder: Path) -> Path:
+    """The file of `request`, after every check that an export makes of it."""
     path = folder / "m.onnx"
-    onnx.check(job)
-    onnx.write(job, path)
-    onnx.inspect(job, path)
+    onnx.check(request)
+    onnx.write(request, path)
+    onnx.inspect(request, path)
     return path
 
 
@@ -53,20 +53,20 @@ def kinds(path: Path) -> Counter[str]:
 def test_fixed_size_and_batch(model: Any, layout: str, tmp_path: Path) -> None:
     images = noise(3)
     chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
-    job = job_for(model, layout, batch=3, **chosen)
-    path = written(job, tmp_path)
-    assert_close(run(path, images), answer(model, images, job.metadata))
+    request = request_for(model, layout, batch=3, **chosen)
+    path = written(request, tmp_path)
+    assert_close(run(path, images), answer(model, images, request.metadata))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_size_and_batch(model: Any, layout: str, tmp_path: Path) -> None:
     images = noise(3)
     chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
-    job = job_for(model, layout, dynamic=True, **chosen)
-    path = written(job, tmp_path)
+    request = request_for(model, layout, dynamic=True, **chosen)
+    path = written(request, tmp_path)
     for batch, size in ((3, SIZE), (1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))):
         images = noise(batch, size)
-        expected = answer(model, images, job.metadata)
+        expected = answer(model, images, request.metadata)
         assert_close(run(path, images), expected)
         if layout == "nms" and size == (640, 640):
             assert expected[1].tolist() == [20], "as many as there may be"
@@ -81,9 +81,9 @@ def test_suppression(dynamic: bool, agnostic: bool, tmp_path: Path) -> None:
     counts = []
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
         chosen = {"max_det": max_det, "iou_thres": iou, "conf_thres": conf, "agnostic": agnostic}
-        job = job_for(model, "nms", batch=3, dynamic=dynamic, **chosen)
-        expected = answer(model, images, job.metadata)
-        assert_close(run(written(job, tmp_path), images), expected)
+        request = request_for(model, "nms", batch=3, dynamic=dynamic, **chosen)
+        expected = answer(model, images, request.metadata)
+        assert_close(run(written(request, tmp_path), images), expected)
         counts.append(expected[1].tolist())
     assert all(1 < n < 60 for n in counts[0])
     assert counts[1:] == [[7, 7, 7], [0, 0, 0]]
@@ -91,8 +91,8 @@ def test_suppression(dynamic: bool, agnostic: bool, tmp_path: Path) -> None:
 
 def test_the_file_says_what_goes_in_and_out(model: Any, tmp_path: Path) -> None:
     masked = model.task == "segment"
-    job = job_for(model, "nms", dynamic=True)
-    path = written(job, tmp_path)
+    request = request_for(model, "nms", dynamic=True)
+    path = written(request, tmp_path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     assert (entry.name, entry.type, entry.shape) == ("images", "tensor(float)", ["batch", 3, "height", "width"])
@@ -102,12 +102,12 @@ def test_the_file_says_what_goes_in_and_out(model: Any, tmp_path: Path) -> None:
         expected["prototypes"] = ["batch", 4, "mask_height", "mask_width"]
     assert shapes == expected
     properties = session.get_modelmeta().custom_metadata_map
-    assert ExportMetadata.from_json(properties[KEY]) == job.metadata
+    assert ExportMetadata.from_json(properties[KEY]) == request.metadata
     assert (properties["stride"], properties["names"]) == ("8", "{0: '0', 1: '1', 2: '2'}")
 
 
 def test_fixed_sizes_are_numbers(model: Any, tmp_path: Path) -> None:
-    path = written(job_for(model, "separate", batch=2), tmp_path)
+    path = written(request_for(model, "separate", batch=2), tmp_path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [2, 3, *SIZE]
     assert all(isinstance(n, int) for y in session.get_outputs() for n in y.shape)
@@ -117,25 +117,25 @@ def test_fixed_sizes_are_numbers(model: Any, tmp_path: Path) -> None:
 def test_every_opset(opset: int, tmp_path: Path) -> None:
     model = lively().fuse().requires_grad_(False)
     images = noise(1)
-    job = job_for(model, "nms", opset=opset, dynamic=True, conf_thres=threshold_for(model, images, 20))
-    path = written(job, tmp_path)
+    request = request_for(model, "nms", opset=opset, dynamic=True, conf_thres=threshold_for(model, images, 20))
+    path = written(request, tmp_path)
     proto = onnx_package.load(str(path))
     onnx_package.checker.check_model(proto, full_check=True)
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", opset)]
-    assert_close(run(path, images), answer(model, images, job.metadata))
+    assert_close(run(path, images), answer(model, images, request.metadata))
 
 
 def test_another_opset_than_asked_for_is_an_error(tmp_path: Path) -> None:
     model = lively().fuse()
-    path = written(job_for(model, opset=13), tmp_path)
+    path = written(request_for(model, opset=13), tmp_path)
     with pytest.raises(UserError, match="--opset 17 was asked for, but the exporter wrote 13; give --opset 13"):
-        onnx.inspect(job_for(model, opset=17), path)
+        onnx.inspect(request_for(model, opset=17), path)
 
 
 @pytest.mark.parametrize("cfg", ["yolov5n_RepVGG.yaml", "yolov5n_MobileNetv2.yaml"])
 def test_norms_are_fused_and_relu6_is_clip(cfg: str, tmp_path: Path) -> None:
     model = model_of(cfg).eval().fuse().requires_grad_(False)
-    found = kinds(written(job_for(model, imgsz=[64, 64]), tmp_path))
+    found = kinds(written(request_for(model, imgsz=[64, 64]), tmp_path))
     assert found["BatchNormalization"] == 0
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
     assert found["Conv"] == convolutions
@@ -148,10 +148,10 @@ def test_simplified_files_are_smaller_and_answer_the_same(model: Any, tmp_path: 
     images = noise(2)
     layout = "decoded" if model.task == "detect" else "nms"
     chosen = {"conf_thres": threshold_for(model, images, 30)} if layout == "nms" else {}
-    plain = sum(kinds(written(job_for(model, layout, dynamic=True, **chosen), tmp_path)).values())
-    job = job_for(model, layout, dynamic=True, simplify=True, **chosen)
-    path = written(job, tmp_path)
-    assert_close(run(path, images), answer(model, images, job.metadata))
+    plain = sum(kinds(written(request_for(model, layout, dynamic=True, **chosen), tmp_path)).values())
+    request = request_for(model, layout, dynamic=True, simplify=True, **chosen)
+    path = written(request, tmp_path)
+    assert_close(run(path, images), answer(model, images, request.metadata))
     assert sum(kinds(path).values()) < 0.7 * plain
 
 
@@ -159,20 +159,20 @@ def test_half_precision_runs_on_the_cpu(model: Any, tmp_path: Path) -> None:
     """Confidences to a hundredth; boxes to a part of a pixel where there may be something."""
     images = noise(1)
     for layout in ("decoded", "raw", "nms"):
-        job = job_for(model, layout, half=True)
-        job = Job(copy.deepcopy(model).half(), job.metadata, job.device)
-        path = written(job, tmp_path)
+        request = request_for(model, layout, half=True)
+        request = ExportRequest(copy.deepcopy(model).half(), request.metadata, request.device)
+        path = written(request, tmp_path)
         graph = onnx_package.load(str(path)).graph
         weights = {node.input[1] for node in graph.node if node.op_type == "Conv"}
         stored = [t.data_type for t in graph.initializer if t.name in weights]
         assert stored == [onnx_package.TensorProto.FLOAT16] * len(weights) != []
         runtime = runtime_for(path)
         assert runtime is not None
-        verify(runtime(path, torch.device("cpu")), job.metadata, model)
+        verify(runtime(path, torch.device("cpu")), request.metadata, model)
         if layout == "decoded":
             got = torch.from_numpy(run(path, images.half())[0])
             assert got.dtype == torch.float32  # decoded there
-            expected = answer(model, images, job.metadata)[0]
+            expected = answer(model, images, request.metadata)[0]
             sure = expected[..., 4] > 0.1
             assert sure.sum() > 5
             assert (got - expected)[..., :4][sure].abs().max() < 0.5
@@ -183,16 +183,16 @@ def test_half_precision_runs_on_the_cpu(model: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["decoded", "separate", "raw"])
 @pytest.mark.parametrize(("dynamic", "opset"), [(False, 17), (True, 18), (True, 20)])
 def test_the_newer_exporter(model: Any, layout: str, dynamic: bool, opset: int, tmp_path: Path) -> None:
-    job = job_for(model, layout, dynamic=dynamic, opset=opset, dynamo=True, simplify=opset == 20)
-    path = written(job, tmp_path)
+    request = request_for(model, layout, dynamic=dynamic, opset=opset, dynamo=True, simplify=opset == 20)
+    path = written(request, tmp_path)
     for batch, size in ((1, SIZE), (3, (64, 64)), (2, (320, 256)))[: 3 if dynamic else 1]:
         images = noise(batch, size)
-        assert_close(run(path, images), answer(model, images, job.metadata))
+        assert_close(run(path, images), answer(model, images, request.metadata))
 
 
 @pytest.mark.slow
 def test_the_newer_exporter_writes_relu6_as_clip(tmp_path: Path) -> None:
-    found = kinds(written(job_for(lively().fuse().requires_grad_(False), dynamo=True), tmp_path))
+    found = kinds(written(request_for(lively().fuse().requires_grad_(False), dynamo=True), tmp_path))
     assert (found["BatchNormalization"], found["Clip"]) == (0, 2)
 
 
@@ -205,7 +205,7 @@ def test_what_cannot_be_written() -> None:
         ({"layout": "nms", "dynamo": True}, "--dynamo cannot hold --nms; leave --dynamo out"),
     ):
         with pytest.raises(UserError, match=f"^{message}$"):
-            onnx.check(job_for(model, **flags))
+            onnx.check(request_for(model, **flags))
 
 
 def test_an_opset_that_lacks_an_operation_is_one_line(tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_an_opset_that_lacks_an_operation_is_one_line(tmp_path: Path) -> None:
     model = model_of(cfg).eval().fuse().requires_grad_(False)
     told = r"^--opset 12 is too old for this network: .*attention.* added in version 14.*$"
     with pytest.raises(UserError, match=told):
-        written(job_for(model, opset=12), tmp_path)
-    job = job_for(model, opset=14, dynamic=True)
+        written(request_for(model, opset=12), tmp_path)
+    request = request_for(model, opset=14, dynamic=True)
     images = noise(2, (32, 32))
-    assert_close(run(written(job, tmp_path), images), answer(model, images, job.metadata))
+    assert_close(run(written(request, tmp_path), images), answer(model, images, request.metadata))
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter about itself
@@ -239,4 +239,4 @@ def test_every_block(name: str, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(flag: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UserError, match=f"^--{flag} needs {package}: pip install {package}$"):
-        onnx.check(job_for(lively().fuse(), **{flag: True}))
+        onnx.check(request_for(lively().fuse(), **{flag: True}))

@@ -17,7 +17,7 @@ import export
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import onnx as writer
 from engine.export.formats.onnx_int8 import head_nodes, quantised_share
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
 from engine.export.verify import expected, pictures, verify
 from models.backends import DetectMultiBackend
@@ -32,13 +32,13 @@ CPU = torch.device("cpu")
 NMS = {"max_det": 20, "conf_thres": 0.1, "iou_thres": 0.5, "agnostic": False}
 
 
-def job_for(weights: Path, layout: str, *, opset: int | None = None, **values: Any) -> Job:
+def request_for(weights: Path, layout: str, *, opset: int | None = None, **values: Any) -> ExportRequest:
     model: Any = load_model(weights)
     flags = {flag: values.pop(flag, False) for flag in ("simplify", "dynamo")}
     fields: dict[str, Any] = {"imgsz": list(SIZE), "batch": 1, "dynamic": False, "half": False, "int8": True}
     fields |= NMS if layout == "nms" else {}
     metadata = metadata_of(model, layout=layout, **(fields | values))
-    return Job(model, metadata, CPU, opset, calibration=CalibrationImages(PHOTOGRAPHS, SIZE), **flags)
+    return ExportRequest(model, metadata, CPU, opset, calibration=CalibrationImages(PHOTOGRAPHS, SIZE), **flags)
 
 
 CASES = [
@@ -54,35 +54,35 @@ CASES = [
 
 @pytest.mark.parametrize(("head", "layout", "values"), CASES)
 def test_a_file(head: str, layout: str, values: dict[str, Any], make_weights: Make, tmp_path: Path) -> None:
-    job = job_for(make_weights(head=head), layout, **values)
+    request = request_for(make_weights(head=head), layout, **values)
     path = tmp_path / "best.onnx"
-    writer.check(job)
-    writer.write(job, path)
+    writer.check(request)
+    writer.write(request, path)
     graph = onnx.load(str(path)).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    words = writer.inspect(job, path)[-1]
+    words = writer.inspect(request, path)[-1]
     assert words == f"{len(convolutions) - 2} of {len(convolutions)} convolutions in 8 bits, by 2 pictures"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "best.pt"]
     runtime = OnnxRuntime(path, CPU)
-    assert runtime.metadata == job.metadata
-    verify(runtime, job.metadata, job.model)
+    assert runtime.metadata == request.metadata
+    verify(runtime, request.metadata, request.model)
     if layout != "nms":
-        images = pictures(SIZE)[: job.metadata.batch]
-        got, want = runtime(images), expected(job.model, images, job.metadata)
+        images = pictures(SIZE)[: request.metadata.batch]
+        got, want = runtime(images), expected(request.model, images, request.metadata)
         for name, value in want.items():
             assert float((got[name] - value).abs().mean()) < 0.05 * float(value.max() - value.min())
 
 
 def test_weights_have_a_scale_for_each_channel_and_the_head_has_none(make_weights: Make, tmp_path: Path) -> None:
-    job = job_for(make_weights(), "decoded")
-    writer.write(job, tmp_path / "best.onnx")
+    request = request_for(make_weights(), "decoded")
+    writer.write(request, tmp_path / "best.onnx")
     graph = onnx.load(str(tmp_path / "best.onnx")).graph
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     source = {name: node for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
 
     eight, scale, zero = (values[name] for name in source[convolutions[0].input[1]].input)
-    weight = job.model.model[0].conv.weight.numpy()
+    weight = request.model.model[0].conv.weight.numpy()
     assert (eight.dtype, scale.shape) == (np.int8, (len(weight),))
     assert not zero.any()
     assert np.abs(eight).max() <= 64  # seven bits
@@ -90,7 +90,7 @@ def test_weights_have_a_scale_for_each_channel_and_the_head_has_none(make_weight
     assert np.abs(eight * steps - weight).max() <= scale.max() * 0.501
     np.testing.assert_allclose(scale, np.abs(weight).max((1, 2, 3)) / 64, rtol=0.02)
 
-    own = [conv.weight.numpy() for conv in job.model.head.m]
+    own = [conv.weight.numpy() for conv in request.model.head.m]
     kept = [values[node.input[1]] for node in convolutions if node.input[1] in values]
     assert len(kept) == len(own)
     for got, want in zip(kept, own, strict=True):
@@ -122,15 +122,15 @@ def test_the_head_is_found_from_the_outputs() -> None:
 
 
 def test_refusals(make_weights: Make, tmp_path: Path) -> None:
-    job = job_for(make_weights(), "decoded", opset=12)
+    request = request_for(make_weights(), "decoded", opset=12)
     with pytest.raises(UserError, match=r"--opset 12: --int8 needs 13 or more"):
-        writer.check(job)
-    job = replace(job, opset=None)
-    plain = replace(job, metadata=replace(job.metadata, int8=False))
+        writer.check(request)
+    request = replace(request, opset=None)
+    plain = replace(request, metadata=replace(request.metadata, int8=False))
     writer.write(plain, tmp_path / "best.onnx")
     with pytest.raises(UserError, match="nothing in it is quantised"):
-        writer.inspect(job, tmp_path / "best.onnx")
-    writer.write(job, tmp_path / "best.onnx")
+        writer.inspect(request, tmp_path / "best.onnx")
+    writer.write(request, tmp_path / "best.onnx")
     with pytest.raises(UserError, match="--dnn takes float32 files"):
         DetectMultiBackend(tmp_path / "best.onnx", dnn=True)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import openvino
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
 from utils.errors import UserError
 from utils.files import ROOT
 
@@ -29,11 +29,11 @@ def fused(head: str = "Detect") -> Any:
     return lively(head).fuse().requires_grad_(False)
 
 
-def written(job: Job, folder: Path) -> Path:
-    """The folder of `job`; nothing but it lies in `folder` then."""
+def written(request: ExportRequest, folder: Path) -> Path:
+    """The folder of `request`; nothing but it lies in `folder` then."""
     path = folder / "best_openvino_model"
-    openvino.check(job)
-    openvino.write(job, path)
+    openvino.check(request)
+    openvino.write(request, path)
     assert [p.name for p in folder.iterdir()] == [path.name]
     assert sorted(p.name for p in path.iterdir()) == ["best.bin", "best.xml"]
     return path
@@ -50,37 +50,37 @@ def answers(path: Path, images: Tensor, metadata: ExportMetadata) -> list[Tensor
 def test_layouts(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
     model, images = fused(head), noise(2)
     chosen: dict[str, Any] = {"conf_thres": threshold_for(model, images, 40)} if layout == "nms" else {}
-    job = job_for(model, layout, batch=2, dynamic=dynamic, **chosen)
-    path = written(job, tmp_path)
-    assert_close(answers(path, images, job.metadata), answer(model, images, job.metadata))
+    request = request_for(model, layout, batch=2, dynamic=dynamic, **chosen)
+    path = written(request, tmp_path)
+    assert_close(answers(path, images, request.metadata), answer(model, images, request.metadata))
     if dynamic:
         images = noise(3, (32, 160))
-        assert_close(answers(path, images, job.metadata), answer(model, images, job.metadata))
-    (words,) = openvino.inspect(job, path)
+        assert_close(answers(path, images, request.metadata), answer(model, images, request.metadata))
+    (words,) = openvino.inspect(request, path)
     assert int(words.removesuffix(" operations")) > 20
 
 
 def test_the_metadata_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
     model = fused()
     model.names = {0: 'quo"te', 1: "<&>'", 2: "Ёлка"}
-    job = job_for(model)
-    network = ov.Core().read_model(str(written(job, tmp_path) / "best.xml"))
-    assert ExportMetadata.from_json(network.get_rt_info(["yolov5"]).astype(str)) == job.metadata
+    request = request_for(model)
+    network = ov.Core().read_model(str(written(request, tmp_path) / "best.xml"))
+    assert ExportMetadata.from_json(network.get_rt_info(["yolov5"]).astype(str)) == request.metadata
 
 
 def test_half_precision_is_that_of_the_weights_only(tmp_path: Path) -> None:
     model, images = fused(), noise(1)
     sizes = {}
     for half in (False, True):
-        job = job_for(model, half=half)
+        request = request_for(model, half=half)
         (folder := tmp_path / str(half)).mkdir()
-        path = written(replace(job, model=fused().half()) if half else job, folder)
+        path = written(replace(request, model=fused().half()) if half else request, folder)
         sizes[half] = (path / "best.bin").stat().st_size
         network = ov.Core().read_model(str(path / "best.xml"))
         kinds = {value.get_element_type().get_type_name() for value in (*network.inputs, *network.outputs)}
         assert kinds == {"f32"}
     assert sizes[True] < 0.6 * sizes[False]
-    (got,), (want,) = answers(path, images, job.metadata), answer(model, images, job.metadata)
+    (got,), (want,) = answers(path, images, request.metadata), answer(model, images, request.metadata)
     assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 1e-2
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.02, atol=0.1)
 
@@ -97,12 +97,12 @@ def pictures(folder: Path, count: int) -> CalibrationImages:
 def test_8_bits(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
     pytest.importorskip("nncf", reason="pip install -r requirements-export.txt")
     model = fused(head)
-    job = job_for(model, layout, batch=2, dynamic=dynamic, int8=True)
+    request = request_for(model, layout, batch=2, dynamic=dynamic, int8=True)
     (tmp_path / "pictures").mkdir()
-    job = replace(job, calibration=pictures(tmp_path / "pictures", 12))
+    request = replace(request, calibration=pictures(tmp_path / "pictures", 12))
     (folder := tmp_path / "export").mkdir()
-    path = written(job, folder)
-    assert openvino.inspect(job, path)[1] == "scales from 12 pictures"
+    path = written(request, folder)
+    assert openvino.inspect(request, path)[1] == "scales from 12 pictures"
 
     network = ov.Core().read_model(str(path / "best.xml"))
     convolutions = [n for n in network.get_ops() if n.get_type_name().endswith("Convolution")]
@@ -124,21 +124,21 @@ def test_8_bits(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
                 waiting += [value.get_node() for value in node.input_values()]
 
     images = noise(2)
-    for got, want in zip(answers(path, images, job.metadata), answer(model, images, job.metadata), strict=True):
+    for got, want in zip(answers(path, images, request.metadata), answer(model, images, request.metadata), strict=True):
         assert 1e-9 < (got - want).pow(2).mean() / want.var() < 0.25  # random weights lose more than trained ones
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = fused()
-    job = job_for(model)
-    path = written(job, tmp_path)
+    request = request_for(model)
+    path = written(request, tmp_path)
     with pytest.raises(UserError, match="^--int8 was asked for, but nothing in it is quantised$"):
-        openvino.inspect(replace(job, metadata=replace(job.metadata, int8=True)), path)
+        openvino.inspect(replace(request, metadata=replace(request.metadata, int8=True)), path)
     with pytest.raises(UserError, match="--opset 3"):
-        openvino.check(replace(job, opset=3))
+        openvino.check(replace(request, opset=3))
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match="^--int8 needs nncf: pip install nncf$"):
-        openvino.check(replace(job, metadata=replace(job.metadata, int8=True)))
+        openvino.check(replace(request, metadata=replace(request.metadata, int8=True)))
 
 
 def test_its_use_is_reported_to_nobody() -> None:

@@ -13,7 +13,7 @@ import torch
 import export
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import tflite
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from engine.export.verify import pictures
 from models.backends.tflite import TfLite
 from tests.engine.export.samples import (
@@ -22,7 +22,7 @@ from tests.engine.export.samples import (
     answer,
     assert_close,
     assert_eight_bits,
-    job_for,
+    request_for,
     lively,
     noise,
     save,
@@ -32,10 +32,10 @@ from utils.errors import UserError
 CPU = torch.device("cpu")
 
 
-def written(job: Job, path: Path) -> TfLite:
-    tflite.check(job)
-    tflite.write(job, path)
-    Path(f"{path}.json").write_text(job.metadata.to_json())
+def written(request: ExportRequest, path: Path) -> TfLite:
+    tflite.check(request)
+    tflite.write(request, path)
+    Path(f"{path}.json").write_text(request.metadata.to_json())
     return TfLite(path, CPU)
 
 
@@ -49,17 +49,17 @@ def _converter() -> None:
 def test_a_file_computes_what_the_network_does(tmp_path: Path, head: str, layout: str) -> None:
     """Its input is (B, H, W, 3), and its outputs come in the metadata's order."""
     model, path = lively(head), tmp_path / "best.tflite"
-    job = job_for(model, layout, batch=2)
-    runtime = written(job, path)
-    assert tflite.inspect(job, path) == ["float32"]
+    request = request_for(model, layout, batch=2)
+    runtime = written(request, path)
+    assert tflite.inspect(request, path) == ["float32"]
     assert runtime.input["shape"].tolist() == [2, *SIZE, 3]
     got = runtime(images := noise(2))
-    assert tuple(got) == job.metadata.outputs
-    assert_close(list(got.values()), answer(model, images, job.metadata))
+    assert tuple(got) == request.metadata.outputs
+    assert_close(list(got.values()), answer(model, images, request.metadata))
     with pytest.raises(UserError, match=r"its input is \(2, 64, 96, 3\), and should be \(1, 64, 96, 3\)"):
-        tflite.inspect(job_for(model, layout), path)
+        tflite.inspect(request_for(model, layout), path)
     with pytest.raises(UserError, match="it has no 8-bit weights with a scale per channel"):
-        tflite.inspect(job_for(model, "raw", batch=2, int8=True), path)
+        tflite.inspect(request_for(model, "raw", batch=2, int8=True), path)
 
 
 @pytest.mark.slow
@@ -67,13 +67,13 @@ def test_a_file_computes_what_the_network_does(tmp_path: Path, head: str, layout
 def test_eight_bit_numbers(tmp_path: Path) -> None:
     """Whole numbers, weights with a scale per channel, and head maps a few steps of 1/256 from the network's."""
     model, path = lively("Segment"), tmp_path / "best.tflite"
-    job = replace(job_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
-    runtime = written(job, path)
+    request = replace(request_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
+    runtime = written(request, path)
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
-    assert int(tflite.inspect(job, path)[0].split()[0]) >= convolutions
+    assert int(tflite.inspect(request, path)[0].split()[0]) >= convolutions
     assert runtime.input["dtype"] == np.int8
     image = pictures(SIZE)[:1]
-    assert_eight_bits(runtime(image).values(), answer(model, image, job.metadata))
+    assert_eight_bits(runtime(image).values(), answer(model, image, request.metadata))
 
 
 @pytest.mark.slow
@@ -97,10 +97,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_what_it_cannot_do_is_refused(layout: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        tflite.check(job_for(lively(), layout, **values))
+        tflite.check(request_for(lively(), layout, **values))
     assert "\n" not in str(caught.value)
 
 
 def test_a_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="--device: TFLite files are made on the CPU; leave it out"):
-        tflite.check(replace(job_for(lively()), device=torch.device("cuda")))
+        tflite.check(replace(request_for(lively()), device=torch.device("cuda")))

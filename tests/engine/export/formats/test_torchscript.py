@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from engine.export.formats import torchscript
-from engine.export.job import Job
+from engine.export.request import ExportRequest
 from models.backends.torchscript import TorchScript
 from models.export_metadata import KEY, ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, job_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
 from utils.errors import UserError
 
 
@@ -24,11 +24,11 @@ def model(request: pytest.FixtureRequest) -> Any:
     return lively(request.param).fuse().requires_grad_(False)
 
 
-def written(job: Job, folder: Path) -> Path:
+def written(request: ExportRequest, folder: Path) -> Path:
     path = folder / "m.torchscript"
-    torchscript.check(job)
-    torchscript.write(job, path)
-    assert torchscript.inspect(job, path) == ["to be run with --trust, for it is a program"]
+    torchscript.check(request)
+    torchscript.write(request, path)
+    assert torchscript.inspect(request, path) == ["to be run with --trust, for it is a program"]
     return path
 
 
@@ -43,12 +43,12 @@ def load(path: Path, **more: Any) -> Any:
 def test_layouts(model: Any, layout: str, dynamic: bool, tmp_path: Path) -> None:
     images = noise(3)
     chosen = {"conf_thres": threshold_for(model, images, 60)} if layout == "nms" else {}
-    job = job_for(model, layout, batch=1 if dynamic else 3, dynamic=dynamic, **chosen)
-    module = load(written(job, tmp_path))
-    assert_close(module(images), answer(model, images, job.metadata))
+    request = request_for(model, layout, batch=1 if dynamic else 3, dynamic=dynamic, **chosen)
+    module = load(written(request, tmp_path))
+    assert_close(module(images), answer(model, images, request.metadata))
     for batch, size in ((1, (320, 320)), (3, (256, 416)), (1, (640, 640)), (2, (32, 32))) if dynamic else ():
         images = noise(batch, size)
-        assert_close(module(images), answer(model, images, job.metadata))
+        assert_close(module(images), answer(model, images, request.metadata))
 
 
 def nodes(module: Any) -> Iterator[Any]:
@@ -78,7 +78,7 @@ def test_a_file_knows_no_device(model: Any, layout: str, dynamic: bool, agnostic
     if agnostic and layout != "nms":
         pytest.skip("only suppression asks whether classes matter")
     chosen = {"agnostic": agnostic} if layout == "nms" else {}
-    module = load(written(job_for(model, layout, dynamic=dynamic, **chosen), tmp_path))
+    module = load(written(request_for(model, layout, dynamic=dynamic, **chosen), tmp_path))
     found = list(nodes(module))
     assert not [node for node in found if "Device = prim::Constant" in str(node)]
     for node in found:
@@ -91,11 +91,11 @@ def test_a_file_knows_no_device(model: Any, layout: str, dynamic: bool, agnostic
 
 def test_it_is_the_same_through_our_runtime(model: Any, tmp_path: Path) -> None:
     """With growing batches of any size."""
-    job = job_for(model, "nms", dynamic=True, conf_thres=threshold_for(model, noise(3), 60))
-    runtime = TorchScript(written(job, tmp_path), torch.device("cpu"))
+    request = request_for(model, "nms", dynamic=True, conf_thres=threshold_for(model, noise(3), 60))
+    runtime = TorchScript(written(request, tmp_path), torch.device("cpu"))
     for batch, size in ((1, SIZE), (3, (256, 416))):
         images = noise(batch, size)
-        assert_close(list(runtime(images).values()), answer(model, images, job.metadata))
+        assert_close(list(runtime(images).values()), answer(model, images, request.metadata))
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
@@ -105,25 +105,25 @@ def test_suppression(agnostic: bool, tmp_path: Path) -> None:
     counts = []
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
         chosen = {"max_det": max_det, "iou_thres": iou, "conf_thres": conf, "agnostic": agnostic}
-        job = job_for(model, "nms", batch=3, **chosen)
-        expected = answer(model, images, job.metadata)
-        assert_close(load(written(job, tmp_path))(images), expected)
+        request = request_for(model, "nms", batch=3, **chosen)
+        expected = answer(model, images, request.metadata)
+        assert_close(load(written(request, tmp_path))(images), expected)
         counts.append(expected[1].tolist())
     assert all(1 < n < 60 for n in counts[0])
     assert counts[1:] == [[7, 7, 7], [0, 0, 0]]
 
 
 def test_the_file_says_what_it_is(model: Any, tmp_path: Path) -> None:
-    job = job_for(model, batch=2)
+    request = request_for(model, batch=2)
     extra = {f"{KEY}.json": "", "config.txt": ""}
-    load(written(job, tmp_path), _extra_files=extra)
-    assert ExportMetadata.from_json(extra[f"{KEY}.json"]) == job.metadata
+    load(written(request, tmp_path), _extra_files=extra)
+    assert ExportMetadata.from_json(extra[f"{KEY}.json"]) == request.metadata
     assert json.loads(extra["config.txt"]) == {"shape": [2, 3, *SIZE], "stride": 8, "names": ["0", "1", "2"]}
 
 
 def test_what_cannot_be_written() -> None:
     model = lively().fuse()
     with pytest.raises(UserError, match="^--half: TorchScript of half precision is made and run on a GPU"):
-        torchscript.check(job_for(model, half=True))
+        torchscript.check(request_for(model, half=True))
     with pytest.raises(UserError, match="^--int8: TorchScript holds no 8-bit weights"):
-        torchscript.check(job_for(model, int8=True))
+        torchscript.check(request_for(model, int8=True))

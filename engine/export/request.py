@@ -15,7 +15,7 @@ from models.yolo import DetectionModel
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportRequest:
     """One export of `model`, which is fused and in evaluation mode, of the weights' type that `metadata` says."""
 
     model: DetectionModel
@@ -35,7 +35,7 @@ class Job:
         kind = torch.float16 if self.metadata.half else torch.float32
         return torch.zeros(self.metadata.batch, 3, *self.metadata.imgsz, dtype=kind, device=self.device)
 
-    def in_float(self) -> Job:
+    def in_float(self) -> ExportRequest:
         """The same in float32 and on the CPU, for toolchains that choose the precision themselves; of a copy."""
         metadata = replace(self.metadata, half=False, int8=False)
         return replace(self, model=copy.deepcopy(self.model).float().cpu(), metadata=metadata, device=torch.device("cpu"))
