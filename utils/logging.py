@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import re
 import sys
+import warnings
+from collections.abc import Iterator
 
 from utils.commands.streams import OutputError, write_line
 from utils.errors import one_line, printable
@@ -49,6 +53,19 @@ def configure_logging(verbose: bool = True, rank: int = -1) -> None:
         LOGGER.addHandler(handler)
         LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO if verbose and rank in (-1, 0) else logging.ERROR)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Within the block, hide standard output, warnings and log entries up to WARNING, such as a converter's progress."""
+    logging.disable(logging.WARNING)
+    try:
+        hidden = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def use_color() -> bool:

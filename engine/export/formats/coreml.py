@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from models.export_metadata import KEY
 from utils.errors import UserError
+from utils.logging import silenced
 
 _QUANTISED = "constexpr_affine_dequantize"
 
@@ -35,7 +35,7 @@ def check(request: ExportRequest) -> None:
 def write(request: ExportRequest, path: Path) -> None:
     """Write the package `path`: with ``--half`` all but the decoding is computed in half precision; with ``--int8``
     the weights of convolutions, and they only, are kept in 8 bits a channel."""
-    with quiet():
+    with silenced():
         import coremltools as ct
 
         plain = request.in_float()
@@ -59,7 +59,7 @@ def write(request: ExportRequest, path: Path) -> None:
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
     """What the report tells of the package. Raises `UserError` for one that is not as asked for."""
-    with quiet():
+    with silenced():
         import coremltools as ct
 
         spec = ct.utils.load_spec(str(path))

@@ -10,8 +10,8 @@ from torch import nn
 
 from engine.export.formats.mobile import calibration_batches, check_mobile
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from utils.errors import UserError
+from utils.logging import silenced
 
 
 def check(request: ExportRequest) -> None:
@@ -21,7 +21,7 @@ def check(request: ExportRequest) -> None:
 
 def write(request: ExportRequest, path: Path) -> None:
     """Write `path`."""
-    with quiet(), torch.no_grad():
+    with silenced(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from models.backends.openvino import only_file
 from utils.errors import UserError
+from utils.logging import silenced
 
 _REFUSED = {
     "int8": "--int8: ncnn quantises with tools of its own, which take an ncnn folder; leave --int8 out",
@@ -40,7 +40,7 @@ def write(request: ExportRequest, path: Path) -> None:
     name = path.name.removesuffix("_ncnn_model")
     path.mkdir()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # pnnx leaves eight files where it runs
-        with quiet():
+        with silenced():
             traced = torch.jit.trace(plain.network(), (example,), strict=False, check_trace=False)
             torch.jit.save(traced, f"{folder}/network.pt")
         shape = ",".join(map(str, example.shape))

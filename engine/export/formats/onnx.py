@@ -9,10 +9,10 @@ import torch
 
 from engine.export.formats.onnx_int8 import LEAST_OPSET, quantise, quantised_share
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from engine.export.suppression import SelectInOnnx
 from models.export_metadata import KEY, ExportMetadata
 from utils.errors import UserError
+from utils.logging import silenced
 
 OPSETS = {False: range(12, 21), True: range(17, 24)}  # of the legacy exporter, of --dynamo
 DEFAULT_OPSET = {False: 17, True: 18}
@@ -41,7 +41,7 @@ def write(request: ExportRequest, path: Path) -> None:
     """Write `path`."""
     import onnx
 
-    with quiet():
+    with silenced():
         try:
             (_write_by_dynamo if request.dynamo else _write_by_trace)(request, path)
         except torch.onnx.errors.UnsupportedOperatorError as error:

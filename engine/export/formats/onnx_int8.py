@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from utils.errors import UserError
+from utils.logging import silenced
 
 LEAST_OPSET = 13  # the first with a scale for each channel
 
@@ -37,7 +37,7 @@ def quantise(model: Any, request: ExportRequest, path: Path) -> None:
     head, behind = head_nodes(model.graph, maps)
     if len(head) != (levels := len(request.metadata.strides)):
         raise UserError(f"--int8: {len(head)} convolutions end the graph, not the head's {levels}")
-    with quiet():
+    with silenced():
         quantize_static(
             onnx.shape_inference.infer_shapes(model),
             str(path),

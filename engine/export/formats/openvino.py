@@ -9,10 +9,10 @@ from typing import Any
 
 from engine.export.formats import onnx
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from models.backends.openvino import only_file, openvino
 from models.export_metadata import KEY
 from utils.errors import UserError
+from utils.logging import silenced
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData")
 _QUANTISED = "FakeQuantize"
@@ -60,7 +60,7 @@ def inspect(request: ExportRequest, path: Path) -> list[str]:
 def _quantised(network: Any, request: ExportRequest) -> Any:
     """`network` with 8-bit convolutions; what stands behind the last of them stays in float."""
     assert request.calibration is not None  # with --int8 there are pictures
-    with quiet():
+    with silenced():
         import nncf
 
         nncf.set_log_level(logging.ERROR)  # it has handlers of its own

@@ -12,8 +12,8 @@ import torch
 
 from engine.export.formats.mobile import calibration_batches, check_mobile
 from engine.export.request import ExportRequest
-from engine.export.quiet import quiet
 from utils.errors import UserError
+from utils.logging import silenced
 
 _SIGNATURE = "serving_default"  # the one way to call the file
 
@@ -25,7 +25,7 @@ def check(request: ExportRequest) -> None:
 
 def write(request: ExportRequest, path: Path) -> None:
     """Write `path`: images go in as (B, H, W, 3), as TensorFlow's users have them; outputs are as in every format."""
-    with quiet(), torch.no_grad():
+    with silenced(), torch.no_grad():
         import litert_torch
 
         network = litert_torch.to_channel_last_io(request.network(), args=[0]).eval()
