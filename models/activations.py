@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.literals import read_expression
 from utils.errors import UserError, first_line, nearest
+from utils.yamls import read_expression
 
 
 class _Clamp6(torch.autograd.Function):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ MOST_BYTES = 4 << 20  # of a YAML file: the names of a hundred thousand classes
 MOST_NODES = 200_000  # keys and values of one file, those that aliases stand for counted each time
 MOST_DEPTH = 50  # lists and mappings within each other
 _MOST_BITS = 64  # of a whole number
+_LONGEST_EXPRESSION = 200  # characters; longer ones could exhaust the memory and the stack of Python's parser
 
 _NO_CHARACTER = re.compile("[\0\ud800-\udfff]")  # NUL and halves of surrogate pairs: no file name can hold them
 
@@ -154,3 +157,23 @@ def reject_unknown_keys(content: dict[str, Any], known: Iterable[str], path: str
     for key in content:
         if key not in known:
             raise UserError(f"{line_of(path, key)}: unknown key '{key}'{nearest(str(key), known)}")
+
+
+# Python literals in the texts of a YAML, such as None, (5, 9, 13) or ReLU6(inplace=True) ------------------------------
+
+
+def read_literal(text: str) -> Any:
+    """The Python value that `text` writes, such as a number or a tuple. Raises `ValueError` where it writes none."""
+    return ast.literal_eval(read_expression(text))
+
+
+def read_expression(text: str) -> ast.expr:
+    """The syntax tree of a short expression, none of which is run. Raises `ValueError` where `text` is none."""
+    if len(text) > _LONGEST_EXPRESSION:
+        raise ValueError(f"{len(text)} characters are too many for one value")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's parser warns of questionable style
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"'{text}' is no expression") from error

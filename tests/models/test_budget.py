@@ -13,12 +13,12 @@ from torch import nn
 from models import registry
 from models.activations import make_activation
 from models.budget import MOST_BLOCKS
-from models.literals import read_literal
 from models.parser import output_shapes, parse_model, row_of
 from models.registry import register
 from models.yolo import DetectionModel, main, model_of
 from utils.cli import run_command
 from utils.errors import UserError
+from utils.yamls import read_literal
 
 STEM = [-1, 1, "Conv", [8, 3, 2]]
 DETECT = [[-1], 1, "Detect", ["nc", "anchors"]]
@@ -152,13 +152,6 @@ def test_activations_that_are_none(text: str) -> None:
     with pytest.raises(UserError) as caught:
         make_activation(text)
     assert len(str(caught.value)) < 600
-
-
-def test_literals_are_read_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
-    assert read_literal(" (1, 'a', None) ") == (1, "a", None)
-    with pytest.raises(ValueError, match="malformed node"):
-        read_literal("1or 2")
-    assert not recwarn.list
 
 
 def test_a_yaml_that_asks_for_too_much_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

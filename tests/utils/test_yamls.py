@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.yamls import line_of, load_yaml, reject_unknown_keys, save_yaml
+from utils.yamls import line_of, load_yaml, read_literal, reject_unknown_keys, save_yaml
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -113,3 +113,10 @@ def test_unknown_key(tmp_path: Path) -> None:
     path = write(tmp_path, "lr0: 1\nmomentun: 2\n")
     with pytest.raises(UserError, match=r"x\.yaml:2: unknown key 'momentun' \(did you mean 'momentum'\?\)"):
         reject_unknown_keys(load_yaml(path), ["lr0", "momentum"], path)
+
+
+def test_literals_are_read_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    assert read_literal(" (1, 'a', None) ") == (1, "a", None)
+    with pytest.raises(ValueError, match="malformed node"):
+        read_literal("1or 2")
+    assert not recwarn.list
