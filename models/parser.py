@@ -16,7 +16,7 @@ from models.activations import default_activation
 from models.budget import MOST_BLOCKS, Budget, check_map, check_resizing
 from models.registry import Inputs, Plan, find_block
 from utils.errors import UserError, first_line
-from utils.sizes import make_divisible
+from utils.ops.letterbox import make_divisible
 from utils.yamls import line_of, read_literal
 
 # What a constructor or a small forward raises for arguments and shapes that do not go together.

@@ -22,7 +22,7 @@ from utils.ops.boxes import clip_boxes, scale_boxes, xyn2xy, xywh2xyxy, xywhn2xy
 from utils.ops.nms import non_max_suppression
 from utils.ops.segments import resample_segments, scale_segments, segments2boxes
 from utils.plots.window import check_imshow
-from utils.sizes import check_img_size, make_divisible
+from utils.ops.letterbox import check_img_size, make_divisible
 from utils.training.schedule import one_cycle
 from utils.training.seeds import init_seeds
 from utils.yamls import load_yaml as yaml_load

@@ -28,7 +28,7 @@ from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.files import refuse_folder
 from utils.logging import LOGGER
-from utils.sizes import make_divisible
+from utils.ops.letterbox import make_divisible
 
 _LAYOUT_FLAGS = {"separate_heads": "separate", "raw_heads": "raw", "nms": "nms"}
 

@@ -22,7 +22,7 @@ from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.files import ROOT, increment_path
 from utils.logging import LOGGER
-from utils.sizes import make_divisible
+from utils.ops.letterbox import make_divisible
 
 _HOW = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
 _FILES = ("save_txt", "save_csv", "save_crop", "save_mask")

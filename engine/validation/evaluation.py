@@ -35,7 +35,7 @@ from utils.devices import select_one_device
 from utils.errors import UserError, out_of_memory_means
 from utils.files import increment_path
 from utils.logging import LOGGER, colorstr
-from utils.sizes import make_divisible
+from utils.ops.letterbox import make_divisible
 
 
 class Verdict(NamedTuple):

@@ -14,9 +14,8 @@ from models.hub.pictures import Picture, read_pictures
 from utils.devices import Profile
 from utils.errors import UserError
 from utils.ops.boxes import scale_boxes
-from utils.ops.letterbox import letterbox
+from utils.ops.letterbox import letterbox, make_divisible
 from utils.ops.nms import non_max_suppression
-from utils.sizes import make_divisible
 
 if TYPE_CHECKING:
     from models.hub.pictures import ImageLike

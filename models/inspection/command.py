@@ -15,7 +15,7 @@ from utils.data.images.memory import check_memory
 from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.logging import LOGGER
-from utils.sizes import make_divisible
+from utils.ops.letterbox import make_divisible
 
 
 def parser() -> CommandParser:

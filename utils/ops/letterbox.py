@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+"""Letterbox: fit an image into a size that the network takes without distorting it, and fill the border."""
+
+from __future__ import annotations
+
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -86,3 +91,13 @@ def fit_sizes(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     ratio = np.minimum(size[0] / shapes[:, 0], size[1] / shapes[:, 1])[:, None]
     return np.maximum(np.ceil(shapes * ratio - 1e-6), 1).astype(np.int64)
+def make_divisible(x: float, divisor: int = 8) -> int:
+    """The smallest multiple of `divisor` that is not below `x`: ``make_divisible(19.2, 8) == 24``."""
+    return math.ceil(x / divisor) * divisor
+
+
+def check_img_size(imgsz: int | list[int] | tuple[int, ...], s: int = 32, floor: int = 0) -> int | list[int]:
+    """`imgsz`, one side or a list of them, rounded up to multiples of the stride `s` and to at least `floor`."""
+    if isinstance(imgsz, int):
+        return max(make_divisible(imgsz, int(s)), floor)
+    return [max(make_divisible(side, int(s)), floor) for side in imgsz]
