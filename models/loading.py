@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from models.checkpoints.format import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
 from models.ensemble import Ensemble
+from models.initialization import SkipInitialization
 from models.weights import find_weights
 from models.yolo import MODELS, Detect, DetectionModel
 from utils.errors import UserError
-
-
-class _WithoutInitialisation(TorchFunctionMode):
-    """Leaves new parameters as they were allocated: drawing them is most of the time of building a large model, and
-    the checkpoint replaces them all."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def build_model(checkpoint: Checkpoint, source: str | Path = "checkpoint") -> DetectionModel:
@@ -38,7 +26,7 @@ def build_model(checkpoint: Checkpoint, source: str | Path = "checkpoint") -> De
     if checkpoint.task not in MODELS:
         raise UserError(f"{source} is for the task '{checkpoint.task}'; this version knows {', '.join(MODELS)}")
     try:
-        with _WithoutInitialisation():
+        with SkipInitialization():
             model = MODELS[checkpoint.task](checkpoint.cfg, ch=checkpoint.cfg.get("ch", 3), nc=len(checkpoint.names))
     except UserError as error:
         raise UserError(f"{source}: {error}") from error

@@ -24,6 +24,7 @@ from models.budget import check_anchor_count
 from models.anchor_grid import AnchorGrid, is_traced, make_anchor_grid
 from models.configs import find_cfg, load_cfg, override
 from models.ensemble import join_masked
+from models.initialization import initialize_weights
 from models.inspection.command import inspect_network
 from models.inspection.profiling import RowTimer, Watcher
 from models.inspection.summary import layer_table, network_name, summary_line
@@ -33,7 +34,6 @@ from models.tta import VIEWS, boxes_back, look, prototypes_back
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.logging import LOGGER
-from utils.networks import initialize_weights
 from utils.plots.features import FeaturePlotter
 
 Anchors = int | Sequence[Sequence[float]]  # how many a level, or w, h, w, h, … pixels of each level

@@ -217,3 +217,9 @@ def main_process_first() -> Iterator[None]:
     yield
     if is_first_of_machine():
         barrier()
+
+
+def de_parallel(model: torch.nn.Module) -> torch.nn.Module:
+    """The network inside a data-parallel wrapper, distributed or not, or `model` itself where there is no wrapper."""
+    wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    return model.module if isinstance(model, wrappers) else model

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from models.initialization import initialize_weights
 from utils.devices import select_device, smart_inference_mode, time_sync
-from utils.distributed import main_process_first
+from utils.distributed import de_parallel, main_process_first
 from utils.model_info import model_info
-from utils.networks import de_parallel, initialize_weights, intersect_dicts
 from utils.ops.fusion import fuse_conv_and_bn
 from utils.training.ema import ModelEMA
 from utils.training.optimizer import smart_optimizer
@@ -25,3 +29,15 @@ __all__ = [
     "smart_optimizer",
     "time_sync",
 ]
+
+
+def intersect_dicts(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor], exclude: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    """The entries of `source` that `target` has with the same shape, without those whose name contains an `exclude`."""
+    exclude = tuple(exclude)
+    return {
+        name: value
+        for name, value in source.items()
+        if name in target and value.shape == target[name].shape and not any(part in name for part in exclude)
+    }

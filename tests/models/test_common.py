@@ -35,7 +35,7 @@ from models.common import (
     conv_bn_relu_maxpool,
 )
 from utils.errors import UserError
-from utils.networks import initialize_weights
+from models.initialization import initialize_weights
 
 
 def randomised(block: nn.Module) -> nn.Module:

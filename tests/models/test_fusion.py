@@ -12,7 +12,7 @@ from torch import nn
 
 from models.common import RepVGGBlock
 from models.registry import BLOCKS
-from utils.networks import initialize_weights
+from models.initialization import initialize_weights
 
 # Constructor arguments of every registered block that maps one (2, 16, 8, 8) map to another, groups included.
 CASES: dict[str, list[tuple[Any, ...]]] = {

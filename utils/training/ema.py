@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.networks import de_parallel
+from utils.distributed import de_parallel
 
 Place = tuple[dict[str, Tensor | None], str]  # where a module keeps a tensor, and its name there
 
