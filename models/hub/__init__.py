@@ -1,4 +1,4 @@
-"""What `torch.hub` users hold: a network that takes any picture, and its results."""
+"""The classes that `torch.hub` users work with: a network that takes images of any kind, and its results."""
 
 from models.hub.autoshape import AutoShape
 from models.hub.detections import Detections

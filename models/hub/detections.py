@@ -1,4 +1,4 @@
-"""What was found in a list of pictures: boxes in four forms, texts, drawings, crops and tables."""
+"""`Detections`: the objects found in a list of images, as boxes in four forms, text, drawings, crops and tables."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _CENTRES = ("xcenter", "ycenter", "width", "height", "confidence", "class", "nam
 
 
 class Detections:
-    """The detections of `n` pictures; all lists have one entry a picture.
+    """The detections in `n` images; every list has one entry per image.
 
     Attributes:
-        ims: (H, W, 3) uint8 RGB; the drawings after `render`.
-        pred, xyxy: (n, 6) tensors, corners in pixels of the picture, confidence, class; by falling confidence.
-        xywh: the same with centre and size. xyxyn, xywhn: normalised to 0..1 of width and height.
-        names: class id → name. files: the names that `save` uses.
-        times: seconds of pre-processing, inference and suppression as `Profile`. t: the same in ms a picture.
-        n: how many pictures. s: (n, 3, h, w), the network's input (the largest, where pictures differ).
+        ims: (H, W, 3) uint8 RGB; after `render`, the drawings.
+        pred, xyxy: (n, 6) tensors: corners in pixels of the image, confidence and class, by falling confidence.
+        xywh: the same with centre and size. xyxyn, xywhn: normalised to 0..1 of the image's width and height.
+        names: class id → name. files: the file names that `save` uses.
+        times: seconds of pre-processing, inference and suppression, as `Profile`. t: the same in ms per image.
+        n: number of images. s: (n, 3, h, w), shape of the network's input, the largest one where images differ.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Detections:
         self.n = len(self.pred)
         self.t = tuple(timer.t / max(self.n, 1) * 1e3 for timer in self.times)
         self.s = tuple(shape)
-        self._plain = list(ims)  # drawings are made from these, so that drawing twice is drawing once
+        self._originals = list(ims)  # every drawing starts from these, so that nothing is drawn twice
         sizes = [rows.new_tensor([im.shape[1], im.shape[0]] * 2 + [1, 1]) for im, rows in zip(ims, pred, strict=True)]
         self.xyxy: list[Any] = self.pred
         self.xywh: list[Any] = [xyxy2xywh(rows) for rows in self.pred]
@@ -75,17 +75,17 @@ class Detections:
         return f"{type(self).__name__} of {self.n} image{'' if self.n == 1 else 's'}\n{self}"
 
     def print(self) -> None:
-        """What was found in each picture, and how fast."""
+        """Print what was found in each image, and how long it took."""
         print(self)
 
-    # Pictures --------------------------------------------------------------------------------------------------------
+    # Drawings --------------------------------------------------------------------------------------------------------
 
     def render(self, labels: bool = True) -> list[np.ndarray]:
-        """Draw the detections, with class and confidence if `labels`; `ims` are the drawings from now on.
+        """Draw the detections, with class and confidence if `labels`, and put the drawings into `ims`.
 
         The arrays that were given stay as they are.
         """
-        pairs = zip(self._plain, self.pred, strict=True)
+        pairs = zip(self._originals, self.pred, strict=True)
         self.ims = [self._drawn(im, rows, labels) if len(rows) else im for im, rows in pairs]
         return self.ims
 
@@ -94,29 +94,29 @@ class Detections:
         from utils.plots.colors import colors
 
         annotator = Annotator(im[..., ::-1].copy(), example="".join(self.names.values()))
-        for *box, confidence, cls in rows.flip(0).tolist():  # the surest on top
+        for *box, confidence, cls in rows.flip(0).tolist():  # the most confident is drawn last, on top
             label = f"{class_name(self.names, int(cls))} {confidence:.2f}" if labels else ""
             annotator.box_label(box, label, colors(int(cls), bgr=True))
         return np.ascontiguousarray(annotator.result()[..., ::-1])
 
     def show(self, labels: bool = True) -> None:
-        """Display the drawings: below the cell of a notebook, else in this system's picture viewer."""
+        """Display the drawings: in a notebook below the cell, elsewhere in the system's image viewer."""
         from PIL import Image, ImageShow
 
         from utils.plots.window import has_display
 
         for im, file in zip(self._drawings(labels), self.files, strict=True):
-            picture = Image.fromarray(im)
+            image = Image.fromarray(im)
             if _in_notebook():
                 from IPython.display import display
 
-                display(picture)
-            elif not (has_display() and ImageShow.show(picture, title=file)):
-                LOGGER.warning("pictures cannot be shown: there is no display, or no viewer; .save() writes files")
+                display(image)
+            elif not (has_display() and ImageShow.show(image, title=file)):
+                LOGGER.warning("images cannot be shown: there is no display, or no viewer; .save() writes files")
                 return
 
     def save(self, labels: bool = True, save_dir: str | Path = "runs/detect/exp", exist_ok: bool = False) -> Path:
-        """Write the drawings to `save_dir`, or `save_dir` with a number where that exists; returns the folder."""
+        """Write the drawings to `save_dir`, which gets a number where it exists already, and return the folder."""
         from utils.data.sources.image_io import write_image
 
         folder = increment_path(save_dir, exist_ok, mkdir=True)
@@ -128,17 +128,17 @@ class Detections:
     def crop(
         self, save: bool = True, save_dir: str | Path = "runs/detect/exp", exist_ok: bool = False
     ) -> list[dict[str, Any]]:
-        """Every detection cut out of its picture, in YOLOv5's order: of each picture the least sure first.
+        """Cut every detection out of its image; in YOLOv5's order, the least confident one of each image first.
 
-        A dict each: `box` (four tensors, xyxy pixels), `conf`, `cls` (tensors), `label` (``'person 0.88'``) and `im`,
-        (h, w, 3) uint8 **BGR** (for OpenCV, as in YOLOv5), a little larger than the box. With `save` also written to
-        ``crops/CLASS/FILE.jpg`` in `save_dir`, which gets a number where it exists.
+        Returns a dict for each: `box` (four tensors, xyxy pixels), `conf`, `cls` (tensors), `label` (``'person 0.88'``)
+        and `im`, (h, w, 3) uint8 **BGR** (for OpenCV, as in YOLOv5), a little larger than the box. With `save` they are
+        also written to ``crops/CLASS/FILE.jpg`` in `save_dir`, which gets a number where it exists already.
         """
         from utils.plots.crops import save_one_box
 
         folder = increment_path(save_dir, exist_ok, mkdir=True) if save else Path(save_dir)
         crops = []
-        for im, rows, file in zip(self._plain, self.pred, self.files, strict=True):
+        for im, rows, file in zip(self._originals, self.pred, self.files, strict=True):
             for *box, conf, cls in rows.flip(0):
                 name = class_name(self.names, int(cls))
                 path = folder / "crops" / folder_name(name) / file
@@ -149,7 +149,7 @@ class Detections:
         return crops
 
     def _drawings(self, labels: bool) -> list[np.ndarray]:
-        """What `render` gives, with `ims` left as they are."""
+        """The drawings that `render` makes, with `ims` left as they are."""
         kept = self.ims
         drawings = self.render(labels)
         self.ims = kept
@@ -158,9 +158,9 @@ class Detections:
     # Other forms -----------------------------------------------------------------------------------------------------
 
     def pandas(self) -> Detections:
-        """A copy whose `xyxy`, `xyxyn`, `xywh` and `xywhn` are lists of DataFrames, with the class's name at the end.
+        """A copy whose `xyxy`, `xyxyn`, `xywh` and `xywhn` are lists of DataFrames.
 
-        Columns: xmin ymin xmax ymax, or xcenter ycenter width height; then confidence class name.
+        Their columns are xmin ymin xmax ymax, or xcenter ycenter width height; then confidence, class and name.
         """
         from pandas import DataFrame
 
@@ -174,13 +174,13 @@ class Detections:
         return new
 
     def tolist(self) -> list[Detections]:
-        """One `Detections` for each picture, of that picture alone."""
+        """A list with one `Detections` per image."""
         shares = [Profile(timer.t / max(self.n, 1)) for timer in self.times]
-        parts = zip(self._plain, self.pred, self.files, strict=True)
+        parts = zip(self._originals, self.pred, self.files, strict=True)
         return [type(self)([im], [rows], [file], shares, self.names, (1, *self.s[1:])) for im, rows, file in parts]
 
 
 def _in_notebook() -> bool:
-    """Whether the code runs in a cell of Jupyter or Colab, which can show pictures by themselves."""
-    ipython = sys.modules.get("IPython")  # not there, no notebook
+    """True where the code runs in a cell of Jupyter or Colab, which can show images by themselves."""
+    ipython = sys.modules.get("IPython")  # every notebook has imported it
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -1,4 +1,4 @@
-"""From a file or a name to the network that a `torch.hub` user asked for."""
+"""Builds the network that a `torch.hub` user asked for by file or by name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ _CHECKPOINTS = (".pt", ".pth")
 
 
 def load_network(path: str | Path, autoshape: bool = True, device: Device = None, trust: bool = False) -> nn.Module:
-    """The network of a checkpoint or exported file, found as ``--weights`` is.
+    """Load a checkpoint or an exported file, which is found as ``--weights`` is.
 
-    With `autoshape` an `AutoShape`, its batch norms folded. Without, the network itself: a checkpoint's in evaluation
-    mode with all that training needs (``.train()`` and go on), an exported file's as `DetectMultiBackend`. `device` as
-    ``--device``, None for the first GPU or else the CPU; trust: see `load_checkpoint`. Raises `UserError`.
+    With `autoshape` the result is an `AutoShape` whose batch norms are folded. Without, it is the network itself: that
+    of a checkpoint is in evaluation mode and can be trained further after ``.train()``; that of an exported file is a
+    `DetectMultiBackend`. `device` is as for ``--device``, and None takes the first GPU or else the CPU. For `trust` see
+    `load_checkpoint`. Raises `UserError`.
     """
     where = select_one_device(device)
     if not autoshape and Path(path).suffix.lower() in _CHECKPOINTS:
@@ -44,15 +45,16 @@ def make_network(
     autoshape: bool = True,
     device: Device = None,
 ) -> nn.Module:
-    """The detector that `name` means, such as ``yolov5s``; the rest as `load_network`.
+    """Build the detector of this `name`, such as ``yolov5s``; `autoshape` and `device` are as for `load_network`.
 
-    pretrained: with the published weights, which are fetched where they are not on disk; a `UserError` for a name that
-    has none. Of a network with other numbers of input `channels` or `classes`, what fits is taken and the rest random.
+    With `pretrained` it gets the published weights, which are fetched where they are not on disk; a name that has none
+    is a `UserError`. Where the number of `channels` or `classes` differs from the published network's, the weights that
+    fit are used and the others are random.
     """
     if pretrained and f"{name}.pt" not in PUBLISHED:
         raise UserError(
             f"there are no published weights for {name}; pass pretrained=False for random ones, or load 'custom' with "
-            "path= and your own"
+            "the path= of your own"
         )
     if not pretrained:
         model = DetectionModel(f"{name}.yaml", ch=channels, nc=classes)

@@ -1,4 +1,4 @@
-"""What ``python hubconf.py --model yolov5n`` does: a network, the sample photographs in every form, and the results."""
+"""Tries a network on the sample photographs, given in every form: the work of ``python hubconf.py --model yolov5n``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_on_samples(
     save_dir: str | Path = "runs/detect/exp",
     exist_ok: bool = False,
 ) -> Detections:
-    """Load `model`, find objects in `sample_pictures`, print what was found, and save the drawings.
+    """Load `model`, detect objects in `sample_images`, print the detections, and save the drawings.
 
     `model` is one of `names`, which tell for each network whether it has published weights, or the path of a
     checkpoint or an exported file. Raises `UserError` for anything else.
@@ -34,7 +34,7 @@ def run_on_samples(
     if model in names:
         network = make_network(model, pretrained=names[model], device=device)
         if not names[model]:
-            LOGGER.warning(f"{model} has no published weights and starts from random ones; what it finds means nothing")
+            LOGGER.warning(f"{model} has no published weights, so its weights are random and so are its detections")
     elif Path(model).suffix or Path(model).exists():
         network = load_network(model, device=device)
     else:
@@ -42,14 +42,14 @@ def run_on_samples(
             f"--model '{model}' is no network of hubconf.py{nearest(model, names)}; give a name such as yolov5n or "
             "yolov5n_MobileNetv2, or the path of your own weights: best.pt"
         )
-    results = network(sample_pictures(), size=imgsz)
+    results = network(sample_images(), size=imgsz)
     results.print()
     results.save(save_dir=save_dir, exist_ok=exist_ok)
     return results
 
 
-def sample_pictures() -> list[Any]:
-    """The project's photographs in each form that a network of `torch.hub` takes, and a picture with nothing in it."""
+def sample_images() -> list[Any]:
+    """The project's photographs in each form that a network of `torch.hub` takes, and an image without objects."""
     from PIL import Image
 
     astronaut, cat, coffee = (ROOT / "data" / "images" / f"{name}.jpg" for name in ("astronaut", "cat", "coffee"))

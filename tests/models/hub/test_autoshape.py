@@ -95,7 +95,7 @@ def test_size(stub: Stub) -> None:
     model(np.zeros((300, 400, 3), np.uint8), augment=True)
     assert stub.augmented
     for size in ((1, 2, 3), 0):
-        with pytest.raises(UserError, match="give pixels of the longer side"):
+        with pytest.raises(UserError, match="give the longer side in pixels"):
             model(np.zeros((8, 8, 3), np.uint8), size=size)
 
 
@@ -154,7 +154,7 @@ def test_precision_of_the_network_is_that_of_its_input(make_weights: Callable[..
 
 
 def test_segmenters_are_refused_by_name(make_weights: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=r"task 'segment'.* run segment/predict.py, or load it with autoshape=False$"):
+    with pytest.raises(UserError, match=r"task 'segment'.* run segment/predict.py, or load the network with autoshape=False$"):
         AutoShape(load_model(make_weights(head="Segment")))
 
 

@@ -1,4 +1,4 @@
-"""Whatever a user calls a picture, as (H, W, 3) uint8 RGB with a file name."""
+"""Images of every kind that a user may give, read as (H, W, 3) uint8 RGB with a file name."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     ImageLike = Union[str, Path, Image, np.ndarray, torch.Tensor]  # noqa: UP007 (evaluated nowhere)
 
 
-class Picture(NamedTuple):
-    """`pixels` (H, W, 3) uint8 RGB; `file` is the name, ending in ``.jpg``, that a drawing of it gets."""
+class ImageInput(NamedTuple):
+    """An image to detect objects in: `pixels` (H, W, 3) uint8 RGB, and `file`, the name of its drawing (``.jpg``)."""
 
     pixels: np.ndarray
     file: str
 
 
-def read_pictures(images: ImageLike | Sequence[ImageLike]) -> list[Picture]:
-    """One picture, or a list of them of any kinds and sizes; no two get the same file name.
+def read_images(images: ImageLike | Sequence[ImageLike]) -> list[ImageInput]:
+    """Read one image, or a list of images of any kinds and sizes; no two of them get the same file name.
 
-    A path or http(s) address; a PIL image; an array (H, W, 3), (H, W, 4), (H, W) or (3, H, W) of 0..255, RGB; a tensor
-    (3, H, W), 0..1 where it is floating point. Files and PIL images are turned upright as their EXIF data say. Raises
-    `UserError` for anything else, and for what cannot be read.
+    An image is a path or an http(s) address; a PIL image; an array (H, W, 3), (H, W, 4), (H, W) or (3, H, W) of
+    0..255, RGB; or a tensor (3, H, W), 0..1 where it is floating point. Files and PIL images are turned upright as
+    their EXIF data say. Raises `UserError` for anything else, and for an image that cannot be read.
     """
     entries = list(images) if isinstance(images, (list, tuple)) else [images]
     taken: set[str] = set()
-    return [Picture(_pixels(entry, i), _file(entry, i, taken)) for i, entry in enumerate(entries)]
+    return [ImageInput(_pixels(entry, i), _file(entry, i, taken)) for i, entry in enumerate(entries)]
 
 
 def _pixels(entry: Any, index: int) -> np.ndarray:
@@ -48,7 +48,7 @@ def _pixels(entry: Any, index: int) -> np.ndarray:
     if isinstance(entry, torch.Tensor):
         scaled = entry.detach().float() * 255 if entry.is_floating_point() else entry
         return _from_array(scaled.cpu().numpy(), f"image {index}")
-    if hasattr(entry, "convert"):  # PIL need not be imported to tell
+    if hasattr(entry, "convert"):  # a PIL image; PIL need not be imported for this test
         from PIL import ImageOps
 
         return np.array(ImageOps.exif_transpose(entry).convert("RGB"))
@@ -65,7 +65,7 @@ def _read(name: str) -> np.ndarray:
         try:
             file = download(name, Path(folder) / "image", progress=False)
         except UserError as error:
-            raise UserError(str(error).partition("; ")[0]) from error  # the rest is where to put it, here nowhere
+            raise UserError(str(error).partition("; ")[0]) from error  # the rest says where to put the file
         return _decode(file, name)
 
 
@@ -77,11 +77,12 @@ def _decode(path: Path, name: str) -> np.ndarray:
 
 
 def is_address(name: str) -> bool:
+    """True for an http(s) address."""
     return name.lower().startswith(("http://", "https://"))
 
 
 def _from_array(array: np.ndarray, name: str) -> np.ndarray:
-    """`array` as (H, W, 3) uint8; numbers of other types are rounded, where they can be 0..255."""
+    """`array` as (H, W, 3) uint8. Numbers of other types are rounded; outside 0..255 they are a `UserError`."""
     shape = array.shape
     if array.ndim == 3 and shape[0] < 5 <= min(shape[1:]):  # channels first
         array = array.transpose(1, 2, 0)
@@ -106,12 +107,12 @@ def _to_bytes(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _file(entry: Any, index: int, taken: set[str]) -> str:
-    """The name of the file or address it came from, else ``image0.jpg``, …; numbered where two are called alike."""
+    """The name of the file or address that `entry` came from, else ``image0.jpg``; numbered where it is `taken`."""
     name = str(entry) if isinstance(entry, (str, Path)) else str(getattr(entry, "filename", ""))
     stem = PurePosixPath(urlsplit(name).path).stem if is_address(name) else Path(name).stem
     stem = stem or f"image{index}"
     file, number = f"{stem}.jpg", 1
-    while file.lower() in taken:  # some file systems do not tell A from a
+    while file.lower() in taken:  # some file systems do not distinguish A from a
         number += 1
         file = f"{stem}-{number}.jpg"
     taken.add(file.lower())

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.hub.pictures import read_pictures
+from models.hub.image_inputs import read_images
 from utils.errors import UserError
 
 
@@ -64,34 +64,34 @@ def test_all_kinds_are_the_same_pixels(rgb: np.ndarray, file: Path, server: str)
         "float tensor": torch.from_numpy(chw.copy()).float() / 255,
         "byte tensor": torch.from_numpy(chw.copy()),
     }
-    for name, picture in zip(kinds, read_pictures(list(kinds.values())), strict=True):
-        assert picture.pixels.dtype == np.uint8, name
-        assert picture.pixels.flags.c_contiguous, name
-        assert np.array_equal(picture.pixels, rgb), name
-    (alone,) = read_pictures(kinds["PIL"])
+    for name, image in zip(kinds, read_images(list(kinds.values())), strict=True):
+        assert image.pixels.dtype == np.uint8, name
+        assert image.pixels.flags.c_contiguous, name
+        assert np.array_equal(image.pixels, rgb), name
+    (alone,) = read_images(kinds["PIL"])
     assert np.array_equal(alone.pixels, rgb)
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 1), (1, 20, 30)])
 def test_grey_is_three_equal_channels(rgb: np.ndarray, shape: tuple[int, ...]) -> None:
     grey = rgb[..., 0]
-    (picture,) = read_pictures(grey.reshape(shape))
-    assert np.array_equal(picture.pixels, np.dstack([grey] * 3))
+    (image,) = read_images(grey.reshape(shape))
+    assert np.array_equal(image.pixels, np.dstack([grey] * 3))
 
 
 def test_black_in_floats_is_black() -> None:
-    (picture,) = read_pictures(np.zeros((4, 6, 3)))
-    assert picture.pixels.shape == (4, 6, 3)
-    assert not picture.pixels.any()
+    (image,) = read_images(np.zeros((4, 6, 3)))
+    assert image.pixels.shape == (4, 6, 3)
+    assert not image.pixels.any()
 
 
 def test_files_and_pil_images_are_upright(rgb: np.ndarray, tmp_path: Path) -> None:
-    """EXIF orientation 6: the camera was turned, and the picture is to be turned a quarter clockwise."""
+    """EXIF orientation 6: the camera was turned, and the image is to be turned a quarter clockwise."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
-    for picture in read_pictures([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")]):
-        assert np.array_equal(picture.pixels, np.rot90(rgb, -1))
+    for image in read_images([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")]):
+        assert np.array_equal(image.pixels, np.rot90(rgb, -1))
 
 
 def test_file_names(rgb: np.ndarray, file: Path, server: str, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_file_names(rgb: np.ndarray, file: Path, server: str, tmp_path: Path) ->
     other = tmp_path / "other" / "Photo.jpg"
     Image.fromarray(rgb).save(other)
     given = [file, other, rgb, Image.open(file), Image.fromarray(rgb), f"{server}/photo.png?a=/b.jpg"]
-    names = [picture.file for picture in read_pictures(given)]
+    names = [image.file for image in read_images(given)]
     assert names == ["photo.jpg", "Photo-2.jpg", "image2.jpg", "photo-3.jpg", "image4.jpg", "photo-4.jpg"]
 
 
@@ -119,7 +119,7 @@ def test_file_names(rgb: np.ndarray, file: Path, server: str, tmp_path: Path) ->
 def test_mistakes_are_one_line(given: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        read_pictures(given)
+        read_images(given)
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
 
@@ -127,8 +127,8 @@ def test_mistakes_are_one_line(given: Any, said: str, tmp_path: Path, monkeypatc
 def test_addresses_that_give_no_picture(server: str, tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     with pytest.raises(UserError, match="page.jpg: is not an image"):
-        read_pictures(f"{server}/page.jpg")
+        read_images(f"{server}/page.jpg")
     with pytest.raises(UserError, match=r"cannot fetch http://.*/gone.jpg \(HTTP 404 File not found\)$"):
-        read_pictures(f"{server}/gone.jpg")
+        read_images(f"{server}/gone.jpg")
     with pytest.raises(UserError, match=r"cannot fetch http://127.0.0.1:1/a.jpg \(.*refused\)$"):
-        read_pictures("http://127.0.0.1:1/a.jpg")
+        read_images("http://127.0.0.1:1/a.jpg")
