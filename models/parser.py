@@ -1,4 +1,4 @@
-"""From the rows of a network's YAML to its modules."""
+"""Builds the modules of a network from the rows of its YAML."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor, nn
 
 from models.activations import default_activation
 from models.budget import MOST_BLOCKS, Budget, check_map, check_resizing
-from models.registry import Inputs, Plan, find_block
+from models.registry import Plan, RowContext, find_block
 from utils.errors import UserError, first_line
 from utils.ops.letterbox import make_divisible
 from utils.yamls import line_of, read_literal
 
-# What a constructor or a small forward raises for arguments and shapes that do not go together.
-_CLASHES = (
+# The exceptions that a constructor or a small forward raises for arguments and shapes that do not fit together.
+_MISMATCHES = (
     UserError, TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
     MemoryError,
 )  # fmt: skip
 
-_SHORT = reprlib.Repr()  # of what a row quotes in an error
+_SHORT = reprlib.Repr()  # shortens what an error quotes from a row
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a row is written. The line is looked up when an error asks for it, for that parses the file again."""
+class RowLocation:
+    """Where a row is written. Its line is looked up only for an error, because that parses the file again."""
 
     file: str
     section: str
@@ -44,32 +44,32 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the YAML, ``[from, number, module, args]``; a mapping at the end of args holds arguments by name."""
+    """One row of the YAML, ``[from, number, module, args]``; a mapping at the end of args holds named arguments."""
 
     index: int  # counted over backbone and head together
-    sources: int | list[int]  # rows it takes its input from; negative: counted back from this one
+    sources: int | list[int]  # the rows that it reads; negative numbers count back from this row
     number: int  # repeats before the depth multiple
     module: str
     args: list[Any]
-    place: Place | str = ""
+    location: RowLocation | str = ""
     named: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         args = _SHORT.repr(self.written(self.args))
-        return f"{self.place}row {self.index}, {self.module} from {self.sources} with arguments {args}"
+        return f"{self.location}row {self.index}, {self.module} from {self.sources} with arguments {args}"
 
     def written(self, args: list[Any]) -> list[Any]:
-        """`args` and those by name in the form of the YAML."""
+        """`args` and the named arguments, in the form of the YAML."""
         return [*args, self.named] if self.named else args
 
 
 @dataclass(frozen=True)
 class BuiltRow:
-    """What became of a row: the line of the layer table."""
+    """A row and what was built from it, as the layer table shows it."""
 
     row: Row
-    copies: int  # depth multiple applied, whether side by side or inside the block
-    args: list[Any]  # the constructor's
+    copies: int  # with the depth multiple applied, whether in sequence or inside the block
+    args: list[Any]  # of the constructor
 
 
 def parse_model(
@@ -87,12 +87,12 @@ def parse_model(
     with default_activation(d.get("activation")), Budget() as budget:
         rows = read_rows(d, source)
         for row in rows:
-            with blame(row):
+            with errors_naming(row):
                 budget.spend_blocks(repeats(row, d))
                 sources = absolute_sources(row)
                 layer, out = _build(row, [channels[s + 1] for s in sources], d)
                 if out == 0 and row is not rows[-1]:
-                    raise UserError("a head must be the last row: nothing can read what it says")
+                    raise UserError("a head must be the last row, because no other row can read its output")
             layers.append(layer)
             channels.append(out)
             relative = [row.sources] if isinstance(row.sources, int) else row.sources
@@ -101,21 +101,21 @@ def parse_model(
 
 
 def read_rows(d: Mapping[str, Any], source: Path | None = None) -> list[Row]:
-    """The rows of backbone and head, numbered, names and literals in their arguments resolved."""
+    """The rows of backbone and head, numbered, with the names and literals in their arguments resolved."""
     names = {"nc": d["nc"], "anchors": d["anchors"]}
     rows: list[Row] = []
     if (count := len(d["backbone"]) + len(d["head"])) > MOST_BLOCKS:
         raise UserError(f"{source or 'network description'}: {count} rows, but at most {MOST_BLOCKS} blocks are built")
     for section in ("backbone", "head"):
         for position, entry in enumerate(d[section]):
-            place = Place(str(source), section, position) if source else ""
-            rows.append(_read_row(entry, len(rows), names, place))
+            location = RowLocation(str(source), section, position) if source else ""
+            rows.append(_read_row(entry, len(rows), names, location))
     return rows
 
 
-def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | str) -> Row:
+def _read_row(entry: Any, index: int, names: Mapping[str, Any], location: RowLocation | str) -> Row:
     def reject(what: str) -> NoReturn:
-        raise UserError(f"{place}row {index}: {what}")
+        raise UserError(f"{location}row {index}: {what}")
 
     if not isinstance(entry, list | tuple) or len(entry) != 4:
         reject(f"expected [from, number, module, args], found {_SHORT.repr(entry)}")
@@ -130,12 +130,12 @@ def _read_row(entry: Any, index: int, names: Mapping[str, Any], place: Place | s
     values = [_literal(a, names) for a in args]
     named = values.pop() if values and isinstance(values[-1], dict) else {}
     if not all(isinstance(key, str) for key in named):
-        reject(f"arguments by name must be a mapping of names to values, not {_SHORT.repr(named)}")
-    return Row(index, sources, number, module, values, place, named)
+        reject(f"named arguments must be a mapping of names to values, not {_SHORT.repr(named)}")
+    return Row(index, sources, number, module, values, location, named)
 
 
 def _literal(value: Any, names: Mapping[str, Any]) -> Any:
-    """The value a YAML argument means: ``nc`` and ``anchors`` by name, Python literals, else the text itself."""
+    """The value of a YAML argument: that of the names ``nc`` and ``anchors``, a Python literal, or the text itself."""
     if isinstance(value, list):
         return [_literal(v, names) for v in value]
     if isinstance(value, dict):
@@ -151,7 +151,7 @@ def _literal(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def absolute_sources(row: Row) -> list[int]:
-    """The rows that `row` reads, counted from 0; -1 is the image."""
+    """The indices of the rows that `row` reads, counted from 0; -1 is the image."""
     sources = [row.sources] if isinstance(row.sources, int) else row.sources
     absolute = [s if s >= 0 else row.index + s for s in sources]
     for written, index in zip(sources, absolute, strict=True):
@@ -161,19 +161,19 @@ def absolute_sources(row: Row) -> list[int]:
 
 
 def _build(row: Row, inputs: list[int], d: Mapping[str, Any]) -> tuple[nn.Module, int]:
-    """The module of a row whose inputs have these channels, and its output channels."""
+    """The module of a row whose inputs have these numbers of channels, and its number of output channels."""
     block = find_block(row.module)
     width, number = d.get("width_multiple", 1.0), repeats(row, d)
-    outputs = _anchors_per_level(d["anchors"]) * (d["nc"] + 5)  # a convolution that writes predictions is not scaled
+    outputs = _anchors_per_level(d["anchors"]) * (d["nc"] + 5)  # a convolution with predictions is not scaled
 
     def scaled(c: int) -> int:
         return c if c == outputs else make_divisible(c * width, 8)
 
     try:
-        plan = block.rule(row.args, Inputs(inputs, number, scaled))
+        plan = block.rule(row.args, RowContext(inputs, number, scaled))
         copies = [block.cls(*args, **row.named) for args in _copies(plan)]
-    except _CLASHES as error:
-        raise UserError(f"{_told(error)} (input channels {inputs})") from error
+    except _MISMATCHES as error:
+        raise UserError(f"{_message_of(error)} (input channels {inputs})") from error
     layer = copies[0] if len(copies) == 1 else nn.Sequential(*copies)
     layer.i, layer.f = row.index, row.sources  # type: ignore[assignment]
     layer.type = f"{block.cls.__module__}.{block.cls.__qualname__}"  # type: ignore[assignment]
@@ -188,7 +188,7 @@ def repeats(row: Row, d: Mapping[str, Any]) -> int:
 
 
 def row_of(layer: nn.Module) -> Row:
-    """The row that `parse_model` made `layer` of."""
+    """The row that `parse_model` built `layer` from."""
     return cast(BuiltRow, layer.built).row
 
 
@@ -203,26 +203,26 @@ def _anchors_per_level(anchors: int | list[list[float]]) -> int:
 
 
 @contextmanager
-def blame(row: Row) -> Iterator[None]:
-    """Errors about arguments and shapes raised within become a `UserError` that names `row`."""
+def errors_naming(row: Row) -> Iterator[None]:
+    """Within the block, turn errors about arguments and shapes into a `UserError` that names `row`."""
     try:
         yield
-    except _CLASHES as error:
-        raise UserError(f"{row}: {_told(error)}") from error
+    except _MISMATCHES as error:
+        raise UserError(f"{row}: {_message_of(error)}") from error
 
 
-def _told(error: BaseException) -> str:
-    """What `error` says: our own words as they are, of a library's the first line."""
+def _message_of(error: BaseException) -> str:
+    """The whole message of a `UserError`, and the first line of a library's message."""
     return str(error) if isinstance(error, UserError) else first_line(error)
 
 
 @torch.no_grad()
 def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch.Size]:
-    """The output shape of each row but the last (the head) for one `size` × `size` image.
+    """The output shape of each row except the last (the head) for one `size` × `size` image.
 
-    Found by running them in evaluation mode, so that no statistic moves, on a batch of no images, which takes neither
-    time nor memory. A row that cannot take its inputs is a `UserError` that names it and their shapes; so is one whose
-    output is too large for any use.
+    The rows are run in evaluation mode, so that no statistic changes, on a batch without images, which takes neither
+    time nor memory. Raises `UserError` that names the row where a row cannot take inputs of these shapes, and where its
+    output is too large to be of use.
     """
     outputs: list[torch.Size] = []
     training = layers.training
@@ -231,12 +231,12 @@ def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch
         for layer in list(layers)[:-1]:
             row = row_of(layer)
             inputs = [outputs[s] if s >= 0 else torch.Size((1, ch, size, size)) for s in absolute_sources(row)]
-            with blame(row):
+            with errors_naming(row):
                 try:
                     outputs.append(_output_shape(layer, inputs, listed=not isinstance(row.sources, int)))
-                except _CLASHES as error:
-                    shapes = [tuple(shape) for shape in inputs]
-                    raise UserError(f"cannot take inputs of shapes {shapes} (image {size}): {_told(error)}") from error
+                except _MISMATCHES as error:
+                    given = f"inputs of shapes {[tuple(shape) for shape in inputs]} (image {size})"
+                    raise UserError(f"cannot take {given}: {_message_of(error)}") from error
                 check_map(outputs[-1], size)
     finally:
         layers.train(training)
@@ -244,7 +244,7 @@ def output_shapes(layers: nn.Sequential, ch: int, size: int = 128) -> list[torch
 
 
 def measure_strides(layers: nn.Sequential, ch: int, size: int = 128) -> Tensor:
-    """Pixels a cell of each map that the last row, a head, reads: (nl)."""
+    """The strides (nl), in pixels per cell, of the maps that the last row, a head, reads."""
     shapes, head = output_shapes(layers, ch, size), row_of(layers[-1])
     strides = [size / shapes[source][2] for source in absolute_sources(head)]
     if min(strides) < 1:
@@ -253,17 +253,17 @@ def measure_strides(layers: nn.Sequential, ch: int, size: int = 128) -> Tensor:
 
 
 def _output_shape(layer: nn.Module, shapes: Sequence[torch.Size], listed: bool) -> torch.Size:
-    """Of one image. Where a block cannot do with no images (or with none of these shapes), it is given one."""
+    """The output shape of `layer` for one image. A block that cannot run on a batch without images is given one."""
 
     def run(batch: int) -> Tensor:
         inputs = [torch.zeros(batch, *shape[1:]) for shape in shapes]
         output = layer(inputs if listed else inputs[0])
         if not isinstance(output, Tensor) or output.ndim != 4:
-            raise UserError("its output is no map (B, c, H, W)")
+            raise UserError("its output is not a feature map (B, c, H, W)")
         return output
 
     check_resizing(layer)
     try:
         return torch.Size((1, *run(0).shape[1:]))
-    except _CLASHES:
+    except _MISMATCHES:
         return run(1).shape

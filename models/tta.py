@@ -1,4 +1,4 @@
-"""Test-time augmentation: the image at three scales, once mirrored, and the predictions brought back to its frame."""
+"""Test-time augmentation: views of an image at three scales, one of them mirrored, and their predictions restored."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class View(NamedTuple):
-    """One look at the image: resized by `scale`, mirrored left to right if `flip`."""
+class TTAView(NamedTuple):
+    """An augmented view of the image: resized by `scale`, and mirrored left to right if `flip`."""
 
     scale: float
     flip: bool
 
 
-VIEWS = (View(1.0, False), View(0.83, True), View(0.67, False))
+VIEWS = (TTAView(1.0, False), TTAView(0.83, True), TTAView(0.67, False))
 
 _PAD_VALUE = 0.447  # the mean of ImageNet
 
 
 def scale_img(images: Tensor, ratio: float = 1.0, same_shape: bool = False, gs: int = 32) -> Tensor:
-    """`images` (B, C, H, W) resized by `ratio`, then padded right and below.
+    """Resize `images` (B, C, H, W) by `ratio`, and pad them on the right and at the bottom.
 
-    To multiples of `gs`, or, with `same_shape`, to the size they had.
+    They are padded to multiples of `gs`, or, with `same_shape`, to the size that they had.
     """
     if ratio == 1.0:
         return images
@@ -39,19 +39,19 @@ def scale_img(images: Tensor, ratio: float = 1.0, same_shape: bool = False, gs: 
 
 
 def scaled_size(height: int, width: int, ratio: float) -> tuple[int, int]:
-    """Whole pixels of a `height` × `width` image at `ratio`, padding not counted."""
+    """Height and width in whole pixels of a `height` × `width` image resized by `ratio`, without padding."""
     return int(height * ratio), int(width * ratio)
 
 
-def look(images: Tensor, view: View, stride: int) -> Tensor:
-    """`images` as `view` sees them."""
+def augment_images(images: Tensor, view: TTAView, stride: int) -> Tensor:
+    """`images` (B, C, H, W) mirrored, resized and padded for `view`."""
     return scale_img(images.flip(3) if view.flip else images, view.scale, gs=stride)
 
 
-def look_back(decoded: Tensor, view: View, height: int, width: int) -> Tensor:
-    """Boxes (B, N, 4 + …) xywh pixels of a view, in pixels of the original images of this size.
+def descale_boxes(decoded: Tensor, view: TTAView, height: int, width: int) -> Tensor:
+    """Bring boxes (B, N, 4 + …) from xywh pixels of a view to pixels of the `height` × `width` original.
 
-    They are scaled by what the sides became in whole pixels; YOLOv5 takes the nominal ratio and is up to a pixel off.
+    They are scaled by the sides in whole pixels; YOLOv5 takes the nominal ratio and is off by up to a pixel.
     """
     seen = scaled_size(height, width, view.scale)
     down, across = height / seen[0], width / seen[1]
@@ -59,37 +59,37 @@ def look_back(decoded: Tensor, view: View, height: int, width: int) -> Tensor:
     return torch.cat((torch.stack((width - x if view.flip else x, y, w, h), -1), decoded[..., 4:]), -1)
 
 
-def boxes_back(decoded: Sequence[Tensor], size: Sequence[int], levels: int) -> list[Tensor]:
-    """What the network decoded of each of `VIEWS`, brought back to images of `size` (height, width), without tails."""
-    back = [look_back(y, view, size[0], size[1]) for y, view in zip(decoded, VIEWS, strict=True)]
-    return without_tails(back, levels)
+def restore_boxes(decoded: Sequence[Tensor], size: Sequence[int], levels: int) -> list[Tensor]:
+    """Bring the boxes decoded in each of `VIEWS` back to images of `size` (height, width), and clip their levels."""
+    back = [descale_boxes(y, view, size[0], size[1]) for y, view in zip(decoded, VIEWS, strict=True)]
+    return clip_augmented(back, levels)
 
 
-def prototypes_back(prototypes: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
-    """Prototypes (B, nm, h_i, w_i) of each of `VIEWS`, brought back to images of `size` and to the size of the first.
+def restore_prototypes(prototypes: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
+    """Bring prototypes (B, nm, h_i, w_i) of each of `VIEWS` back to images of `size`, at the first one's resolution.
 
-    Padding is left out and mirroring undone; a cell's value is interpolated at the point of the view that its centre
-    shows.
+    Padding is left out and mirroring undone. The value of a cell is interpolated at the point of the view that the
+    centre of the cell shows.
     """
     shape = prototypes[0].shape[2:]
-    return [_map_back(p, view, size, shape) for p, view in zip(prototypes, VIEWS, strict=True)]
+    return [_restore_map(p, view, size, shape) for p, view in zip(prototypes, VIEWS, strict=True)]
 
 
-def _map_back(maps: Tensor, view: View, size: Sequence[int], shape: Sequence[int]) -> Tensor:
-    if view == View(1.0, False):
+def _restore_map(maps: Tensor, view: TTAView, size: Sequence[int], shape: Sequence[int]) -> Tensor:
+    if view == TTAView(1.0, False):
         return maps
     seen = scaled_size(size[0], size[1], view.scale)
-    # what of the view is the image and not padding, as a part of the padded view; all cells have the same pixels
+    # the share of the padded view that shows the image; the cells of all views have the same number of pixels
     down, across = (seen[i] / size[i] * shape[i] / maps.shape[2 + i] for i in (0, 1))
     theta = [[-across if view.flip else across, 0.0, across - 1], [0.0, down, down - 1]]
     grid = F.affine_grid(maps.new_tensor([theta]).expand(len(maps), 2, 3), [*maps.shape[:2], *shape], False)
     return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
-def without_tails(views: list[Tensor], levels: int) -> list[Tensor]:
-    """The largest view without its coarsest level (huge objects) and the smallest without its finest (tiny ones).
+def clip_augmented(views: list[Tensor], levels: int) -> list[Tensor]:
+    """Drop the coarsest level of the largest view (huge objects) and the finest level of the smallest (tiny objects).
 
-    Each level has four times the cells of the next coarser one, so level i of `levels` holds 4^(levels-1-i) of
+    Each level has four times as many cells as the next coarser one, so level i of `levels` holds 4^(levels-1-i) of
     (4^levels - 1) / 3 equal parts.
     """
     parts = sum(4**i for i in range(levels))

@@ -1,4 +1,4 @@
-"""YOLOv5's heads and models. As a script it prints a network's layer table and totals.
+"""YOLOv5's heads and models. Run as a script, this file prints the layer table and the totals of a network.
 
 Usage:
     python models/yolo.py --cfg yolov5_MobileNetv2.yaml
@@ -7,14 +7,13 @@ Usage:
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-if __package__ in {None, ""}:  # run as a script: models/ is on the path, the project is not
+if __name__ == "__main__":  # Python has put models/ on the path, and not the project
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
@@ -30,25 +29,26 @@ from models.inspection.profiling import RowTimer, Watcher
 from models.inspection.summary import layer_table, network_name, summary_line
 from models.parser import measure_strides, parse_model, read_rows, row_of
 from models.registry import BLOCKS, find_prototypes, head, register, segment_head
-from models.tta import VIEWS, boxes_back, look, prototypes_back
+from models.tta import VIEWS, augment_images, restore_boxes, restore_prototypes
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.plots.features import FeaturePlotter
 
-Anchors = int | Sequence[Sequence[float]]  # how many a level, or w, h, w, h, … pixels of each level
+Anchors = int | Sequence[Sequence[float]]  # their number per level, or w, h, w, h, … in pixels for each level
 
 
 class Detect(nn.Module):
-    """The detection head: one 1×1 convolution a level, and the decoding of what they say.
+    """The detection head: one 1×1 convolution per level, and the decoding of their outputs.
 
-    Anchors that are only counted are placeholders, for auto-anchor to replace. The network that owns the head calls
+    Where `anchors` is only a number, placeholders stand in until auto-anchor replaces them. The network calls
     `set_stride`. A subclass may put `extra` channels behind the classes of each anchor; they are passed through.
     """
 
+    __module__ = "models.yolo"  # in layer tables and pickles, also where this file runs as a script
     task = "detect"
     anchors: Tensor  # (nl, na, 2) w, h in cells of their level
-    stride: Tensor  # (nl) pixels a cell
+    stride: Tensor  # (nl) pixels per cell
 
     def __init__(
         self, nc: int = 80, anchors: Anchors = (), ch: Sequence[int] = (), inplace: bool = True, *, extra: int = 0
@@ -62,7 +62,7 @@ class Detect(nn.Module):
         if len(anchors) != len(ch):
             raise UserError(f"anchors for {len(anchors)} levels, but the head reads {len(ch)}")
         self.nc = nc
-        self.no = nc + 5 + extra  # outputs an anchor
+        self.no = nc + 5 + extra  # outputs per anchor
         self.nl = len(ch)
         self.na = len(anchors[0]) // 2
         self.inplace = inplace
@@ -72,11 +72,11 @@ class Detect(nn.Module):
         self._kept_grid: tuple[Any, AnchorGrid] | None = None
 
     def forward(self, x: list[Tensor]) -> Any:
-        """Maps (B, c, ny, nx) of all levels to raw predictions, and, in evaluation mode, to ``(decoded, raw)``.
+        """Turn the maps (B, c, ny, nx) of all levels into ``raw``, or in evaluation mode into ``(decoded, raw)``.
 
-        Raw: a view (B, na, ny, nx, no) of each level's convolution, its strides those of the convolution's output.
-        Decoded: (B, N, no), all levels one behind another: centre x, y, width, height in pixels of the network's input,
-        objectness and class probabilities, then what a subclass put behind them, as it is.
+        raw: for each level a view (B, na, ny, nx, no) of its convolution's output, without a copy.
+        decoded: (B, N, no), the predictions of all levels in one list: centre x, y, width and height in pixels of the
+        network's input, objectness, class probabilities, and the extra channels of a subclass as they are.
         """
         raw = []
         for level, conv in zip(x, self.m, strict=True):
@@ -86,10 +86,11 @@ class Detect(nn.Module):
         return raw if self.training else (self.decode(raw), raw)
 
     def decode(self, raw: list[Tensor]) -> Tensor:
-        """Raw predictions of all levels to (B, N, no); see `forward`. Half precision becomes float32: pixels need it.
+        """Decode the raw predictions of all levels to (B, N, no), as `forward` describes them.
 
-        Laid out channel by channel (the result is a transposed view), which is how convolutions write and how
-        non-maximum suppression reads it; where nobody needs the steps between, in one piece of memory.
+        Half precision becomes float32, because pixels need it. The result is a transposed view of memory that holds one
+        channel after another, as convolutions write and non-maximum suppression reads it. It is computed in place
+        unless gradients or a traced graph need the intermediate values.
         """
         flat = torch.cat([y.permute(0, 4, 1, 2, 3).flatten(2) for y in raw], 2)  # (B, no, N)
         if flat.dtype in (torch.float16, torch.bfloat16):
@@ -107,19 +108,19 @@ class Detect(nn.Module):
         return flat.transpose(1, 2)
 
     def _anchor_grid(self, raw: list[Tensor], like: Tensor) -> AnchorGrid:
-        """`make_anchor_grid`, kept from call to call while sizes, type, device and anchors stay."""
+        """The result of `make_anchor_grid`, kept while sizes, type, device and anchors stay the same."""
         sizes = [(y.shape[2], y.shape[3]) for y in raw]
-        if is_traced(like):  # what is made now stands for something in a graph and means nothing later
+        if is_traced(like):  # a tensor made now belongs to the traced graph and must not be kept
             return make_anchor_grid(sizes, self.stride, self.anchors, like)
         version = None if self.anchors.is_inference() else self.anchors._version  # anchors may be written in place
         key = sizes, like.dtype, like.device, version
         if self._kept_grid is None or self._kept_grid[0] != key:
-            with torch.inference_mode(False):  # made under inference_mode, they could not serve where gradients flow
+            with torch.inference_mode(False):  # tensors made in inference mode could not be used with gradients later
                 self._kept_grid = key, make_anchor_grid(sizes, self.stride, self.anchors, like)
         return self._kept_grid[1]
 
     def set_stride(self, stride: Tensor) -> None:
-        """Take the pixels a cell of each level (nl), put the anchors in the same order, and measure them in cells."""
+        """Set the stride (nl) of each level, put the anchors in the same order, and convert them to cells."""
         areas = self.anchors.prod(-1).mean(-1)
         if (areas[-1] - areas[0]) * (stride[-1] - stride[0]) < 0:
             self.anchors.copy_(self.anchors.flip(0))
@@ -128,9 +129,9 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def initialize_biases(self, class_counts: Tensor | None = None) -> None:
-        """Start from what is likely: 8 objects in a 640 image, classes rare alike or as `class_counts` (nc) says.
+        """Start from likely probabilities: 8 objects per image of 640 pixels, and equally rare classes.
 
-        Focal loss (Lin et al. 2017), section 3.3.
+        With `class_counts` (nc), classes start as frequent as these counts. Focal loss (Lin et al. 2017), section 3.3.
         """
         for conv, stride in zip(self.m, self.stride, strict=True):
             bias = conv.bias.view(self.na, -1)  # type: ignore[operator, union-attr]
@@ -149,12 +150,13 @@ class Detect(nn.Module):
 
 
 class Segment(Detect):
-    """A `Detect` with `nm` mask coefficients behind the classes of each anchor, and the prototypes that they weigh.
+    """The segmentation head: `Detect` with `nm` mask coefficients per anchor, and `nm` mask prototypes per image.
 
-    The block named `proto` (`models.registry.PROTOTYPES`) makes prototypes of the finest level, with `npr` channels
-    between. An object's mask is the sigmoid of its coefficients times the prototypes (Bolya et al. 2019).
+    The block named `proto` (see `models.registry.PROTOTYPES`) makes prototypes from the finest level, with `npr` hidden
+    channels. A mask is the sigmoid of their sum, weighted by the object's coefficients (Bolya et al. 2019).
     """
 
+    __module__ = "models.yolo"
     task = "segment"
 
     def __init__(
@@ -172,10 +174,10 @@ class Segment(Detect):
         self.proto = find_prototypes(proto)(ch[0], npr, nm)
 
     def forward(self, x: list[Tensor]) -> Any:
-        """As `Detect.forward`, with prototypes (B, nm, 2H, 2W), where (H, W) is the finest level.
+        """``(raw, prototypes)`` in training mode, and ``(decoded, prototypes, raw)`` in evaluation mode.
 
-        Training mode: ``(raw, prototypes)``; evaluation mode: ``(decoded, prototypes, raw)``, the first two of one
-        type.
+        raw and decoded are as `Detect.forward` describes them; prototypes are (B, nm, 2H, 2W), where (H, W) is the size
+        of the finest level. decoded and prototypes have the same type.
         """
         prototypes = self.proto(x[0])
         if self.training:
@@ -189,16 +191,16 @@ register("Segment", Segment, segment_head)
 
 
 class BaseModel(nn.Module):
-    """Rows (`models.parser.parse_model`) that read each other's outputs: what every YOLOv5 network is."""
+    """A network of rows, built by `models.parser.parse_model`, that read the outputs of earlier rows."""
 
     model: nn.Sequential
-    save: list[int]  # rows whose output is read later
-    title: str = "network"  # in the line of totals
+    save: list[int]  # the rows whose output a later row reads
+    title: str = "network"  # its name in the line of totals
 
     def forward(self, x: Tensor, profile: bool = False, visualize: str | Path | bool = False) -> Any:
-        """What the last row makes of images (B, ch, H, W), 0 to 1, H and W multiples of the largest stride.
+        """The output of the last row for images (B, ch, H, W), 0 to 1, H and W multiples of the largest stride.
 
-        `profile` logs time, operations and parameters of each row; `visualize` names a folder that gets a picture of
+        `profile` logs the time, the operations and the parameters of each row. `visualize` names a folder for plots of
         each row's feature maps.
         """
         if not (profile or visualize):
@@ -226,14 +228,14 @@ class BaseModel(nn.Module):
         return value
 
     def fuse(self) -> BaseModel:
-        """Simplify every block that can be (``fuse()``), for inference, in place; a second call changes nothing."""
+        """Simplify every block that has a method ``fuse()`` for inference, in place. A second call changes nothing."""
         for module in list(self.model.modules()):
             if callable(fuse := getattr(module, "fuse", None)):
                 fuse()
         return self
 
     def info(self, verbose: bool = False, imgsz: int | tuple[int, int] = 640) -> None:
-        """Log the totals, after the layer table if `verbose`; `imgsz` is what the operations are counted for."""
+        """Log the totals, and before them the layer table if `verbose`. Operations are counted for size `imgsz`."""
         if verbose:
             LOGGER.info(layer_table(self.model))
         LOGGER.info(summary_line(self, self.title, imgsz))
@@ -242,9 +244,8 @@ class BaseModel(nn.Module):
 class DetectionModel(BaseModel):
     """A YOLOv5 detector, built from its YAML.
 
-    `cfg` is a path, a name (`models.configs.find_cfg`) or a dict; `nc` and `anchors` replace the YAML's; `ch` is the
-    number of image channels where the YAML does not say. A description that no network can be built from is a
-    `UserError` that names its row.
+    `cfg` is a path, a name (`models.configs.find_cfg`) or a dict. `nc` and `anchors` replace the values in the YAML.
+    `ch` is the number of image channels where the YAML gives none. Raises `UserError` that names a row at fault.
     """
 
     task = "detect"
@@ -269,7 +270,7 @@ class DetectionModel(BaseModel):
         if self.head.task != self.task:
             raise UserError(
                 f"{row_of(self.head)}: a head for the task '{self.head.task}', in a network for '{self.task}'; give "
-                f"another --cfg, or take the commands for '{self.head.task}'"
+                f"another --cfg, or use the commands for '{self.head.task}'"
             )
         self.head.set_stride(stride)
         self.head.initialize_biases()
@@ -277,61 +278,61 @@ class DetectionModel(BaseModel):
 
     @property
     def head(self) -> Detect:
-        """The last row."""
+        """The last row, which makes the predictions."""
         return cast(Detect, self.model[-1])
 
     @property
     def stride(self) -> Tensor:
-        """Pixels a cell of each level (nl), the head's."""
+        """The strides (nl) of the head's levels, in pixels per cell."""
         return self.head.stride
 
     def forward(  # type: ignore[override]
         self, x: Tensor, augment: bool = False, profile: bool = False, visualize: str | Path | bool = False
     ) -> Any:
-        """Images (B, ch, H, W), 0 to 1, to predictions, as `Detect.forward` describes them for either mode.
+        """Predictions for images (B, ch, H, W), 0 to 1, as `Detect.forward` describes them for each mode.
 
-        `augment` (evaluation mode) joins the predictions of three views and returns ``(decoded, None)``; `profile` and
-        `visualize` as in `BaseModel.forward`.
+        `augment` (in evaluation mode) joins the predictions of three views and returns ``(decoded, None)``. `profile`
+        and `visualize` are as for `BaseModel.forward`.
         """
         return self._forward_augment(x) if augment else super().forward(x, profile, visualize)
 
     def _forward_augment(self, x: Tensor) -> Any:
-        return torch.cat(boxes_back([y[0] for y in self._views(x)], x.shape[2:], self.head.nl), 1), None
+        return torch.cat(restore_boxes([y[0] for y in self._views(x)], x.shape[2:], self.head.nl), 1), None
 
     def _views(self, x: Tensor) -> list[Any]:
-        """What the network says of each of `VIEWS`, in the frame of that view."""
-        return [self._forward_once(look(x, view, int(self.stride.max()))) for view in VIEWS]
+        """The predictions for each of `VIEWS`, in the frame of that view."""
+        return [self._forward_once(augment_images(x, view, int(self.stride.max()))) for view in VIEWS]
 
 
 Model = DetectionModel  # the name in older checkpoints and scripts
 
 
 class SegmentationModel(DetectionModel):
-    """A YOLOv5 instance segmenter: the same, with a `Segment` head.
+    """A YOLOv5 instance segmenter: a `DetectionModel` with a `Segment` head.
 
-    With `augment`, the prototypes of all views stand behind one another and each candidate's coefficients in the block
-    of its view, with zeros for the others: ``(decoded, prototypes, None)`` with three times the prototypes.
+    With `augment` it returns ``(decoded, prototypes, None)`` with the prototypes of all views, three times as many.
+    Each candidate has coefficients for the prototypes of its own view, and zeros for those of the others.
     """
 
     task = "segment"
 
     def _forward_augment(self, x: Tensor) -> tuple[Tensor, Tensor, None]:
         views, size = self._views(x), x.shape[2:]
-        decoded = boxes_back([y[0] for y in views], size, self.head.nl)
-        return *join_masked(decoded, prototypes_back([y[1] for y in views], size)), None
+        decoded = restore_boxes([y[0] for y in views], size, self.head.nl)
+        return *join_masked(decoded, restore_prototypes([y[1] for y in views], size)), None
 
 
 MODELS: dict[str, type[DetectionModel]] = {model.task: model for model in (DetectionModel, SegmentationModel)}
 
 
 def model_of(cfg: str | Path | Mapping[str, Any]) -> DetectionModel:
-    """The model that `cfg` describes, of the class that its head is for."""
+    """The model that `cfg` describes: a detector or a segmenter, as its head requires."""
     last = BLOCKS.get(read_rows(load_cfg(cfg))[-1].module)
     return MODELS[getattr(last and last.cls, "task", DetectionModel.task)](cfg)
 
 
 def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
-    """Pixels a cell of each level that the head, the last of `rows`, reads, measured on a small image."""
+    """The strides (nl) of the levels that the head, the last of `rows`, reads, measured on a small image."""
     head = rows[-1]
     if not isinstance(head, Detect):
         raise UserError(f"{row_of(head)}: the last row must be a detection head, such as Detect")
@@ -341,9 +342,9 @@ def strides_of(rows: nn.Sequential, ch: int) -> Tensor:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """``python models/yolo.py``; see `models.inspection.command.parser` for its flags."""
+    """The command ``python models/yolo.py``, whose flags are in `models.inspection.command.parser`."""
     return inspect_network(model_of, args)
 
 
-if __name__ == "__main__":  # hand over to the importable twin, so that classes are models.yolo's and not __main__'s
-    run_command(importlib.import_module("models.yolo").main)
+if __name__ == "__main__":
+    run_command(main)

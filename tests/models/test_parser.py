@@ -15,7 +15,7 @@ from models.activations import ReLU6
 from models.common import CBAM
 from models.configs import load_cfg
 from models.parser import BuiltRow, absolute_sources, output_shapes, parse_model, read_rows
-from models.registry import Inputs, find_block, register
+from models.registry import RowContext, find_block, register
 from models.yolo import DetectionModel
 from utils.errors import UserError
 from utils.files import ROOT
@@ -112,7 +112,7 @@ def test_arguments_by_name() -> None:
     assert layers[1].m.kernel_size == 3  # type: ignore[union-attr]
     for named, message in (
         ({"use_sbam": True}, r"row 0, RepVGGBlock from -1 with arguments \[16, {'use_sbam': True}\]: .*'use_sbam'"),
-        ({3: True}, r"row 0: arguments by name must be a mapping of names to values, not {3: True}"),
+        ({3: True}, r"row 0: named arguments must be a mapping of names to values, not {3: True}"),
     ):
         with pytest.raises(UserError, match=message):
             parse_model(network([-1, 1, "RepVGGBlock", [16, named]], DETECT), 3)
@@ -123,7 +123,7 @@ def test_attention_rows_take_a_reduction() -> None:
     layers, _ = parse_model(network(*rows, DETECT), 32)
     assert [built(layer).args for layer in list(layers)[:3]] == [[32, 2], [32, 8, 3], [32, 1]]
     for wrong in (0, 0.5, True):
-        with pytest.raises(UserError, match="row 0, SEBlock .*how many times fewer channels the inside has, not"):
+        with pytest.raises(UserError, match="row 0, SEBlock .*how many times fewer inner channels there are, not"):
             parse_model(network([-1, 1, "SEBlock", [wrong]], DETECT), 32)
 
 
@@ -228,8 +228,8 @@ def test_a_block_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rules_without_a_network() -> None:
-    inputs = Inputs([8], 2, lambda c: c * 2)
-    plan = find_block("Conv").rule([16, 3], inputs)
+    context = RowContext([8], 2, lambda c: c * 2)
+    plan = find_block("Conv").rule([16, 3], context)
     assert (plan.args, plan.channels, plan.copies) == ([8, 32, 3], 32, 2)
-    plan = find_block("C3").rule([16, False], inputs)
+    plan = find_block("C3").rule([16, False], context)
     assert (plan.args, plan.channels, plan.copies) == ([8, 32, 2, False], 32, 1)

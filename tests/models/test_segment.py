@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.common import LightProto, Proto
 from models.configs import load_cfg
 from models.ensemble import Ensemble, join_masked
-from models.tta import VIEWS, prototypes_back
+from models.tta import VIEWS, restore_prototypes
 from models.yolo import Detect, DetectionModel, Segment, SegmentationModel, main, model_of
 from utils.errors import UserError
 
@@ -337,7 +337,7 @@ def test_prototypes_come_back_to_where_they_were_seen() -> None:
 
     views = [ramp(24, 40, (96, 160), False), ramp(24, 40, (79, 132), True), ramp(24, 32, (64, 107), False)]
     assert len(views) == len(VIEWS)
-    for found in prototypes_back(views, (height, width)):
+    for found in restore_prototypes(views, (height, width)):
         assert found.shape == (2, 1, 24, 40)
         torch.testing.assert_close(found[..., 1:-1, 1:-1], views[0][..., 1:-1, 1:-1], rtol=1e-5, atol=1e-3)
 
@@ -396,7 +396,7 @@ def test_mistakes_in_the_head_name_their_line(args: str, message: str, tmp_path:
 def test_networks_of_the_other_task() -> None:
     message = (
         r"yolov5\.yaml:\d+: row 24, Detect .*: a head for the task 'detect', in a network for 'segment'; give another "
-        "--cfg, or take the commands for 'detect'"
+        "--cfg, or use the commands for 'detect'"
     )
     with pytest.raises(UserError, match=message):
         SegmentationModel("yolov5n.yaml")

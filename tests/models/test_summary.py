@@ -18,12 +18,15 @@ from utils.files import ROOT
 
 
 def test_command_prints_table_and_totals(golden: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "models" / "yolo.py"), "--cfg", "yolov5_MobileNetv2.yaml"]
+    command = [sys.executable, "-X", "importtime", str(ROOT / "models" / "yolo.py"), "--cfg", "yolov5_MobileNetv2.yaml"]
     run = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
+    loaded = [line.split("|")[-1].strip() for line in run.stderr.splitlines()]
+    assert "models.parser" in loaded
+    assert "models.yolo" not in loaded  # the script is that module, and does not import itself
+    assert all(line.startswith("import time:") for line in run.stderr.splitlines()), run.stderr
     lines = run.stdout.splitlines()
     assert lines[0].split() == ["from", "n", "params", "module", "arguments"]
     assert lines[-1] == "yolov5_MobileNetv2 summary: 347 layers, 5662397 parameters, 11.5 GFLOPs"

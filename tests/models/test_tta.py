@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.tta import VIEWS, View, look, look_back, scale_img, without_tails
+from models.tta import VIEWS, TTAView, augment_images, clip_augmented, descale_boxes, scale_img
 
 
 def test_views_are_yolov5s() -> None:
@@ -25,27 +25,27 @@ def test_sizes_and_padding(ratio: float, same: bool, size: tuple[int, int]) -> N
 
 def test_unscaled_view_is_the_image_itself() -> None:
     x = torch.rand(1, 3, 64, 96)
-    assert look(x, View(1.0, False), 32) is x
-    assert torch.equal(look(x, View(1.0, True), 32), x.flip(3))
+    assert augment_images(x, TTAView(1.0, False), 32) is x
+    assert torch.equal(augment_images(x, TTAView(1.0, True), 32), x.flip(3))
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_bright_spot_comes_back(view: View) -> None:
+def test_a_bright_spot_comes_back(view: TTAView) -> None:
     image = torch.zeros(1, 1, 320, 416)
     image[..., 80:120, 300:340] = 1.0  # centre (320, 100)
-    seen = look(image, view, 32)[0, 0] * (look(torch.ones_like(image), view, 32)[0, 0] == 1)  # without padding
+    seen = augment_images(image, view, 32)[0, 0] * (augment_images(torch.ones_like(image), view, 32)[0, 0] == 1)  # without padding
     ys, xs = torch.meshgrid(*(torch.arange(n) + 0.5 for n in seen.shape), indexing="ij")
     x, y = (xs * seen).sum() / seen.sum(), (ys * seen).sum() / seen.sum()
     side = seen.sum().sqrt()
     decoded = torch.tensor([[[float(x), float(y), float(side), float(side), 0.5, 0.25]]])
-    back = look_back(decoded, view, 320, 416)[0, 0]
+    back = descale_boxes(decoded, view, 320, 416)[0, 0]
     torch.testing.assert_close(back, torch.tensor([320.0, 100.0, 40.0, 40.0, 0.5, 0.25]), rtol=0, atol=0.3)
 
 
 def test_tails_by_counting() -> None:
     # 64 × 64 at strides 8, 16, 32 with three anchors: 192, 48, 12 predictions, finest first
     level = torch.cat([torch.full((n,), float(i)) for i, n in enumerate((192, 48, 12))]).view(1, -1, 1)
-    first, middle, last = without_tails([level, level, level], 3)
+    first, middle, last = clip_augmented([level, level, level], 3)
     assert first.unique().tolist() == [0.0, 1.0]
     assert middle is level
     assert last.unique().tolist() == [1.0, 2.0]
