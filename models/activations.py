@@ -1,4 +1,4 @@
-"""Activations by name, and the one that a network's convolutions take when their row does not choose."""
+"""Activations by name, and the default activation of the convolutions of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from utils.yamls import read_expression
 
 
 class _Clamp6(torch.autograd.Function):
-    """ReLU6 written over its input, keeping its output for the gradient, which is all that this needs."""
+    """ReLU6 in the memory of its input. It saves only its output, which is all that the gradient needs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -32,9 +32,9 @@ class _Clamp6(torch.autograd.Function):
 
 
 class ReLU6(nn.ReLU6):
-    """PyTorch's, but in training in the memory of its input: what a convolution or a norm has just made.
+    """PyTorch's ReLU6, but in training it overwrites its input, the output of a convolution or a norm.
 
-    PyTorch's own keeps the input for the gradient, in place or not; a MobileNetV2 needs a quarter more memory with it.
+    PyTorch's own saves its input for the gradient, even in place, with which a MobileNetV2 needs a quarter more memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,14 +49,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     )
 }  # fmt: skip
 
-# Set while a network is being built, never on a class: two networks built side by side (in two threads, even) keep
-# their own. It holds the module itself, which all convolutions of one network then share, as they do in YOLOv5.
+# Set while a network is being built, and never on a class, so that networks built in two threads keep their own. It
+# holds the module itself, which all convolutions of one network then share, as they do in YOLOv5.
 _default: ContextVar[nn.Module | None] = ContextVar("default_activation", default=None)
 
 
 @contextmanager
 def default_activation(act: str | nn.Module | None) -> Iterator[None]:
-    """Within the block, ``act=True`` means `act` (a name, a module; None: SiLU)."""
+    """Within the block, ``act=True`` means `act`: a name, a module, or None for SiLU."""
     token = _default.set(nn.SiLU() if act is None else make_activation(act))
     try:
         yield
@@ -67,9 +67,9 @@ def default_activation(act: str | nn.Module | None) -> Iterator[None]:
 def make_activation(act: bool | str | nn.Module | None) -> nn.Module:
     """The module that an ``act`` argument means.
 
-    True: the default activation (SiLU, unless `default_activation` says otherwise); False or None: identity; a name
-    such as ``'ReLU6'``, ``'LeakyReLU(0.1)'`` or, as YOLOv5 writes it, ``'nn.ReLU6()'``; or a module, taken as it is.
-    Anything else is a `UserError`: an activation must not vanish silently.
+    True means the default activation, which is SiLU unless `default_activation` has set another one. False and None
+    mean identity. A name may be ``'ReLU6'``, ``'LeakyReLU(0.1)'`` or, as YOLOv5 writes it, ``'nn.ReLU6()'``. A module
+    is returned as it is. Anything else is a `UserError`, because an activation must not vanish silently.
     """
     if act is True:
         default = _default.get()

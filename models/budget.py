@@ -1,7 +1,7 @@
-"""How large a network may be: what a few characters of a YAML or of a checkpoint can ask for is bounded here.
+"""Bounds on the size of a network, because a few characters of a YAML or a checkpoint can ask for any size.
 
-The bounds are far above every network that is of use: yolov5x6, the largest published one, has 141 million weights in
-some hundred blocks.
+The bounds are far above every useful network: yolov5x6, the largest published one, has 141 million weights in about a
+hundred blocks.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch.overrides import TorchFunctionMode
 from utils.commands.values import memory_text
 from utils.errors import UserError
 
-MOST_BLOCKS = 2000  # rows, each counted as often as it is repeated
+MOST_BLOCKS = 2000  # rows, with their repeats
 MOST_WEIGHTS = 1 << 28  # 1 GiB in float32
-MOST_VALUES_OF_MAP = 1 << 25  # of a row's output for an image of 128 × 128; at 640 × 640 it is 25 times as large
-MOST_ANCHORS = 100  # of a level
-MOST_UPSAMPLING = 4096  # pixels, or times
+MOST_VALUES_OF_MAP = 1 << 25  # in a row's output for an image of 128 × 128; at 640 × 640 it is 25 times as large
+MOST_ANCHORS = 100  # per level
+MOST_UPSAMPLING = 4096  # as a size in pixels or as a scale
 
 _FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 
 
 class Budget(TorchFunctionMode):
-    """While it is entered, counts the weights that modules make, before memory is asked for.
+    """Within this context, the weights of new modules are counted before their memory is allocated.
 
-    A `UserError` tells the memory that they would take.
+    Above `MOST_WEIGHTS` a `UserError` names the memory that they would take.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Budget(TorchFunctionMode):
         self._blocks = self._weights = 0
 
     def spend_blocks(self, count: int) -> None:
-        """Take note of `count` more blocks, which are going to be built."""
+        """Count `count` more blocks that are about to be built. Raises `UserError` above `MOST_BLOCKS`."""
         self._blocks += count
         if self._blocks > MOST_BLOCKS:
             raise UserError(f"{self._blocks} blocks up to here, but networks of up to {MOST_BLOCKS} are built")
@@ -57,9 +57,9 @@ class Budget(TorchFunctionMode):
 
 
 def check_resizing(layer: nn.Module) -> None:
-    """Raise `UserError` for an `nn.Upsample` in `layer` to a senseless size, over which PyTorch would brood for hours.
+    """Raise `UserError` for an `nn.Upsample` in `layer` to a senseless size, which could occupy PyTorch for hours.
 
-    It makes tables as long as the output is wide before it looks at the images, even if there are none.
+    PyTorch makes tables as long as the output is wide before it looks at the images, even if there are none.
     """
     for module in layer.modules():
         if isinstance(module, nn.Upsample):
@@ -70,10 +70,7 @@ def check_resizing(layer: nn.Module) -> None:
 
 
 def check_map(shape: torch.Size, size: int) -> None:
-    """Raise `UserError` for a row whose output for one image of `size` × `size` has this `shape`, if it is too large.
-
-    So is one without pixels.
-    """
+    """Raise `UserError` where `shape`, a row's output for one image of `size` × `size`, is too large or empty."""
     if math.prod(shape) > MOST_VALUES_OF_MAP:
         raise UserError(
             f"its output {tuple(shape)} for one image of {size} × {size} takes {memory_text(4 * math.prod(shape))}, "
@@ -84,6 +81,6 @@ def check_map(shape: torch.Size, size: int) -> None:
 
 
 def check_anchor_count(count: int) -> None:
-    """Raise `UserError` for a number of anchors that no level has."""
+    """Raise `UserError` for a number of anchors per level below 1 or above `MOST_ANCHORS`."""
     if not 1 <= count <= MOST_ANCHORS:
         raise UserError(f"a level has 1 to {MOST_ANCHORS} anchors, not {count}")

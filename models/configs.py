@@ -1,8 +1,8 @@
-"""Network YAMLs: found by name, sizes resolved, keys and values checked.
+"""Network YAMLs: finds them by name, applies the scale that the name asks for, and checks their keys and values.
 
-One file holds a family: its ``scales:`` give a (depth, width) multiple a letter, so that ``yolov5s.yaml`` means
-``yolov5.yaml`` at scale s and ``yolov5n_MobileNetv2.yaml`` means ``yolov5_MobileNetv2.yaml`` at scale n. A file that
-exists under the name asked for wins, and YOLOv5's own form (``depth_multiple``, ``width_multiple``) is read as ever.
+One file holds a family of networks: its ``scales:`` map letters to depth and width multiples, so that ``yolov5s.yaml``
+means ``yolov5.yaml`` at scale s and ``yolov5n_MobileNetv2.yaml`` means ``yolov5_MobileNetv2.yaml`` at scale n. A file
+with exactly the given name takes precedence, and YOLOv5's own keys ``depth_multiple`` and ``width_multiple`` work too.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ KEYS = (
     "nc", "depth_multiple", "width_multiple", "scales", "anchors", "activation", "ch", "inplace", "backbone", "head",
 )  # fmt: skip
 
-MOST_MULTIPLE = 100  # of depth and width
-MOST_CHANNELS = 10_000  # of the image
+MOST_MULTIPLE = 100  # for depth and width
+MOST_CHANNELS = 10_000  # in an image
 LARGEST_ANCHOR = 1 << 16  # pixels
 
 _FOLDER = ROOT / "models"
@@ -35,17 +35,17 @@ _SIZED = re.compile(r"(?P<family>[A-Za-z]+\d+)(?P<scale>[nsmlx])(?P<rest>(?:[-_]
 
 
 class NetworkFile(NamedTuple):
-    """A YAML on disk and the scale letter that the name asked for, if any."""
+    """The path of a YAML, and the scale letter that the given name asks for, if any."""
 
     path: Path
     scale: str | None
 
 
 def load_cfg(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a network as a plain dict of its own: rows, nc, anchors and both multiples.
+    """The description of a network as a new dict: rows, nc, anchors and both multiples.
 
-    `cfg` is a path, a name looked up under ``models/``, or such a dict already. `UserError` where it is not found, has
-    an unknown key, or a value of the wrong kind.
+    `cfg` is a path, a name that is looked up under ``models/``, or such a dict. Raises `UserError` where it is not
+    found, has an unknown key, or has a value of the wrong kind.
     """
     if isinstance(cfg, Mapping):
         return _checked(deepcopy(dict(cfg)), None)
@@ -65,7 +65,7 @@ def load_cfg(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 def override(
     description: dict[str, Any], nc: int | None = None, anchors: float | Sequence[Sequence[float]] | None = None
 ) -> dict[str, Any]:
-    """`description` with `nc` and `anchors` put in where given, and said so; `UserError` as `load_cfg`."""
+    """Replace `nc` and `anchors` in `description` where they are given, and log it. Raises as `load_cfg`."""
     if nc is not None and nc != description["nc"]:
         LOGGER.info(f"nc={description['nc']} of the network's YAML overridden with nc={nc}")
         description["nc"] = nc
@@ -79,7 +79,7 @@ def override(
 
 
 def find_cfg(name: str | Path) -> NetworkFile:
-    """Where the YAML that `name` means lies; `UserError` with the nearest known name if nowhere."""
+    """Find the YAML that `name` means. Raises `UserError` with the nearest known name where there is none."""
     given = Path(name).expanduser()
     if not given.suffix:
         given = given.with_name(given.name + ".yaml")
@@ -95,7 +95,7 @@ def find_cfg(name: str | Path) -> NetworkFile:
 
 
 def known_cfgs() -> list[str]:
-    """All names that `find_cfg` answers below ``models/``, families and their sizes."""
+    """All names that `find_cfg` finds below ``models/``: families, and their members at each scale."""
     names = []
     for path in sorted(_FOLDER.rglob("*.yaml")):
         names.append(path.name)
@@ -116,7 +116,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def _checked(content: dict[str, Any], source: Path | None) -> dict[str, Any]:
-    """`content` with its multiples filled in; `UserError` for what no network can be built from."""
+    """`content` with its multiples filled in. Raises `UserError` where no network can be built from it."""
 
     def reject(key: str, what: str) -> NoReturn:
         where = line_of(source, key) if source else "network description"

@@ -1,4 +1,4 @@
-"""Several detectors that answer as one."""
+"""`Ensemble`: several models whose candidate boxes are joined."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from utils.errors import UserError
 
 
 class Ensemble(nn.ModuleList):
-    """Joins the candidate boxes of its models, for non-maximum suppression to choose among (as YOLOv5 does).
+    """Joins the candidate boxes of its models, as YOLOv5 does, for non-maximum suppression to choose among.
 
-    Of segmenters it joins the prototypes too (`join_masked`).
-    The models must know the same classes. `names`, `nc`, `task` and `yaml` are those of the first; `stride` is that of
-    the model with the coarsest one, so that an image that fits it fits all.
+    For segmenters it also joins the prototypes (`join_masked`). The models must have the same task and the same
+    classes. `names`, `nc`, `task` and `yaml` are those of the first model; `stride` is the coarsest one, so that an
+    image size that fits it fits all models.
     """
 
     def __init__(self, models: Sequence[nn.Module], sources: Sequence[object] = ()) -> None:
@@ -39,9 +39,9 @@ class Ensemble(nn.ModuleList):
     def forward(
         self, x: Tensor, augment: bool = False, profile: bool = False, visualize: Any = False
     ) -> tuple[Tensor | None, ...]:
-        """Images (B, 3, H, W) to ``(decoded, None)``, decoded (B, N1 + N2 + …, no) as `models.yolo.Detect` gives it.
+        """``(decoded, None)`` for images (B, 3, H, W), or ``(decoded, prototypes, None)`` from segmenters.
 
-        Segmenters: ``(decoded, prototypes, None)``.
+        decoded is (B, N1 + N2 + …, no), with the candidates of all models as `models.yolo.Detect` decodes them.
         """
         answers = [m(x, augment, profile, visualize) for m in self]
         decoded = [y[0] for y in answers]
@@ -50,18 +50,18 @@ class Ensemble(nn.ModuleList):
         return torch.cat(decoded, 1), None
 
     def fuse(self) -> Ensemble:
-        """Fuse every model; idempotent."""
+        """Fuse every model. A second call changes nothing."""
         for model in self:
             model.fuse()  # type: ignore[operator]
         return self
 
 
 def join_masked(decoded: Sequence[Tensor], prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Several segmenters' (or views') answers for the same images as those of one with all of their prototypes.
+    """Join the outputs of several segmenters, or of several views of one, as if one segmenter had all prototypes.
 
-    Each ``decoded`` (B, N_i, c + nm_i) ends in coefficients for its own ``prototypes`` (B, nm_i, h, w). They become
-    (B, N1 + N2 + …, c + nm1 + nm2 + …), with zeros as coefficients for the others' prototypes, and (B, nm1 + nm2 + …,
-    h, w), of the size of the first.
+    Each ``decoded`` (B, N_i, c + nm_i) ends with coefficients for its own ``prototypes`` (B, nm_i, h, w). Joined they
+    are (B, N1 + N2 + …, c + nm1 + nm2 + …), with zeros as coefficients for the prototypes of the others, and
+    (B, nm1 + nm2 + …, h, w), in the size of the first.
     """
     counts = [p.shape[1] for p in prototypes]
     rows = []

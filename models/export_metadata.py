@@ -1,4 +1,4 @@
-"""What an exported file says about itself: all that its reader needs to feed it and to understand its answers."""
+"""The metadata of an exported file: all that its reader needs to feed it images and to interpret its outputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from utils.ops.class_names import check_class_names
 
 PROJECT = "yolov5-mobilenetv2"
 VERSION = "0.1.0"  # of the project, as in pyproject.toml
-KEY = "yolov5"  # the metadata key, in files that can hold one; its value is the JSON of `ExportMetadata`
+KEY = "yolov5"  # in files that hold metadata by key; the value is the JSON of `ExportMetadata`
 TASKS = ("detect", "segment")
 INPUT = "RGB 0..1"  # order and range of the channels
-LAYOUTS = ("decoded", "separate", "raw", "nms")  # docs/export.md describes their outputs
-MOST_BYTES = 16_000_000  # of the JSON; with 100,000 classes it has 3,000,000
+LAYOUTS = ("decoded", "separate", "raw", "nms")  # docs/export.md describes the outputs of each
+MOST_BYTES = 16_000_000  # of the JSON, which has 3,000,000 with 100,000 classes
 _LARGEST = {"stride": 4096, "side": 1 << 16, "batch": 1 << 16, "prototypes": 4096, "detections": 1 << 20}
 _MOST_INPUT = 1 << 29  # values in a batch of images: 2 GiB in float32
 
@@ -27,11 +27,18 @@ _MOST_INPUT = 1 << 29  # values in a batch of images: 2 GiB in float32
 class ExportMetadata:
     """The metadata of an exported network.
 
-    task: "detect" or "segment". names: class id → name. strides: (nl) pixels a cell. anchors: (nl, na, 2) width, height
-    in pixels of the input. imgsz: [height, width] of the input, the usual ones if `dynamic`; batch likewise. half:
-    half-precision weights. int8: quantised weights. layout: one of `LAYOUTS`. activation: all there are, the most
-    frequent first, such as "ReLU6+SiLU". nm: prototypes of a segmenter. input: order and range of the channels.
-    max_det, conf_thres, iou_thres and agnostic are set for layout "nms" only.
+    Attributes:
+        task: "detect" or "segment".
+        names: class id → name.
+        strides: (nl) pixels per cell of each level.
+        anchors: (nl, na, 2) width and height in pixels of the input.
+        imgsz, batch: [height, width] and batch size of the input; a `dynamic` file takes others too.
+        half, int8: whether the weights are in half precision, or quantised.
+        layout: one of `LAYOUTS`.
+        activation: the activations in the network, the most frequent first, such as "ReLU6+SiLU".
+        nm: number of prototypes of a segmenter.
+        input: order and range of the channels.
+        max_det, conf_thres, iou_thres, agnostic: set for layout "nms" only.
     """
 
     task: str
@@ -56,7 +63,7 @@ class ExportMetadata:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the network's outputs, in their order."""
+        """The names of the network's outputs, in their order."""
         masked = self.nm > 0
         if self.layout == "decoded":
             return ("output0", "output1")[: 1 + masked]
@@ -66,7 +73,7 @@ class ExportMetadata:
         return (*own, *(("prototypes",) if masked else ()))
 
     def shapes(self, batch: int, height: int, width: int) -> dict[str, tuple[int | None, ...]]:
-        """The shape of each of `outputs` for images (batch, 3, height, width); None: whatever it is."""
+        """The shape of each of `outputs` for images (batch, 3, height, width); None stands for any size."""
         nc, na = len(self.names), len(self.anchors[0])
         sizes = [(-(-height // s), -(-width // s)) for s in self.strides]
         n = sum(na * ny * nx for ny, nx in sizes)
@@ -83,7 +90,7 @@ class ExportMetadata:
         return {name: (batch, *ends[name]) for name in self.outputs}
 
     def to_json(self) -> str:
-        """The metadata as one line of JSON, without what is None."""
+        """The metadata as one line of JSON, without the fields that are None."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
         return json.dumps(values, ensure_ascii=False)
 
@@ -94,7 +101,7 @@ class ExportMetadata:
             raise UserError(f"{source}: its metadata are larger than any export writes; export the checkpoint again")
         try:
             values = json.loads(text)
-        except (ValueError, RecursionError) as error:  # not JSON, a number without end, or nested without end
+        except (ValueError, RecursionError) as error:  # not JSON, too long a number, or nested too deeply
             reason = str(error)[:200]
             raise UserError(f"{source}: its metadata are not JSON ({reason}); export the checkpoint again") from error
         if not isinstance(values, dict) or values.get("project") != PROJECT:
@@ -110,7 +117,7 @@ class ExportMetadata:
         return metadata
 
     def _check(self) -> None:
-        """Raise `ValueError` for a value of the wrong type, or one that no export writes."""
+        """Raise `ValueError` for a value of the wrong type, and for a value that no export writes."""
         for field in fields(self):
             value, kinds = getattr(self, field.name), _KINDS[str(field.type).split("[")[0]]
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -130,7 +137,7 @@ class ExportMetadata:
             self._check_suppression()
 
     def _check_head(self) -> None:
-        """Strides, anchors and prototypes."""
+        """Check strides, anchors and the number of prototypes."""
         if not 1 <= len(self.strides) <= 16 or not all(_is_count(stride, "stride") for stride in self.strides):
             raise ValueError(f"strides is {_shown(self.strides)}")
         if len(self.anchors) != len(self.strides) or not all(map(_is_pairs, self.anchors)):
@@ -141,7 +148,7 @@ class ExportMetadata:
             raise ValueError(f"task is {self.task} and nm {_shown(self.nm)}")
 
     def _check_suppression(self) -> None:
-        """What the file suppresses by."""
+        """Check the settings of non-maximum suppression inside the file."""
         if not _is_count(self.max_det, "detections"):
             raise ValueError(f"max_det is {_shown(self.max_det)}")
         for name in ("conf_thres", "iou_thres"):
@@ -158,19 +165,19 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _is_count(value: Any, what: str) -> bool:
-    """True for a whole number from 1 to the largest of its kind."""
+    """True for a whole number from 1 to the largest that `what` may have."""
     return type(value) is int and 1 <= value <= _LARGEST[what]
 
 
 def _shown(value: Any) -> str:
-    """`value` in at most 80 characters of one line, whatever a file put into it; of an exception its text, in 300."""
+    """`value` as one printable line of at most 80 characters, or the text of an exception in at most 300."""
     text, most = (str(value), 300) if isinstance(value, Exception) else (reprlib.repr(value), 80)
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: most + 1])
     return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _is_pairs(anchors: Any) -> bool:
-    """True for a list of [width, height], in numbers."""
+    """True for a list of pairs of numbers, [width, height]."""
     return isinstance(anchors, list) and 0 < len(anchors) <= MOST_ANCHORS and all(map(_is_pair, anchors))
 
 

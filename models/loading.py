@@ -1,4 +1,4 @@
-"""From files with weights to models that are ready to run."""
+"""Loads checkpoints into models that are ready to run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from utils.errors import UserError
 
 
 def build_model(checkpoint: Checkpoint, source: str | Path = "checkpoint") -> DetectionModel:
-    """The model that `checkpoint` describes, with its weights (the moving average where there is one), in float32.
+    """The model that `checkpoint` describes, with its weights, or their moving average where there is one, in float32.
 
-    In training mode, on the CPU, unfused. Raises `UserError`, starting with `source`, where weights and description do
-    not fit each other.
+    It is in training mode, on the CPU and not fused. Raises `UserError`, starting with `source`, where weights and
+    description do not fit together.
     """
     if checkpoint.task not in MODELS:
         raise UserError(f"{source} is for the task '{checkpoint.task}'; this version knows {', '.join(MODELS)}")
@@ -42,10 +42,11 @@ def load_model(
     half: bool = False,
     trust: bool = False,
 ) -> DetectionModel | Ensemble:
-    """A model in evaluation mode from a checkpoint, ours or a published one; an `Ensemble` from several.
+    """Load a checkpoint, ours or a published one, as a model in evaluation mode; several become an `Ensemble`.
 
-    fuse: fold batch norms into convolutions. half: half precision. Has `names`, `nc`, `stride`, `yaml` and `task`.
-    Files are found by `find_weights`. Raises `UserError`.
+    `fuse` folds batch norms into convolutions, `half` converts to half precision, and `trust` is that of
+    `load_checkpoint`. The model has `names`, `nc`, `stride`, `yaml` and `task`. Files are found by `find_weights`.
+    Raises `UserError`.
     """
     files = [weights] if isinstance(weights, (str, Path)) else list(weights)
     if not files or not all(str(f) for f in files):
@@ -70,7 +71,7 @@ def attempt_load(
     inplace: bool = True,
     fuse: bool = True,
 ) -> nn.Module:
-    """YOLOv5's name and signature for `load_model`; `inplace` sets the head's flag of that name."""
+    """`load_model` under the name and with the signature of YOLOv5; `inplace` sets the head's flag of that name."""
     model = load_model(weights, device or "cpu", fuse=fuse)
     for module in model.modules():
         if isinstance(module, Detect):

@@ -1,4 +1,4 @@
-"""Which file ``--weights`` and ``--backbone-weights`` mean."""
+"""Finds the files that ``--weights`` and ``--backbone-weights`` name."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ PUBLISHED = tuple(f"yolov5{size}{kind}.pt" for kind in ("", "6", "-seg") for siz
 
 
 def find_weights(name: str | Path) -> Path:
-    """The file that `name` means: the path itself, else below the project or its ``weights/`` folder.
+    """The file that `name` means: a path, or a path below the project or below its ``weights/`` folder.
 
-    A published name (`PUBLISHED`) or an http(s) address that is nowhere on disk is fetched to where the user would have
-    put it, because the user named it. Raises `UserError` with the places tried, or with where to put the file.
+    A published name (`PUBLISHED`) or an http(s) address that is not on disk is fetched, because the user named it, to
+    the place where the user would have put it. Raises `UserError` that names the places tried, or where to put the
+    file.
     """
     if re.match(r"https?://", str(name)):
         return _fetch(str(name), Path(str(name).split("?")[0]).name)
@@ -39,8 +40,8 @@ def find_weights(name: str | Path) -> Path:
 def find_backbone_weights(name: str | Path) -> Path:
     """The file that ``--backbone-weights`` means: a path as for `find_weights`, or a word of `IMAGENET`.
 
-    A word is looked up in torchvision's cache, ``checkpoints/`` below `torch.hub.get_dir()`, and fetched to there where
-    it is missing. Raises `UserError` with the places tried, or with where to put the file.
+    A word stands for a file in torchvision's cache, ``checkpoints/`` below `torch.hub.get_dir()`, which is fetched
+    where it is missing. Raises `UserError` that names the places tried, or where to put the file.
     """
     if str(name) in IMAGENET:
         import torch
@@ -74,7 +75,7 @@ def _fetch(url: str, target: str | Path) -> Path:
     try:
         return _fetch_once(url, target)
     except UserError as error:
-        reason = getattr(error.__cause__, "reason", None) or error.__cause__ or error  # what urllib said, in short
+        reason = getattr(error.__cause__, "reason", None) or error.__cause__ or error  # of urllib, in short
         folder = "the working directory" if target.parent == Path(".") else f"'{target.parent}'"
         raise UserError(
             f"{target.name} is not on disk and could not be fetched ({reason}); put it in {folder} from {url}"
@@ -82,7 +83,7 @@ def _fetch(url: str, target: str | Path) -> Path:
 
 
 def _fetch_once(url: str, target: Path, sha256: str | None = None) -> Path:
-    """`target`, fetched from `url` unless it is there; of several processes that lack it the first one fetches it."""
+    """Fetch `target` from `url` unless it exists. Of several processes that need it, only the first fetches it."""
     if not target.exists():
         with one_at_a_time(target.parent):
             if not target.exists():
@@ -94,8 +95,9 @@ def _fetch_once(url: str, target: Path, sha256: str | None = None) -> Path:
 def newest_best(suffix: str = "") -> Path:
     """The most recently written ``runs/train*/<run>/weights/best.pt`` of the task whose run folders end in `suffix`.
 
-    ``-seg`` is segmentation's (``runs/train-seg*``), and none detection's, which leaves ``runs/train-seg*`` out. Looked
-    for below the working directory, where trainings write and ``--resume`` looks. Raises `UserError` if there is none.
+    The suffix is ``-seg`` for segmentation (``runs/train-seg*``) and empty for detection, which leaves those out. The
+    search starts in the working directory, where trainings write and ``--resume`` looks. Raises `UserError` if there is
+    none.
     """
     pattern = f"runs/train{suffix}*/*/weights/best.pt"
     found = [path for path in Path().glob(pattern) if suffix or not path.parts[-4].startswith("train-seg")]
