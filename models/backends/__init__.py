@@ -1,4 +1,4 @@
-"""Runtimes: one way to call a network, whatever kind of file it comes from."""
+"""Runtimes: they call a network in the same way, whatever kind of file it comes from."""
 
 from models.backends.multi import DetectMultiBackend
 

@@ -15,12 +15,12 @@ from utils.errors import UserError
 
 
 class CoreMl(Runtime):
-    """Image by image, where macOS thinks best."""
+    """Runs images one by one, on the processor that macOS chooses."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
         if platform.system() != "Darwin":
-            raise UserError(f"{path} runs on macOS only; on this system, give the checkpoint (.pt) or an .onnx of it")
+            raise UserError(f"{path} runs only on macOS; on this system, give the checkpoint (.pt) or an .onnx of it")
         tools = library("coremltools", path)
         try:
             self.package = tools.models.MLModel(str(path))

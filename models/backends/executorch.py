@@ -11,7 +11,7 @@ from models.backends.runtime import Runtime, library, read_metadata, unreadable
 
 
 class ExecuTorch(Runtime):
-    """On the CPU, in the precision it was exported in."""
+    """Runs on the CPU, in the precision of the export."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
@@ -26,5 +26,5 @@ class ExecuTorch(Runtime):
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         values = self.method.execute([images.cpu().float().contiguous()])
-        # the runtime may use the memory of its answers again
+        # the runtime may reuse the memory of its outputs
         return {n: v.clone().to(images.device) for n, v in zip(self.metadata.outputs, values, strict=True)}

@@ -1,4 +1,4 @@
-"""Exported files behind the interface that checkpoints have."""
+"""`ExportedBackend` calls exported files through the interface of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.backends.layouts import lift
+from models.backends.layouts import as_model_output
 from models.backends.runtime import Runtime, shape_text
 from utils.errors import UserError, first_line, refusal
 from utils.logging import LOGGER
 
 
 class ExportedBackend:
-    """One exported file: checks what is put in, cuts batches to what it takes, and lifts what comes out.
+    """Runs one exported file: checks the images, splits batches to the size it takes, and converts its outputs.
 
-    `model` is the `Runtime`; `fp16` whether it computes in half precision, which is declined with a warning where it
-    was asked for and cannot be had. A file that is a program is opened only with `trust`.
+    `model` is the `Runtime`. `fp16` tells whether it computes in half precision; where that was asked for but the file
+    cannot do it, there is a warning. A file that is a program is opened only with `trust`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ExportedBackend:
             )
 
     def check(self, size: Sequence[int], augment: bool = False, visualize: Any = False) -> None:
-        """Raise `UserError` where images of `size` (height, width) cannot go in, or a wish cannot be fulfilled."""
+        """Raise `UserError` where images of `size` (height, width) do not fit, or an option needs a checkpoint."""
         for flag, wanted in (("--augment", augment), ("--visualize", visualize)):
             if wanted:
                 raise UserError(f"{self.path}: {flag} needs the checkpoint (.pt), not a file exported from it")
@@ -59,29 +59,30 @@ class ExportedBackend:
             )
 
     def __call__(self, im: Tensor, augment: bool = False, visualize: Any = False) -> tuple[Any, ...]:
-        """Images (B, 3, H, W), RGB 0..1, to ``(decoded, None)`` or ``(decoded, prototypes, None)``; see `lift`."""
+        """The output of `as_model_output` for images (B, 3, H, W), RGB 0..1."""
         self.check(im.shape[2:], augment, visualize)
         images = im.float()
         if self.dynamic:
-            return lift(self._answer(images), self.metadata)
-        answers = [self._fixed(piece) for piece in images.split(self.metadata.batch)]
-        return lift({name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}, self.metadata)
+            return as_model_output(self._run(images), self.metadata)
+        pieces = [self._run_padded(piece) for piece in images.split(self.metadata.batch)]
+        outputs = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        return as_model_output(outputs, self.metadata)
 
-    def _fixed(self, images: Tensor) -> dict[str, Tensor]:
+    def _run_padded(self, images: Tensor) -> dict[str, Tensor]:
         """The outputs for at most `metadata.batch` images; black images fill the batch and are left out again."""
         count = len(images)
         filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.metadata.batch - count))
-        return {name: value[:count] for name, value in self._answer(filled).items()}
+        return {name: value[:count] for name, value in self._run(filled).items()}
 
-    def _answer(self, images: Tensor) -> dict[str, Tensor]:
-        """What the file makes of `images`, in the shapes that its metadata promises.
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs of the file for `images`, in the shapes that its metadata promises.
 
-        Raises `UserError` where the library cannot run it, and where the outputs are others: such a file would be read
-        as boxes at random.
+        Raises `UserError` where the library cannot run it, and where the shapes are others, because such outputs would
+        be read as random boxes.
         """
         try:
             outputs = self.model(images)
-        except Exception as error:  # each library has exceptions of its own
+        except Exception as error:  # each library has its own exceptions
             if refusal(error):
                 raise
             raise UserError(

@@ -1,4 +1,4 @@
-"""From the outputs of an exported file, whatever its layout, to what a model in evaluation mode gives."""
+"""Converts the outputs of an exported file, whatever their layout, to those of a model in evaluation mode."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from models.anchor_grid import make_anchor_grid
 from utils.ops.boxes import xyxy2xywh
 
 
-def lift(outputs: Mapping[str, Tensor], metadata: ExportMetadata) -> tuple[Any, ...]:
-    """``(decoded, None)``, or of a segmenter ``(decoded, prototypes, None)``, as `models.yolo.Detect` gives them.
+def as_model_output(outputs: Mapping[str, Tensor], metadata: ExportMetadata) -> tuple[Any, ...]:
+    """``(decoded, None)``, or for a segmenter ``(decoded, prototypes, None)``, as `models.yolo.Detect` returns them.
 
-    `outputs` are named as `metadata.outputs` says. decoded (B, N, 5 + nc [+ nm]) float32: xywh pixels of the input,
-    objectness, class probabilities, coefficients. Non-maximum suppression makes of it what it would make of the
-    model's own answer; in layout "nms" it finds nothing left to suppress.
+    `outputs` have the names of `metadata.outputs`. decoded is (B, N, 5 + nc [+ nm]) float32: xywh in pixels of the
+    input, objectness, class probabilities and mask coefficients. Non-maximum suppression gives the same detections as
+    for the model's own output; in layout "nms" it finds nothing left to suppress.
     """
     values = [outputs[name].float() for name in metadata.outputs]
     prototypes = values.pop() if metadata.nm else None
-    decoded = _LIFTS[metadata.layout](values, metadata)
+    decoded = _CONVERSIONS[metadata.layout](values, metadata)
     return (decoded, None) if prototypes is None else (decoded, prototypes, None)
 
 
-def _as_it_is(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
+def _from_decoded(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
     return values[0]
 
 
 def _from_separate(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
-    """Scores are certain objects' class probabilities: their product is what counts."""
+    """Scores become class probabilities of objectness 1, because only the product of the two counts."""
     boxes, scores, *coefficients = values
     return torch.cat((boxes, torch.ones_like(boxes[..., :1]), scores, *coefficients), 2)
 
 
 def _from_raw(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
-    """Head maps (B, na·no, ny, nx) of each level, decoded as `Detect.decode` does."""
+    """Decode head maps (B, na·no, ny, nx) of each level as `Detect.decode` does."""
     anchors, stride = values[0].new_tensor(metadata.anchors), values[0].new_tensor(metadata.strides)
     na, known = anchors.shape[1], 5 + len(metadata.names)
     sizes = [(y.shape[2], y.shape[3]) for y in values]
@@ -50,11 +50,11 @@ def _from_raw(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
 
 
 def _from_nms(values: Sequence[Tensor], metadata: ExportMetadata) -> Tensor:
-    """Detections are objects of their confidence and certainly of their class; the padding has confidence 0."""
+    """Confidence becomes objectness, and the class gets probability 1; the padding has confidence 0."""
     boxes, confidence, cls, coefficients = values[0].split((4, 1, 1, metadata.nm), 2)
     classes = (cls == torch.arange(len(metadata.names), device=cls.device)).to(cls.dtype)
     coefficients = coefficients / confidence.where(confidence > 0, 1)  # suppression multiplies them again
     return torch.cat((xyxy2xywh(boxes), confidence, classes, coefficients), 2)
 
 
-_LIFTS = {"decoded": _as_it_is, "separate": _from_separate, "raw": _from_raw, "nms": _from_nms}
+_CONVERSIONS = {"decoded": _from_decoded, "separate": _from_separate, "raw": _from_raw, "nms": _from_nms}

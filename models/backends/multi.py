@@ -1,4 +1,4 @@
-"""`DetectMultiBackend`: picks the runtime by the kind of file, under the name that YOLOv5's scripts use."""
+"""`DetectMultiBackend` runs any kind of model file. It has the name that YOLOv5's scripts use."""
 
 from __future__ import annotations
 
@@ -27,22 +27,31 @@ _RUNTIMES: dict[str, type[Runtime]] = {
     ".torchscript": TorchScript, ".onnx": OnnxRuntime, ".xml": OpenVino, ".param": Ncnn, ".tflite": TfLite,
     ".pte": ExecuTorch, ".mlpackage": CoreMl,
 }  # fmt: skip
-_FOLDERS = (".xml", ".param")  # the files by which OpenVINO's and ncnn's folders are known
-_REFUSED = (".engine", ".mlmodel", ".pb")  # those that YOLOv5 knows and we do not
+_FOLDERS = (".xml", ".param")  # the files that identify the folders of OpenVINO and ncnn
+_REFUSED = (".engine", ".mlmodel", ".pb")  # the kinds that YOLOv5 runs and this project does not
 
 
 class DetectMultiBackend(nn.Module):
-    """A network ready for inference.
+    """A network that is ready for inference.
 
-    weights: a checkpoint, a list of them for an ensemble, or an exported file or folder. device: a `torch.device`, or a
-    name such as "cpu". fp16: half precision, where device and file can do it. trust: see `load_checkpoint`; of an
-    exported file that is a program (TorchScript), that it may be run at all. dnn: OpenCV's runtime for .onnx. data is
-    YOLOv5's: names for files without them; ours say them, others are refused, because names alone do not tell how to
-    read their outputs.
+    Args:
+        weights: a checkpoint, a list of checkpoints for an ensemble, or an exported file or folder.
+        device: a `torch.device`, or a name such as "cpu".
+        dnn: run an .onnx file by OpenCV.
+        data: accepted for callers of YOLOv5's class, and ignored. It named the classes for files without names; those
+            are refused here, because names alone do not tell how to read their outputs.
+        fp16: compute in half precision, where the device and the file can.
+        fuse: fold batch norms into convolutions.
+        trust: as for `load_checkpoint`; also, run an exported file that is a program (TorchScript).
 
-    Attributes: `names` (class id → name), `stride` (int, pixels; image sides must be multiples of it), `task`, `fp16`,
-    `device`, `pt` (True: the runtime is PyTorch), `dynamic` and `any_size` (it takes images of any size and batches of
-    any number; `any_size` is True for checkpoints too), `model` (the network itself, or the `Runtime`).
+    Attributes:
+        names: class id → name.
+        stride: pixels; image sides must be multiples of it.
+        task, fp16, device: of the network.
+        pt: True where PyTorch runs a checkpoint.
+        dynamic: True for an exported file that takes images of any size in batches of any size.
+        any_size: True where `pt` or `dynamic` is.
+        model: the network itself, or the `Runtime` of an exported file.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class DetectMultiBackend(nn.Module):
         self.pt = kind is None
         self.dynamic: bool = getattr(self.runtime, "dynamic", False)
         self.any_size = self.pt or self.dynamic
-        self.jit, self.onnx = kind is TorchScript, kind in (OnnxRuntime, OpenCvDnn)  # asked for by forks of detect.py
+        self.jit, self.onnx = kind is TorchScript, kind in (OnnxRuntime, OpenCvDnn)  # for forks of detect.py
         self.engine = self.triton = False
         self.fp16: bool = self.runtime.fp16
         self.names: dict[int, str] = self.runtime.names
@@ -77,37 +86,37 @@ class DetectMultiBackend(nn.Module):
 
     @property
     def model(self) -> Any:
-        """The network: a `DetectionModel`, a `SegmentationModel` or an `Ensemble`; of exported files the `Runtime`."""
+        """The `DetectionModel`, the `SegmentationModel` or the `Ensemble`; for an exported file, its `Runtime`."""
         return self.runtime.model
 
     def check(self, size: Sequence[int], augment: bool = False, visualize: Any = False) -> None:
-        """Raise the `UserError` that `forward` would for images of `size` (height, width) and these wishes."""
+        """Raise the `UserError` that `forward` would raise for images of `size` (height, width) and these options."""
         if not self.pt:
             self.runtime.check(size, augment, visualize)
 
     def forward(self, im: Tensor, augment: bool = False, visualize: Any = False) -> Any:
-        """Images (B, 3, H, W), float, RGB 0..1, to what the model gives in evaluation mode.
+        """The output of the model in evaluation mode for images (B, 3, H, W), float, RGB 0..1.
 
-        Detectors ``(decoded, raw)``, segmenters ``(decoded, prototypes, raw)``. decoded (B, N, 5 + nc [+ nm]): xywh in
-        pixels of `im`, objectness, class probabilities, mask coefficients; prototypes (B, nm, h, w). Exported files
-        have None as raw.
+        It is ``(decoded, raw)`` from a detector and ``(decoded, prototypes, raw)`` from a segmenter. decoded is
+        (B, N, 5 + nc [+ nm]): xywh in pixels of `im`, objectness, class probabilities and mask coefficients; prototypes
+        are (B, nm, h, w); raw is None for exported files.
         """
         return self.runtime(im, augment=augment, visualize=visualize)
 
     @torch.inference_mode()
     def warmup(self, imgsz: tuple[int, int, int, int] = (1, 3, 640, 640)) -> None:
-        """One pass over zeros of shape `imgsz`, where a first pass costs more than the later ones (not on the CPU)."""
+        """Run once on zeros of shape `imgsz`, because on a GPU the first pass takes longer than the later ones."""
         if self.device.type != "cpu":
             self.forward(torch.zeros(imgsz, device=self.device))
 
 
 def runtime_for(path: str | Path) -> type[Runtime] | None:
-    """What runs the exported file or folder `path`, by its suffix; None for every other kind of file."""
+    """The runtime for the exported file or folder `path`, by its suffix; None for every other kind of file."""
     return _RUNTIMES.get(_kind_of(Path(path)))
 
 
 def _one_runtime(files: Sequence[str], dnn: bool) -> type[Runtime] | None:
-    """What runs `files`; None for PyTorch, which runs checkpoints. Only those can be several."""
+    """The runtime for an exported file, or None for checkpoints, of which there may be several."""
     kinds = [_kind_of(Path(file)) for file in files]
     for file, kind in zip(files, kinds, strict=True):
         if kind in _REFUSED:
@@ -118,7 +127,9 @@ def _one_runtime(files: Sequence[str], dnn: bool) -> type[Runtime] | None:
                 f"{kind or 'no suffix'}"
             )
         if kind in _RUNTIMES and len(files) > 1:
-            raise UserError(f"{file}: several weights make an ensemble, which needs checkpoints (.pt); give this alone")
+            raise UserError(
+                f"{file}: an exported file cannot be part of an ensemble; give this file alone, or checkpoints (.pt)"
+            )
     if dnn and kinds != [".onnx"]:
         raise UserError(f"--dnn is for one .onnx file, not {', '.join(files)}")
     if dnn:
@@ -127,7 +138,7 @@ def _one_runtime(files: Sequence[str], dnn: bool) -> type[Runtime] | None:
 
 
 def _kind_of(path: Path) -> str:
-    """The suffix that says what `path` is; of a folder, that of the file by which it is known."""
+    """The suffix of `path`; for a folder, the suffix of the file in it that identifies the folder."""
     suffix = path.suffix.lower()
     if suffix not in _RUNTIMES and path.is_dir():
         return next((kind for kind in _FOLDERS if any(path.glob(f"*{kind}"))), "a folder with none of these")

@@ -13,7 +13,7 @@ from models.backends.runtime import Runtime, in_order, library, read_metadata, u
 
 
 class Ncnn(Runtime):
-    """On the CPU, image by image, with as many threads as torch; `path` is the folder or the .param in it."""
+    """Runs images one by one on the CPU, with as many threads as torch. `path` is the folder or the .param in it."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
@@ -27,7 +27,7 @@ class Ncnn(Runtime):
         options = self.net.opt
         options.num_threads = torch.get_num_threads()
         options.use_vulkan_compute = False
-        # where the processor can do it ncnn halves by itself, and is then off by a part of a pixel
+        # ncnn would choose half precision by itself where the processor can, which moves boxes by parts of a pixel
         options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = self.fp16
         options.use_bf16_storage = False
         for file, load in ((param, self.net.load_param), (weights, self.net.load_model)):

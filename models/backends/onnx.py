@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime."""
+"""ONNX files, run by ONNX Runtime or by OpenCV."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class OnnxRuntime(Runtime):
-    """On the GPU where one is asked for and ONNX Runtime can use it, else on the CPU with as many threads as torch."""
+    """Runs on the GPU if `device` is one and ONNX Runtime can use it, else on the CPU with as many threads as torch."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
         ort = library("onnxruntime", path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # its threads would spin while torch decodes, and torch's while it computes: twice the time on two cores
+        # waiting threads would spin and take processor time from torch's: twice the time on two cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # its warnings are about nodes, which tell a user nothing
+        options.log_severity_level = 3  # its warnings are about nodes of the graph and do not help a user
         providers: list[Any] = [_CPU]
         if device.type == "cuda" and _CUDA in ort.get_available_providers():
             providers = [(_CUDA, {"device_id": device.index or 0}), _CPU]
         try:
             self.session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its exceptions have no class of their own in common
+        except Exception as error:  # its exceptions have no common class
             raise unreadable(path, "ONNX", error) from error
         if device.type == "cuda" and _CUDA not in self.session.get_providers():
             LOGGER.warning(f"ONNX Runtime cannot use the GPU, so {path} runs on the CPU; pip install onnxruntime-gpu")
@@ -46,7 +46,7 @@ class OnnxRuntime(Runtime):
         self._check_input(entry.type, list(entry.shape))
 
     def _check_input(self, kind: str, shape: list[int | str | None]) -> None:
-        """Raise `UserError` where the network takes other images than its metadata says."""
+        """Raise `UserError` where the network takes other images than its metadata say."""
         metadata = self.metadata
         wanted = [None, 3, None, None] if metadata.dynamic else [metadata.batch, 3, *metadata.imgsz]
         own = [size if isinstance(size, int) else None for size in shape]
@@ -62,7 +62,7 @@ class OnnxRuntime(Runtime):
 
 
 class OpenCvDnn(Runtime):
-    """The same files, run by OpenCV's own inference engine, in float32."""
+    """Runs ONNX files by OpenCV's own inference engine, in float32."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
@@ -99,7 +99,7 @@ def _embedded(path: Path) -> str | None:
     onnx = library("onnx", path)
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's, which is no dependency of ours
+    except Exception as error:  # of protobuf, which this project does not depend on
         raise unreadable(path, "ONNX", error) from error
     if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer):
         raise UserError(f"{path} has its weights in another file, which OpenCV does not read; leave --dnn out")

@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 
 class OpenVino(Runtime):
-    """On the CPU, with as many threads as torch; `path` is the folder or the .xml in it."""
+    """Runs on the CPU, with as many threads as torch. `path` is the folder or the .xml in it."""
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
         super().__init__(path, device, fp16)
@@ -27,7 +27,7 @@ class OpenVino(Runtime):
             network = core.read_model(str(xml))
             info = network.get_rt_info([KEY]).astype(str) if network.has_rt_info([KEY]) else None
             self.metadata = read_metadata(xml, info, beside=[folder])
-            exact = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take bfloat16 unasked
+            exact = {"INFERENCE_PRECISION_HINT": "f32"}  # on some processors the default is bfloat16
             if fp16 and "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 exact, self.fp16 = {"INFERENCE_PRECISION_HINT": "f16"}, True
             threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
@@ -42,13 +42,13 @@ class OpenVino(Runtime):
 
 
 def openvino(path: Path) -> Any:
-    """The module, to read or write `path`: without the companion package by which it tells its makers of its use."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, as if not there
+    """The module `openvino`, to read or write `path`, without the package that reports its use to its makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it fails from now on
     return library("openvino", path)
 
 
 def only_file(folder: Path, pattern: str) -> Path:
-    """The one file of `folder` that fits `pattern`; a `UserError` where there are none or several."""
+    """The one file of `folder` that matches `pattern`. Raises `UserError` where there is none, or several."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise UserError(f"{folder}: expected one {pattern} in this folder, found {len(found)}")

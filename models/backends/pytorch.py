@@ -13,10 +13,10 @@ from utils.logging import LOGGER
 
 
 class PyTorchBackend(nn.Module):
-    """One checkpoint, or several as an ensemble.
+    """Runs one checkpoint, or several as an ensemble.
 
-    `fp16` is what was asked for where the device can do it: half precision is for GPUs, so on the CPU it is declined
-    with a warning and float32 used.
+    `fp16` is True where half precision was asked for and the device is a GPU. On the CPU there is a warning instead,
+    and the model computes in float32.
     """
 
     def __init__(
@@ -32,5 +32,5 @@ class PyTorchBackend(nn.Module):
         self.task: str = self.model.task
 
     def forward(self, im: Tensor, augment: bool = False, visualize: Any = False) -> Any:
-        """Images (B, 3, H, W) to what the model gives in evaluation mode; see `models.yolo.Detect`."""
+        """The output of the model in evaluation mode for images (B, 3, H, W); see `models.yolo.Detect`."""
         return self.model(im.half() if self.fp16 else im.float(), augment=augment, visualize=visualize)

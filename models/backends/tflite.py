@@ -13,9 +13,10 @@ from models.backends.runtime import Runtime, in_order, library, read_metadata, u
 
 
 class TfLite(Runtime):
-    """On the CPU, with as many threads as torch; images go in channel by channel or pixel by pixel, as the file says.
+    """Runs on the CPU, with as many threads as torch.
 
-    Quantised inputs and outputs are converted here.
+    Images are given as (B, 3, H, W) or (B, H, W, 3), as the file takes them. Quantised inputs and outputs are converted
+    here.
     """
 
     def __init__(self, path: Path, device: torch.device, fp16: bool = False) -> None:
@@ -29,7 +30,7 @@ class TfLite(Runtime):
             raise unreadable(path, "TensorFlow Lite", error) from error
         self.input = self.interpreter.get_input_details()[0]
         outputs = self.interpreter.get_output_details()
-        names = _signature_outputs(self.interpreter)  # the details come in no order that means anything
+        names = _signature_outputs(self.interpreter)  # the order of the details has no meaning
         if names:
             by_index = {details["index"]: details for details in outputs}
             outputs = [by_index[names[name]] for name in (list(names)[i] for i in in_order(list(names)))]
@@ -44,7 +45,7 @@ class TfLite(Runtime):
 
 
 def _signature_outputs(interpreter: Any) -> dict[str, int]:
-    """Names of the outputs as they were converted, to the tensors' indices; empty where the file has none."""
+    """The names of the outputs, mapped to indices of tensors; empty where the file has no names."""
     signatures = interpreter.get_signature_list()
     if not signatures:
         return {}
@@ -53,7 +54,7 @@ def _signature_outputs(interpreter: Any) -> dict[str, int]:
 
 
 def quantised(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
-    """`values` in the type of the tensor that `details` describe: whole steps of its scale where it is an integer."""
+    """`values` in the type of the tensor that `details` describe; an integer type counts steps of its scale."""
     kind = np.dtype(details["dtype"])
     if kind.kind == "f":
         return np.ascontiguousarray(values, kind)
@@ -65,6 +66,6 @@ def quantised(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
 def dequantised(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     """The reverse of `quantised`, as float32."""
     scale, zero = details["quantization"]
-    if values.dtype.kind == "f" or not scale:  # whole numbers without a scale are counts
+    if values.dtype.kind == "f" or not scale:  # integers without a scale are counts
         return values
     return (values.astype(np.float32) - zero) * np.float32(scale)

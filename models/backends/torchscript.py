@@ -17,10 +17,10 @@ _METADATA_FILE = f"{KEY}.json"
 
 
 class TorchScript(Runtime):
-    """On any device, in the precision it was exported in.
+    """Runs on any device, in the precision of the export.
 
-    Such a file is a program in PyTorch's operators, which can write files and never end, and which begins to run while
-    it is loaded.
+    Such a file is a program of PyTorch's operators. It can write files or run forever, and it begins to run while it is
+    loaded.
     """
 
     is_program = True
@@ -31,7 +31,7 @@ class TorchScript(Runtime):
         self.fp16 = self.metadata.half
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # PyTorch deprecates TorchScript; there is nothing to mend here
+                warnings.simplefilter("ignore")  # PyTorch deprecates TorchScript
                 self.module = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise unreadable(path, "TorchScript", error) from error
@@ -43,10 +43,11 @@ class TorchScript(Runtime):
 
 
 def _embedded(path: Path) -> bytes:
-    """The metadata inside, read from the zip archive that the file is, before anything of the program runs."""
+    """The metadata inside the file, read from its zip archive before any of the program runs."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{_METADATA_FILE}") and name.count("/") == 2]
+            ending = f"/extra/{_METADATA_FILE}"
+            names = [name for name in archive.namelist() if name.endswith(ending) and name.count("/") == 2]
             if not names:
                 return b""
             with archive.open(names[0]) as entry:

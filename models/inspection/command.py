@@ -1,4 +1,4 @@
-"""The command behind ``python models/yolo.py``: print a network, time it, build all there are."""
+"""The command ``python models/yolo.py``: prints a network, times it, or builds every network under models/."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from utils.ops.letterbox import make_divisible
 def parser() -> CommandParser:
     """The flags of ``python models/yolo.py``."""
     parser = CommandParser("Print a network's layer table and totals.")
-    parser.add_argument("--cfg", type=text, default="yolov5_MobileNetv2.yaml", help="network YAML, path or name")
-    parser.add_argument("--batch-size", "--batch", type=batch_size, default=1, help="images of the batch that is timed")
+    parser.add_argument("--cfg", type=text, default="yolov5_MobileNetv2.yaml", help="path or name of a network YAML")
+    parser.add_argument("--batch-size", "--batch", type=batch_size, default=1, help="images per batch for timing")
     parser.add_argument(
-        "--imgsz", "--img", "--img-size", nargs="+", type=image_side, default=[640], help="size or height width"
+        "--imgsz", "--img", "--img-size", nargs="+", type=image_side, default=[640], help="pixels: one number, or height and width"
     )
-    parser.add_argument("--device", default="", help="cuda device, such as 0, or cpu")
-    parser.add_argument("--profile", action="store_true", help="time forward and backward")
-    parser.add_argument("--line-profile", action="store_true", help="time each row")
+    parser.add_argument("--device", default="", help="cuda device such as 0, or cpu")
+    parser.add_argument("--profile", action="store_true", help="time the forward and backward pass")
+    parser.add_argument("--line-profile", action="store_true", help="time each row of the network")
     parser.add_argument("--test", action="store_true", help="build every network under models/ instead")
     return parser
 
 
 def inspect_network(build: Callable[[str], Any], args: Sequence[str] | None = None) -> int:
-    """Do what the flags ask for with what `build` makes of ``--cfg``; 1 if ``--test`` met a network that fails."""
+    """Print or time the network that `build` makes of ``--cfg``. Returns 1 if ``--test`` finds one that fails."""
     opt = parser().parse_args(args)
     if opt.test:
         return build_all(build)
@@ -56,15 +56,15 @@ def inspect_network(build: Callable[[str], Any], args: Sequence[str] | None = No
 
 
 def _check_size(size: tuple[int, int], stride: int) -> None:
-    """Raise `UserError` for a size (height, width) that the network cannot compute: its maps would not fit together."""
-    fit = [max(make_divisible(side, stride), 2 * stride) for side in size]  # BatchNorm trains on two cells at least
+    """Raise `UserError` for a size (height, width) at which the maps of the network would not fit together."""
+    fit = [max(make_divisible(side, stride), 2 * stride) for side in size]  # BatchNorm needs two cells to train
     if fit != list(size):
         given, better = (" ".join(map(str, sides)) for sides in (size, fit))
         raise UserError(f"--imgsz {given} cannot be timed: give multiples of {stride}, such as --imgsz {better}")
 
 
 def build_all(build: Callable[[str], Any]) -> int:
-    """Build every known network and log its totals, or why it fails; 1 if any does."""
+    """Build every known network, and log its totals or the error. Returns 1 if any network cannot be built."""
     failures = 0
     for name in known_cfgs():
         try:

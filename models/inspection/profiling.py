@@ -1,4 +1,4 @@
-"""How long a network and each of its rows take."""
+"""Times a network, and each of its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Watcher = Callable[[nn.Module, Any, Any], None]  # called with each row, its inp
 
 
 class RowTimer:
-    """Logs milliseconds (mean of `repeats` runs), GFLOPs of this input and parameters of each row it is called with."""
+    """Logs the milliseconds (mean of `repeats` runs), the GFLOPs and the parameters of each row it is called with."""
 
     def __init__(self, repeats: int = 10) -> None:
         self.repeats = repeats
@@ -36,7 +36,7 @@ class RowTimer:
 
 
 def profile_model(model: nn.Module, images: Tensor, repeats: int = 3) -> None:
-    """Log the totals of `model` and how long forward and backward of `images` (B, ch, H, W) take, in training mode."""
+    """Log the totals of `model` and the time of a forward and a backward pass on `images` (B, ch, H, W)."""
     model = deepcopy(model).train()
     info = measure_model(model, (images.shape[2], images.shape[3]))
     images = images.requires_grad_()
@@ -54,7 +54,7 @@ def profile_model(model: nn.Module, images: Tensor, repeats: int = 3) -> None:
 
 
 def time_ms(run: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """Mean milliseconds of `run`, after one call to warm up, the device's queue drained on both sides."""
+    """The mean milliseconds of `run` after one warm-up call; the device's queue is drained before and after."""
     run()
     _drain(device)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A network as text: the table of its rows and the line of its totals."""
+"""Describes a network as text: a table of its rows, and a line of its totals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from utils.model_info import measure_model
 
 
 def layer_table(rows: nn.Sequential) -> str:
-    """One line a row: index, from, repeats, parameters, module, constructor arguments."""
+    """One line per row: index, from, repeats, parameters, module and constructor arguments."""
     lines = [f"{'':>3}{'from':>18}{'n':>3}{'params':>10}  {'module':<40}{'arguments':<30}".rstrip()]
     for layer in rows:
         built: BuiltRow = layer.built  # type: ignore[union-attr, assignment]
@@ -23,10 +23,10 @@ def layer_table(rows: nn.Sequential) -> str:
 
 
 def summary_line(model: nn.Module, name: str, imgsz: int | tuple[int, int] = 640) -> str:
-    """``name summary: 347 layers, 5662397 parameters, 11.5 GFLOPs``."""
+    """The line of totals, such as ``name summary: 347 layers, 5662397 parameters, 11.5 GFLOPs``."""
     return f"{name} summary: {measure_model(model, imgsz)}"
 
 
 def network_name(cfg: Any) -> str:
-    """What to call the network of `cfg` (a path, a name, or a dict): ``yolov5s.yaml`` → ``yolov5s``."""
+    """The name of the network of `cfg`, a path, a name or a dict: ``yolov5s.yaml`` → ``yolov5s``."""
     return Path(cfg).stem if isinstance(cfg, str | Path) else "network"

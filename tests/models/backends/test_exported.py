@@ -165,7 +165,7 @@ def test_files_that_are_broken_or_not_ours(tmp_path: Path, make_weights: Make) -
     Path(f"{foreign}.json").write_text(json.dumps({"stride": 32, "names": ["a"]}))
     with pytest.raises(UserError, match=r"foreign\.onnx\.json: not exported by this project"):
         DetectMultiBackend(foreign)
-    with pytest.raises(UserError, match="several weights make an ensemble, which needs checkpoints"):
+    with pytest.raises(UserError, match="an exported file cannot be part of an ensemble; give this file alone"):
         DetectMultiBackend([tmp_path / "best.onnx", tmp_path / "best.onnx"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="found a folder with none of these"):
@@ -190,7 +190,7 @@ def test_a_missing_library_is_one_line_that_names_it(
             DetectMultiBackend(tmp_path / name)
     (tmp_path / "a.mlpackage").mkdir()
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    with pytest.raises(UserError, match=r"a\.mlpackage runs on macOS only"):
+    with pytest.raises(UserError, match=r"a\.mlpackage runs only on macOS"):
         DetectMultiBackend(tmp_path / "a.mlpackage")
 
 

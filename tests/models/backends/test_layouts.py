@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.backends.layouts import lift
+from models.backends.layouts import as_model_output
 from models.export_metadata import LAYOUTS, ExportMetadata
 from models.yolo import Detect, Segment
 from utils.ops.nms import non_max_suppression
@@ -64,22 +64,22 @@ def test_lifted_is_what_the_head_decodes(layout: str, segment: bool) -> None:
         prototypes = [head.proto(levels[0])] if isinstance(head, Segment) else []
         thresholds = {"max_det": 12, "conf_thres": 0.25, "iou_thres": 0.45, "agnostic": False}
         metadata = metadata_of(layout, nm, **(thresholds if layout == "nms" else {}))
-        lifted = lift(outputs_of(layout, decoded, maps, prototypes), metadata)
-        assert lifted[-1] is None
-        assert len(lifted) == 2 + segment
+        output = as_model_output(outputs_of(layout, decoded, maps, prototypes), metadata)
+        assert output[-1] is None
+        assert len(output) == 2 + segment
         if segment:
-            assert torch.equal(lifted[1], prototypes[0])
+            assert torch.equal(output[1], prototypes[0])
         if layout in ("decoded", "raw"):
-            torch.testing.assert_close(lifted[0], decoded, rtol=1e-6, atol=1e-5)
+            torch.testing.assert_close(output[0], decoded, rtol=1e-6, atol=1e-5)
         if layout == "separate":
-            torch.testing.assert_close(lifted[0][..., :4], decoded[..., :4])
-            torch.testing.assert_close(lifted[0][..., 4:5] * lifted[0][..., 5:8], decoded[..., 4:5] * decoded[..., 5:8])
-            torch.testing.assert_close(lifted[0][..., 4:5] * lifted[0][..., 8:], decoded[..., 4:5] * decoded[..., 8:])
+            torch.testing.assert_close(output[0][..., :4], decoded[..., :4])
+            torch.testing.assert_close(output[0][..., 4:5] * output[0][..., 5:8], decoded[..., 4:5] * decoded[..., 5:8])
+            torch.testing.assert_close(output[0][..., 4:5] * output[0][..., 8:], decoded[..., 4:5] * decoded[..., 8:])
         # whatever the layout, the user's own suppression finds the same, at the file's thresholds and above
         for conf in (0.25, 0.5):
             for multi_label in (False, True)[: 1 + (layout != "nms")]:
                 ours = non_max_suppression(decoded, conf, 0.45, nm=nm, max_det=12, multi_label=multi_label)
-                theirs = non_max_suppression(lifted[0], conf, 0.45, nm=nm, max_det=12, multi_label=multi_label)
+                theirs = non_max_suppression(output[0], conf, 0.45, nm=nm, max_det=12, multi_label=multi_label)
                 assert any(len(a) for a in ours)
                 for a, b in zip(ours, theirs, strict=True):
                     torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
