@@ -1,15 +1,15 @@
-"""Write a trained network as a file for other runtimes, and prove that it computes the same.
+"""Export a trained network to files for other runtimes, and check that they compute the same as PyTorch.
 
 Usage:
-    python export.py --list                                             # formats, and what each needs
-    python export.py --weights best.pt --include onnx                   # best.onnx, of 1×3×640×640
+    python export.py --list                                             # the formats, and the packages they need
+    python export.py --weights best.pt --include onnx                   # best.onnx, for images 1×3×640×640
     python export.py --weights best.pt --include onnx --imgsz 480 640 --simplify
-    python export.py --weights best.pt --include onnx --dynamic         # any batch, height and width
-    python export.py --weights best.pt --include onnx torchscript --nms # detections come out
-    python export.py --weights yolov5n.pt --include onnx --raw-heads    # the head's maps come out
+    python export.py --weights best.pt --include onnx --dynamic         # any batch size, height and width
+    python export.py --weights best.pt --include onnx torchscript --nms # the outputs are detections
+    python export.py --weights yolov5n.pt --include onnx --raw-heads    # the outputs are the head's feature maps
 
 From Python: ``import export; files = export.run(weights="best.pt", include=["onnx"])``
-Exit code: 0, 1 if something was wrong, a file that differs from PyTorch included, 2 for a wrong flag.
+Exit code: 0 on success, 1 for an error or a file that differs from PyTorch, 2 for a wrong flag.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from utils.cli import CommandParser, run_command
 
 
 def _parser() -> CommandParser:
-    return export_parser("Write a trained network as a file for other runtimes")
+    return export_parser("Export a trained network to files for other runtimes")
 
 
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of `argv`, by default of the command line."""
+    """Parse `argv`, by default the command line."""
     return _parser().parse_args(argv)
 
 
 def run(**kwargs: Any) -> list[Path]:
-    """Export with the given options, the rest at their defaults: ``run(weights=…, include=["onnx"], imgsz=320)``.
+    """Export with the given options and the defaults of the others: ``run(weights=…, include=["onnx"], imgsz=320)``.
 
-    Returns the files, in the order of `include`.
+    Returns the files in the order of `include`.
     """
     from utils.logging import configure_logging
 
@@ -44,7 +44,7 @@ def run(**kwargs: Any) -> list[Path]:
 
 
 def main(options: argparse.Namespace) -> list[Path]:
-    """Export as `options` say."""
+    """Export with the parsed `options`, and return the files in the order of ``--include``."""
     from engine.export.command import run_export
 
     return run_export(options)

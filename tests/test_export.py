@@ -49,7 +49,7 @@ MISTAKES = {
     "--include paddle": "--include paddle is not written here",
     "--include ,": "--include names no format; there are torchscript",
     "--include torchscript --half": "--half: TorchScript of half precision is made and run on a GPU",
-    "--include onnx --int8": "--int8 needs pictures to choose its scales by; give --data with your data set's YAML",
+    "--include onnx --int8": "--int8 needs images for calibration; give --data with your data set's YAML",
     "--include onnx --int8 --data nowhere.yaml": "nowhere.yaml",
     "--include onnx --int8 --half --data x.yaml": "--int8 and --half are different precisions; give one of them",
     "--include onnx --imgsz 100": "--imgsz 100 100 is no multiple of the stride 8; give --imgsz 104 104",

@@ -1,4 +1,4 @@
-"""How good a checkpoint or an exported file is, by the code of `val.py`; nothing is written."""
+"""Measures the accuracy of a checkpoint or an exported file with the code of `val.py`. Nothing is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.data.spec import load_dataset
 from utils.errors import UserError
 from utils.logging import LOGGER
 
-MOST_LOST = 0.03  # mAP50 that 8 bits may cost without a warning
+MOST_LOST = 0.03  # how much mAP50 may fall in 8 bits without a warning
 _TASKS = {task.name: task for task in (DetectionTask, SegmentationTask)}
 
 
@@ -37,11 +37,11 @@ def accuracy(
     trust: bool = False,
     **nms: Any,
 ) -> ValidationResult:
-    """Score `weights` on the validation split of the data set YAML `data`, as `val.py` does, boxes or boxes and masks.
+    """Evaluate `weights` on the validation split of the data set YAML `data`, as `val.py` does.
 
-    Every image is letterboxed to the whole of `imgsz` (height, width), also where the network would take less, so that
-    a checkpoint and the files made of it see the same. `nms` replaces `conf_thres`, `iou_thres` and `max_det` of
-    `engine.validator.validate`. Raises `UserError` for what does not fit together.
+    Every image is letterboxed to exactly `imgsz` (height, width), even where the network would take a smaller one, so
+    that a checkpoint and the files made from it see the same pixels. `nms` replaces `conf_thres`, `iou_thres` and
+    `max_det` of `engine.validator.validate`. Raises `UserError` where weights, data and size do not fit together.
     """
     model = DetectMultiBackend(weights, device, dnn=dnn, fp16=fp16, trust=trust)
     model.to(memory_format=torch.channels_last)  # as `Evaluation.prepare` does
@@ -60,10 +60,11 @@ def accuracy(
 def report_loss(
     checkpoint: Path, files: Sequence[Path], data: str, metadata: ExportMetadata, device: torch.device, *, trust: bool = False
 ) -> None:
-    """Log how good `checkpoint` and the 8-bit `files` made of it are on `data`, and warn of those that lost much.
+    """Log the accuracy of `checkpoint` and of the 8-bit `files` made from it on `data`, and warn of large losses.
 
-    A file of layout "nms" is compared with the checkpoint at its own thresholds. Where `data` cannot tell, having no
-    labels for example, that is said instead: it may be good enough to calibrate by.
+    A file of layout "nms" is compared with the checkpoint at the thresholds of the file. Where `data` does not allow
+    the measurement, for example because it has no labels, there is a warning instead, since it may still be good enough
+    for calibration.
     """
     size = metadata.imgsz[0], metadata.imgsz[1]
     nms: dict[str, Any] = {"conf_thres": metadata.conf_thres, "iou_thres": metadata.iou_thres, "max_det": metadata.max_det}
@@ -71,7 +72,7 @@ def report_loss(
     try:
         for path in (checkpoint, *files):
             LOGGER.info(f"Accuracy of {path}")
-            # no worker processes: the toolchains have started threads, with which a fork may hang
+            # no worker processes: the converters have started threads, with which a fork may hang
             results[path.name] = accuracy(
                 path, data, size, device, workers=0, trust=trust, **nms if metadata.layout == "nms" else {}
             )
@@ -85,13 +86,13 @@ def report_loss(
         lost = most_lost(results[checkpoint.name], results[path.name])
         if lost > MOST_LOST:
             LOGGER.warning(
-                f"{path.name} lost {lost:.3f} mAP50; try {more}another format, or a --data with more pictures, "
-                f"and such as it will see"
+                f"{path.name} lost {lost:.3f} mAP50; try {more}another format, or a --data with more images, "
+                f"similar to those in use"
             )
 
 
 def accuracy_table(results: Mapping[str, ValidationResult], task: DetectionTask) -> str:
-    """A line for each of `results`: P, R, mAP50 and mAP50-95 of each of the metric groups of `task`."""
+    """A table with one line for each of `results`: P, R, mAP50 and mAP50-95 for each metric group of `task`."""
     heads = [f"{metric}{group}" for group in task.metric_groups for metric in ("P", "R", "mAP50", "mAP50-95")]
     width = max(map(len, results))
     lines = [" " * width + "".join(f"{head:>13}" for head in heads)]
@@ -100,5 +101,5 @@ def accuracy_table(results: Mapping[str, ValidationResult], task: DetectionTask)
 
 
 def most_lost(before: ValidationResult, after: ValidationResult) -> float:
-    """How much mAP50 went, of boxes or of masks."""
+    """The largest loss in mAP50, of boxes or of masks."""
     return max(b.map50 - a.map50 for b, a in zip(before.groups, after.groups, strict=True))

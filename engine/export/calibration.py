@@ -1,4 +1,4 @@
-"""The pictures that a toolchain looks at to choose the scales of 8-bit numbers."""
+"""The calibration images, from which converters choose the scales of 8-bit numbers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from utils.errors import UserError
 from utils.logging import LOGGER
 from utils.ops.letterbox import letterbox
 
-COUNT = 200  # pictures that are looked at; more change the scales little
-LEAST = 100  # fewer than this get a warning
+COUNT = 200  # images that are used; more change the scales little
+LEAST = 100  # fewer images cause a warning
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Pictures of a data set as a network of fixed `size` (height, width) sees them, read when asked for."""
+    """Images of a data set, letterboxed to the fixed `size` (height, width) of a network, and read one at a time."""
 
     paths: tuple[str, ...]
     size: tuple[int, int]
 
     @classmethod
     def of(cls, data: str, size: tuple[int, int], count: int = COUNT) -> CalibrationImages:
-        """Every so many of the training pictures of the data set YAML `data`; of the validation ones without these.
+        """Take up to `count` images at even distances from the training split of the data set YAML `data`.
 
-        Raises `UserError` for a data set that is not there.
+        Without a training split they come from the validation split. Raises `UserError` for a data set that is missing.
         """
         spec = load_dataset(data, need=())
         split = "train" if spec.splits.get("train") else "val"
@@ -39,7 +39,7 @@ class CalibrationImages:
         chosen = np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)
         if len(chosen) < LEAST:
             LOGGER.warning(
-                f"{data} has {len(chosen)} '{split}' pictures to calibrate with; {LEAST} are the least to rely on"
+                f"{data} has only {len(chosen)} '{split}' images for calibration; {LEAST} or more are advised"
             )
         return cls(tuple(found[i] for i in chosen), size)
 
@@ -52,5 +52,5 @@ class CalibrationImages:
             try:
                 image = letterbox(read_image(path), self.size, auto=False).image
             except UnreadableImage as error:
-                raise UserError(f"{path}: {error}; calibration needs pictures that can be read") from error
+                raise UserError(f"{path}: {error}; calibration needs images that can be read") from error
             yield torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy()).float().div_(255)[None]

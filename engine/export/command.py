@@ -1,4 +1,4 @@
-"""The export command: a checkpoint in; files for other runtimes, each checked, out."""
+"""The export command: converts a checkpoint to files for other runtimes, and checks each file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LAYOUT_FLAGS = {"separate_heads": "separate", "raw_heads": "raw", "nms": "nms"}
 
 
 def run_export(options: argparse.Namespace) -> list[Path]:
-    """Do what the command line's `options` say; everything that can be checked is, before anything is written."""
+    """Run the export command. All options are checked before any file is written. Returns the files."""
     if options.list:
         LOGGER.info(format_table())
         return []
@@ -49,7 +49,10 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     check_memory(options.batch_size, size)
     metadata = metadata_of(model, imgsz=size, **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
-    request = ExportRequest(network, metadata, device, options.opset, options.simplify, options.dynamo, _calibration(options, metadata))
+    calibration = _calibration(options, metadata)
+    request = ExportRequest(
+        network, metadata, device, options.opset, options.simplify, options.dynamo, calibration
+    )
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
     for form, writer in zip(formats, writers, strict=True):
         check_place(form, weights)
@@ -63,7 +66,7 @@ def run_export(options: argparse.Namespace) -> list[Path]:
 
 
 def _write(form: Format, writer: Any, request: ExportRequest, weights: Path, reference: DetectionModel | None) -> Path:
-    """The file of one format, beside the checkpoint, with its metadata; checked before it gets its name."""
+    """Write the file of one format and its metadata beside the checkpoint. It is checked before it gets its name."""
     target = target_of(form, weights)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
@@ -73,7 +76,9 @@ def _write(form: Format, writer: Any, request: ExportRequest, weights: Path, ref
         try:
             report = writer.inspect(request, draft)
             if reference is not None:
-                report.append(_verified(request, draft, reference) if form.runs_here() else "not run: that takes macOS")
+                report.append(
+                    _verified(request, draft, reference) if form.runs_here() else "not run, which needs macOS"
+                )
         except UserError as error:
             failed = target.with_name(f"{target.stem}-failed{target.suffix}")
             _put(draft, failed)
@@ -85,7 +90,7 @@ def _write(form: Format, writer: Any, request: ExportRequest, weights: Path, ref
 
 
 def _verified(request: ExportRequest, draft: Path, reference: DetectionModel) -> str:
-    """What `verify` found; the file is read as its users will read it."""
+    """The result of `verify` as text. The file is read as its users will read it."""
     kind = runtime_for(draft)
     assert kind is not None  # every format that is written has a runtime
     runtime = kind(draft, request.device)
@@ -96,12 +101,12 @@ def _verified(request: ExportRequest, draft: Path, reference: DetectionModel) ->
 
 
 def target_of(form: Format, weights: Path) -> Path:
-    """The file, or the folder, that a format makes of `weights`: beside it."""
+    """The file or the folder, beside `weights`, that a format writes."""
     return weights.with_name(form.file.format(weights.stem).rstrip("/"))
 
 
 def check_place(form: Format, weights: Path) -> None:
-    """Raise `UserError` where something that no export has written has the name of the file, or of its metadata."""
+    """Raise `UserError` where the file or its metadata would replace something that no export has written."""
     target = target_of(form, weights)
     metadata_file = refuse_folder(f"{target}.json")
     if not form.file.endswith("/"):
@@ -113,7 +118,7 @@ def check_place(form: Format, weights: Path) -> None:
 
 
 def _put(draft: Path, target: Path) -> None:
-    """Move a finished file or folder to its name; a folder takes the place of that of an earlier export."""
+    """Move a finished file or folder to its name. A folder replaces the folder of an earlier export."""
     if draft.is_dir() and target.is_dir():
         shutil.rmtree(target)
     os.replace(draft, target)
@@ -134,21 +139,21 @@ def _layout(options: argparse.Namespace) -> str:
 
 def _check_precision(options: argparse.Namespace) -> None:
     if options.int8 and not options.data:
-        raise UserError("--int8 needs pictures to choose its scales by; give --data with your data set's YAML")
+        raise UserError("--int8 needs images for calibration; give --data with your data set's YAML")
     if options.int8 and options.half:
         raise UserError("--int8 and --half are different precisions; give one of them")
 
 
 def _calibration(options: argparse.Namespace, metadata: ExportMetadata) -> CalibrationImages | None:
-    """With ``--int8`` the pictures to calibrate by; a word on activations that eight bits suit badly."""
+    """The calibration images with ``--int8``, and a warning of activations that 8 bits represent badly."""
     if not options.int8:
         return None
     height, width = metadata.imgsz
     images = CalibrationImages.of(options.data, (height, width))
     if "SiLU" in metadata.activation:
         LOGGER.warning(
-            "this network has SiLU, whose values have no upper end: 8-bit processors are faster and closer with ReLU6, "
-            "which is chosen before training (activation: in the YAML, as in yolov5_MobileNetv2-lite.yaml)"
+            "this network has SiLU, whose values have no upper bound: in 8 bits ReLU6 is faster and more accurate; "
+            "choose it before training (activation: in the YAML, as in yolov5_MobileNetv2-lite.yaml)"
         )
     return images
 
@@ -168,7 +173,7 @@ def _weights(given: str | Path | list[str] | None) -> Path:
 
 
 def _size(given: int | list[int], model: DetectionModel, weights: Path) -> list[int]:
-    """[height, width] of ``--imgsz``, which must be multiples of the stride: a file's size is not rounded silently."""
+    """[height, width] of ``--imgsz``. Raises `UserError` unless they are multiples of the stride."""
     if (channels := model.yaml.get("ch", 3)) != 3:
         raise UserError(f"{weights}: reads images of {channels} channels; only RGB networks can be exported")
     size, stride = list(image_size(given)), int(model.stride.max())
@@ -179,7 +184,7 @@ def _size(given: int | list[int], model: DetectionModel, weights: Path) -> list[
 
 
 def _chosen(options: argparse.Namespace, layout: str) -> dict[str, Any]:
-    """The fields of `ExportMetadata` that the flags decide."""
+    """The fields of `ExportMetadata` that depend on the flags."""
     values = {"batch": options.batch_size, "dynamic": options.dynamic, "half": options.half, "int8": options.int8}
     if layout != "nms":
         return {**values, "layout": layout}

@@ -1,4 +1,4 @@
-"""The network as it is exported: its head answers in one of the layouts of `models.export_metadata.LAYOUTS`."""
+"""The network as it is exported: its outputs have one of the layouts of `models.export_metadata.LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Select = Callable[[Tensor, Tensor, int, float, float], Tensor]  # see `engine.ex
 
 
 class _HeadMaps(nn.Module):
-    """What the convolutions of `head` say, (B, na·no, ny, nx) each, and its prototypes: the end of the network."""
+    """The last row of the network: outputs (B, na·no, ny, nx) of the convolutions in `head`, and prototypes."""
 
     def __init__(self, head: Detect) -> None:
         super().__init__()
-        self.f, self.i = head.f, head.i  # as every row of a network has them
+        self.f, self.i = head.f, head.i  # every row of a network has these
         self.m = head.m
         self.proto = getattr(head, "proto", None)
 
@@ -33,11 +33,11 @@ class _HeadMaps(nn.Module):
 
 
 class ExportNetwork(nn.Module):
-    """`model`, fused and in evaluation mode, with the outputs that `metadata` promises; they share their weights.
+    """A network with the outputs that `metadata` describe, which shares the weights of `model`.
 
-    The decoding is that of `Detect`, in operations that every toolchain converts: at most four dimensions, no power,
-    and for a fixed input size constants instead of grids made on the way. Whatever the weights' type, it is done in
-    float32. `select` is the suppression of layout "nms".
+    `model` is fused and in evaluation mode. The decoding is that of `Detect` in operations that every converter knows:
+    at most four dimensions, no power, and for a fixed input size constants instead of computed grids. It is done in
+    float32, whatever the type of the weights. `select` is the suppression of layout "nms".
     """
 
     def __init__(self, model: DetectionModel, metadata: ExportMetadata, select: Select | None = None) -> None:
@@ -49,7 +49,7 @@ class ExportNetwork(nn.Module):
         self.metadata, self.select = metadata, select
         self.nl, self.na, self.no = head.nl, head.na, head.no
         self.strides, self.known = metadata.strides, 5 + head.nc
-        self.cells: list[int] = []  # a level; as numbers, because what is read off tensors is traced as operations
+        self.cells: list[int] = []  # per level, as numbers, because sizes read from tensors are traced as operations
         for i, (stride, anchors) in enumerate(zip(metadata.strides, metadata.anchors, strict=True)):
             size = torch.tensor(anchors)  # (na, 2) pixels; the model's own may be in half precision
             self.register_buffer(f"anchor{i}", size.view(1, self.na, 2, 1))
@@ -59,7 +59,7 @@ class ExportNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Images (B, 3, H, W), RGB 0..1, to the outputs that `metadata.outputs` names; a single one is no tuple."""
+        """The outputs that `metadata.outputs` names, for images (B, 3, H, W), RGB 0..1; a single one is no tuple."""
         found = self.network(images)
         outputs = self._outputs(found[: self.nl], found[self.nl :])
         return outputs[0] if len(outputs) == 1 else outputs
@@ -80,7 +80,10 @@ class ExportNetwork(nn.Module):
         return *self._suppressed(boxes, objectness, classes, coefficients), *prototypes
 
     def _decode(self, level: int, y: Tensor) -> tuple[Tensor, ...]:
-        """A head map (B, na·no, ny, nx) to boxes (B, n, 4) xywh pixels, probabilities (B, n, 1 + nc), coefficients."""
+        """Decode a head map (B, na·no, ny, nx) to boxes, probabilities and, for a segmenter, coefficients.
+
+        Boxes are (B, n, 4) xywh in pixels, probabilities (B, n, 1 + nc), coefficients (B, n, nm).
+        """
         anchor = getattr(self, f"anchor{level}")
         if self.metadata.dynamic:
             centre = _centres(y.shape[2], y.shape[3], y)
@@ -107,7 +110,7 @@ class ExportNetwork(nn.Module):
     def _suppressed(
         self, boxes: Tensor, objectness: Tensor, classes: Tensor, coefficients: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Detections (B, max_det, 6 + nm) and their number (B,), by `utils.ops.nms`'s rules: the best class only."""
+        """Detections (B, max_det, 6 + nm) and their number (B,), by the rules of `utils.ops.nms` for the best class."""
         metadata = self.metadata
         assert self.select is not None  # layout "nms" has all of these
         assert metadata.max_det is not None
@@ -126,20 +129,20 @@ class ExportNetwork(nn.Module):
 
 
 def _centres(ny: int, nx: int, like: Tensor) -> Tensor:
-    """(1, 1, 2, ny·nx): column and row of each cell, minus a half; what `make_anchor_grid` calls `centre`."""
+    """The column and row of each cell, minus a half (1, 1, 2, ny·nx): `centre` of `make_anchor_grid`."""
     one = torch.ones(1, 1, 2, device=like.device)
     return make_anchor_grid([(ny, nx)], one[0, 0], one, like).centre.view(1, 1, 2, -1)
 
 
 def activation_of(model: nn.Module) -> str:
-    """Names of the activations in `model`, the most frequent one first: ``"ReLU6+SiLU"``."""
+    """The names of the activations in `model`, the most frequent one first: ``"ReLU6+SiLU"``."""
     kinds = [type(m).__name__ for _, m in model.named_modules(remove_duplicate=False)]
     counts = Counter(kind for kind in kinds if kind in ACTIVATIONS and kind not in ("Identity", "Sigmoid"))
     return "+".join(kind for kind, _ in counts.most_common()) or "Identity"
 
 
 def metadata_of(model: DetectionModel, **values: Any) -> ExportMetadata:
-    """The metadata of `model` for an export; `values` are the fields that do not follow from the model."""
+    """The metadata of an export of `model`; `values` are the fields that do not follow from the model."""
     head = model.head
     pixels = head.anchors.float() * head.stride.float().view(-1, 1, 1)
     return ExportMetadata(

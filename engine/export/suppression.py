@@ -1,6 +1,6 @@
-"""Non-maximum suppression inside an exported network: what `utils.ops.nms` does, in operations that a file can hold.
+"""Non-maximum suppression inside an exported network, by the rules of `utils.ops.nms` in operations of the file.
 
-Both `select` functions answer in the form of ONNX's NonMaxSuppression: from boxes (B, N, 4) xyxy and scores (B, C, N),
+Both `select` functions return what ONNX's NonMaxSuppression returns: from boxes (B, N, 4) xyxy and scores (B, C, N),
 the (n, 3) int64 rows ``image, class, box`` that are above `conf_thres` and not suppressed within their class.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def select_by_loop(boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float, conf_thres: float) -> Tensor:
-    """For TorchScript, which keeps loops: no package but torch is needed to run the file."""
+    """Select by a loop, which TorchScript can hold, so that the file needs no package but torch."""
     found = [torch.zeros([0, 3], dtype=torch.long, device=boxes.device)]
     for image in range(boxes.shape[0]):
         box, cls = (scores[image].t() > conf_thres).nonzero().unbind(1)
@@ -33,7 +33,7 @@ def select_by_loop(boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float
 
 
 class SelectInOnnx(torch.autograd.Function):
-    """The same as one ONNX node. Without a graph to put it in nothing is selected: tracing the loop would take long."""
+    """Select by one ONNX node. Outside an ONNX graph nothing is selected, because tracing the loop would take long."""
 
     @staticmethod
     def forward(ctx: Any, boxes: Tensor, scores: Tensor, max_det: int, iou_thres: float, conf_thres: float) -> Tensor:
@@ -41,7 +41,7 @@ class SelectInOnnx(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, boxes: Any, scores: Any, max_det: int, iou_thres: float, conf_thres: float) -> Any:
-        """The node for the exporter; the thresholds are inputs of it, as constants."""
+        """The node for the exporter, which gets the thresholds as constant inputs."""
         limits = [torch.tensor([max_det]), torch.tensor([iou_thres]), torch.tensor([conf_thres])]
         node = g.op("NonMaxSuppression", boxes, scores, *(g.op("Constant", value_t=limit) for limit in limits))
         node.setType(boxes.type().with_dtype(torch.int64).with_sizes([None, 3]))
@@ -49,18 +49,17 @@ class SelectInOnnx(torch.autograd.Function):
 
 
 def best_rows(rows: Tensor, selected: Tensor, max_det: int) -> tuple[Tensor, Tensor]:
-    """The `selected` (n, 3) of rows (B, N, 6 + nm), whose column 4 is the confidence, by falling confidence.
+    """Take the `selected` (n, 3) of rows (B, N, 6 + nm), whose column 4 is the confidence, by falling confidence.
 
-    Returns detections (B, max_det, 6 + nm), padded with rows of zeros, and their number (B,) int64; equally confident
-    ones in the order of `rows`. Without a loop, and without an operation whose result's size depends on what was
-    selected.
+    Returns detections (B, max_det, 6 + nm), padded with rows of zeros, and their number (B,) int64. Equally confident
+    rows keep their order. There is no loop, and no operation whose output size depends on the selection.
     """
     batch, n = rows.shape[0], rows.shape[1]
     conf = rows[..., 4].reshape(-1)
     flat = selected[:, 0] * n + selected[:, 2]
     kept = torch.zeros_like(conf).scatter(0, flat, conf[flat]).reshape(batch, n)
-    kept = torch.nn.functional.pad(kept, (0, max_det))  # small images may have fewer rows than are asked for
-    if torch.onnx.is_in_onnx_export():  # ONNX's TopK leaves equal values in their order, PyTorch's does not
+    kept = torch.nn.functional.pad(kept, (0, max_det))  # small images may have fewer rows than max_det
+    if torch.onnx.is_in_onnx_export():  # ONNX's TopK keeps the order of equal values, PyTorch's does not
         conf, index = kept.topk(max_det, 1)
     else:
         conf, index = (y[:, :max_det] for y in kept.sort(dim=1, descending=True, stable=True))

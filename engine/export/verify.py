@@ -1,7 +1,7 @@
-"""Proof that a file computes what the model does: both see the same photographs, and their answers are compared.
+"""Verifies that a file computes the same as the model, by comparing their outputs for the same photographs.
 
-The reference is the model itself with its own decoding and `utils.ops.nms`, not the network that was converted, so that
-an error of `engine.export.network` shows too.
+The reference is the model itself with its own decoding and `utils.ops.nms`, and not the network that was converted, so
+that an error in `engine.export.network` is found too.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from utils.ops.nms import non_max_suppression
 
 Run = Callable[[Tensor], dict[str, Tensor]]
 PICTURES = "astronaut.jpg", "cat.jpg"  # below data/images
-_SURE = 0.1  # half precision: boxes are compared where there may be something; elsewhere they wander by pixels
+_CONFIDENT = 0.1  # in half precision only boxes above this objectness are compared; others differ by pixels
 
 
 @dataclass
 class Difference:
-    """The largest ones from the reference: `boxes` in pixels of the input; `values` of confidences, coefficients,
-    prototypes and head maps, the latter three by the largest of their kind where that is above 1. `detections`: how
-    many were compared, of layout "nms"."""
+    """The largest differences from the reference.
+
+    `boxes`: in pixels of the input. `values`: of confidences, coefficients, prototypes and head maps; the latter are
+    divided by the largest value of their kind where that is above 1. `detections`: the number that was compared, only
+    for layout "nms".
+    """
 
     boxes: float = 0.0
     values: float = 0.0
     detections: int = 0
 
     def see(self, boxes: float = 0.0, values: float = 0.0) -> None:
-        """Take in further differences; what is no number counts as infinite."""
+        """Take further differences into account. NaN counts as infinite."""
         self.boxes = max(self.boxes, boxes if boxes == boxes else float("inf"))
         self.values = max(self.values, values if values == values else float("inf"))
 
@@ -47,16 +50,16 @@ class Difference:
 
 
 def limits_of(metadata: ExportMetadata) -> Difference:
-    """The most that is taken for rounding."""
+    """The largest differences that rounding explains."""
     return Difference(4.0, 0.05) if metadata.half else Difference(1e-2, 1e-4)
 
 
 def verify(run: Run, metadata: ExportMetadata, model: DetectionModel) -> Difference:
-    """Compare the file behind `run` with `model`, in float32 and on any device, on two photographs.
+    """Compare the file that `run` calls with `model`, which is in float32 and on any device, on two photographs.
 
-    Where `metadata` is dynamic, in batches of one to three and in two sizes. Raises `UserError` for outputs of another
-    shape than promised, for values that are no numbers and for differences above `limits_of`. Of 8-bit files there is
-    no difference to speak of: `engine.export.accuracy` tells what they are worth.
+    Dynamic files are compared in batches of one to three and in two sizes. Raises `UserError` for outputs of a wrong
+    shape, for values that are not finite and for differences above `limits_of`. For 8-bit files only shapes and finite
+    values are checked, and `engine.export.accuracy` measures how good they are.
     """
     largest, limits = Difference(), limits_of(metadata)
     device = model.stride.device
@@ -68,22 +71,22 @@ def verify(run: Run, metadata: ExportMetadata, model: DetectionModel) -> Differe
                 raise UserError(f"{name} is {tuple(got[name].shape)} for images {tuple(images.shape)}, "
                                 f"and should be {tuple(value.shape)}")  # fmt: skip
             if not bool(got[name].isfinite().all()):
-                raise UserError(f"{name} holds values that are no numbers")
+                raise UserError(f"{name} holds values that are not finite")
         if metadata.int8:
             continue
         if metadata.layout == "nms":
             _compare_detections(got, want, metadata, largest, limits)
         if "boxes" in want and metadata.half:
-            sure = want["scores"].amax(2) > _SURE
-            got["boxes"], want["boxes"] = got["boxes"][sure], want["boxes"][sure]
+            confident = want["scores"].amax(2) > _CONFIDENT
+            got["boxes"], want["boxes"] = got["boxes"][confident], want["boxes"][confident]
         for name in want.keys() - {"detections", "count"}:
             _compare(name, got[name].float(), want[name].float(), metadata, largest)
     if largest.boxes > limits.boxes or largest.values > limits.values:
         raise UserError(f"it differs from PyTorch by {largest} (limits {limits})")
     if metadata.layout == "nms" and not (largest.detections or metadata.int8):
         LOGGER.warning(
-            f"nothing is detected on the two photographs above confidence {metadata.conf_thres}, so only that could be "
-            "compared; a lower --conf-thres, or an export without --nms, shows more"
+            f"nothing is detected on the two photographs above confidence {metadata.conf_thres}, so no detections "
+            "could be compared; a lower --conf-thres, or an export without --nms, allows a comparison"
         )
     return largest
 
@@ -106,7 +109,7 @@ def _batches(metadata: ExportMetadata) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def expected(model: DetectionModel, images: Tensor, metadata: ExportMetadata) -> dict[str, Tensor]:
-    """The outputs that a file of this `metadata` gives for `images` (B, 3, H, W), by name, computed by `model`."""
+    """Compute with `model` the outputs, by name, that a file with this `metadata` gives for `images` (B, 3, H, W)."""
     decoded, *prototypes, raw = model(images)
     nc = len(metadata.names)
     objectness = decoded[..., 4:5]
@@ -137,7 +140,7 @@ def _compare(name: str, got: Tensor, want: Tensor, metadata: ExportMetadata, lar
         largest.see(boxes=_most(got, want))
     elif name == "output0":
         known = 5 + len(metadata.names)
-        compared = want[..., 4] > (_SURE if metadata.half else -1)
+        compared = want[..., 4] > (_CONFIDENT if metadata.half else -1)
         boxes = _most(got[..., :4][compared], want[..., :4][compared])
         largest.see(boxes, _most(got[..., 4:known], want[..., 4:known]))
         largest.see(values=_most_scaled(got[..., known:], want[..., known:]))
@@ -148,12 +151,12 @@ def _compare(name: str, got: Tensor, want: Tensor, metadata: ExportMetadata, lar
 def _compare_detections(
     got: dict[str, Tensor], want: dict[str, Tensor], metadata: ExportMetadata, largest: Difference, limits: Difference
 ) -> None:
-    """Every detection must have its partner in the other answer, but for those at the edge of being reported."""
+    """Compare detections: each must have a counterpart on the other side, except those close to the threshold."""
     for i, (count, truth) in enumerate(zip(got["count"].tolist(), want["count"].tolist(), strict=True)):
         mine, theirs = got["detections"][i], want["detections"][i]
         largest.detections += truth
         if mine[count:].any():
-            raise UserError("there is something behind the last detection")
+            raise UserError("the rows behind the last detection are not zero")
         full = metadata.max_det in (count, truth)
         edge = min(float(mine[count - 1, 4]), float(theirs[truth - 1, 4])) if full else float(metadata.conf_thres or 0)
         for rows, others in ((mine[:count], theirs[:truth]), (theirs[:truth], mine[:count])):
@@ -161,14 +164,14 @@ def _compare_detections(
 
 
 def _match(rows: Tensor, others: Tensor, metadata: ExportMetadata, largest: Difference, limits: Difference) -> None:
-    """`rows` (n, 6 + nm) each to the nearest of `others` of its class. Half precision may lose one in ten."""
+    """Match each of `rows` (n, 6 + nm) to the nearest of `others` of its class. Half precision may lose one in ten."""
     if not len(rows):
         return
     if not len(others):
         raise UserError(f"{len(rows)} detections have no counterpart in PyTorch's or the file's answer")
     distance = (rows[:, None, :4] - others[None, :, :4]).abs().amax(2)
     distance = distance.masked_fill(rows[:, None, 5] != others[None, :, 5], float("inf"))
-    distance += (rows[:, None, 4] - others[None, :, 4]).abs()  # of two at one place, the one as confident
+    distance += (rows[:, None, 4] - others[None, :, 4]).abs()  # of two at the same place, the one as confident
     partner = distance.argmin(1)
     found = distance.gather(1, partner[:, None])[:, 0] <= limits.boxes + limits.values
     lost = int((~found).sum())

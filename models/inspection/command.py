@@ -24,7 +24,7 @@ def parser() -> CommandParser:
     parser.add_argument("--cfg", type=text, default="yolov5_MobileNetv2.yaml", help="path or name of a network YAML")
     parser.add_argument("--batch-size", "--batch", type=batch_size, default=1, help="images per batch for timing")
     parser.add_argument(
-        "--imgsz", "--img", "--img-size", nargs="+", type=image_side, default=[640], help="pixels: one number, or height and width"
+        "--imgsz", "--img", "--img-size", nargs="+", type=image_side, default=[640], help="pixels, or height and width"
     )
     parser.add_argument("--device", default="", help="cuda device such as 0, or cpu")
     parser.add_argument("--profile", action="store_true", help="time the forward and backward pass")

@@ -1,4 +1,4 @@
-"""The kinds of file that `export.py` knows; each one that it writes has a module here. Imports nothing heavy."""
+"""The formats that `export.py` writes; each has a module of its name here. This file imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from utils.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Format:
-    """`name`: for ``--include``. `file`: what is written, ``{}`` being the checkpoint's name. `packages`: what must be
-    installed to write and check it. `macos`: nothing else runs the file."""
+    """An export format.
+
+    `name`: the word for ``--include``. `file`: the name of the file, or with a slash of the folder, where ``{}`` stands
+    for the checkpoint's name. `packages`: the packages that writing and checking it need. `macos`: only macOS runs it.
+    """
 
     name: str
     file: str
@@ -21,7 +24,7 @@ class Format:
     macos: bool = False
 
     def runs_here(self) -> bool:
-        """Whether this system can run the file."""
+        """True where this system can run the file."""
         return not self.macos or platform.system() == "Darwin"
 
     def missing(self) -> list[str]:
@@ -42,7 +45,7 @@ FORMATS = {
     )
 }
 
-# what YOLOv5 also takes, and what to do instead
+# formats that only YOLOv5 writes, and what to do instead
 _ELSEWHERE = {
     "engine": "TensorRT builds an engine from our ONNX file, on the GPU that runs it",
     "saved_model": "onnx2tf makes a TensorFlow model from our ONNX file",
@@ -54,9 +57,9 @@ _ELSEWHERE = {
 
 
 def find_formats(include: str | Sequence[str]) -> list[Format]:
-    """The formats that ``--include`` names, each once; commas part them too.
+    """The formats that ``--include`` names, separated by spaces or commas, each once.
 
-    Raises `UserError` for one that is unknown or lacks a package.
+    Raises `UserError` for a format that is unknown, or whose packages are not installed.
     """
     words = [include] if isinstance(include, str) else list(include)
     names = list(dict.fromkeys(name for word in words for name in word.replace(",", " ").lower().split()))
@@ -77,7 +80,7 @@ def _find(name: str) -> Format:
 
 
 def format_table() -> str:
-    """The formats, one a line: argument, file, what to install, and whether this system can write it."""
+    """A table of the formats: argument, file, packages to install, and whether this system can write it."""
     rows = [("--include", "file", "pip install", "here")]
     for f in FORMATS.values():
         here = "no, install it" if f.missing() else "yes"

@@ -1,8 +1,8 @@
 """Core ML: an .mlpackage for macOS and iOS.
 
-Its input is an image of 8 bits a channel and not a tensor, because that is what Apple's Vision framework and a camera
-hand over; the package scales it to 0..1 itself. Nothing is lost: every picture fed to a network starts as bytes.
-Only macOS can run the file. Elsewhere it is written, and checked as far as its description goes.
+Its input is an image of 8 bits per channel and not a tensor, because that is what Apple's Vision framework and cameras
+provide; the package scales it to 0..1 itself. Nothing is lost, because every image starts as bytes. Only macOS can run
+the file. Other systems write it, and check its description.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ _QUANTISED = "constexpr_affine_dequantize"
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     metadata = request.metadata
     if metadata.dynamic:
         raise UserError("--dynamic: Core ML takes images of one size; leave --dynamic out, and give --imgsz")
     if metadata.layout == "nms":
-        raise UserError("--nms: not in a Core ML package; leave --nms out, what runs the file has to suppress")
+        raise UserError("--nms: a Core ML package holds no suppression; leave --nms out and suppress in your app")
     if metadata.batch != 1:
         raise UserError(f"--batch-size {metadata.batch}: Core ML takes one image at a time; leave --batch-size out")
 
 
 @torch.no_grad()
 def write(request: ExportRequest, path: Path) -> None:
-    """Write the package `path`: with ``--half`` all but the decoding is computed in half precision; with ``--int8``
-    the weights of convolutions, and they only, are kept in 8 bits a channel."""
+    """Write the package `path`.
+
+    With ``--half`` everything except the decoding is computed in half precision. With ``--int8`` the weights of the
+    convolutions are stored in 8 bits with a scale per channel, and nothing else.
+    """
     with silenced():
         import coremltools as ct
 
@@ -58,7 +61,7 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the package. Raises `UserError` for one that is not as asked for."""
+    """Words about the package for the report. Raises `UserError` where it is not as requested."""
     with silenced():
         import coremltools as ct
 
@@ -80,7 +83,7 @@ def inspect(request: ExportRequest, path: Path) -> list[str]:
 
 @torch.no_grad()
 def _shapes(request: ExportRequest) -> dict[str, tuple[int, ...]]:
-    """Of each output, by the network itself."""
+    """The shape of each output, computed by the network itself."""
     plain = request.in_float()
     answer = plain.network()(plain.example())
     values = [answer] if isinstance(answer, torch.Tensor) else answer
@@ -88,7 +91,7 @@ def _shapes(request: ExportRequest) -> dict[str, tuple[int, ...]]:
 
 
 def _halved(ct: Any) -> Any:
-    """Half precision for operations that a convolution comes behind: eleven bits are few for pixels."""
+    """Half precision for every operation that a later convolution reads; for pixels its eleven bits are too few."""
     chosen: set[str] = set()
 
     def is_chosen(operation: Any) -> bool:
@@ -103,7 +106,7 @@ def _halved(ct: Any) -> Any:
 
 
 def _quantised(package: Any) -> Any:
-    """`package` with 8-bit weights of the convolutions; its other constants are cells and anchors in pixels."""
+    """`package` with 8-bit weights in its convolutions. Its other constants, such as anchors, stay as they are."""
     from coremltools.optimize import coreml as optimize
 
     convolutions = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
@@ -113,6 +116,6 @@ def _quantised(package: Any) -> Any:
 
 
 def _operations(spec: Any) -> Any:
-    """Those of the one function of a package."""
+    """The operations of the only function in a package."""
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()
     return block.operations

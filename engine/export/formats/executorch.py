@@ -1,4 +1,4 @@
-"""ExecuTorch: a program (.pte) for PyTorch's runtime on phones and boards, computed by XNNPACK."""
+"""ExecuTorch: a program (.pte) for PyTorch's runtime on phones and boards, which computes by XNNPACK."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from utils.logging import silenced
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     check_mobile(request, "ExecuTorch")
 
 
 def write(request: ExportRequest, path: Path) -> None:
-    """Write `path`."""
+    """Write the file `path`."""
     with silenced(), torch.no_grad():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -32,8 +32,7 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def _quantised(request: ExportRequest) -> nn.Module:
-    """The network with rounding in it as 8-bit numbers do it: scales per channel of the weights, and per map as the
-    calibration pictures need them."""
+    """The network in 8 bits: a scale per channel of the weights, and one per map, from the calibration images."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -48,7 +47,7 @@ def _quantised(request: ExportRequest) -> nn.Module:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
+    """Words about the file for the report. Raises `UserError` where it is not as requested."""
     from executorch.runtime import Runtime
 
     about: Any = Runtime.get().load_program(path).metadata("forward")

@@ -1,4 +1,4 @@
-"""ncnn: a folder of .param and .bin, for phones and boards; converted by pnnx from a traced network."""
+"""ncnn: a folder with a .param and a .bin file, for phones and boards; pnnx converts it from a traced network."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _REFUSED = {
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     for name, reason in _REFUSED.items():
         if getattr(request.metadata, name):
             raise UserError(reason)
     if request.metadata.layout == "nms":
-        raise UserError("--nms: ncnn has no suppression; leave --nms out, what runs the file has to suppress")
+        raise UserError("--nms: ncnn has no suppression; leave --nms out and suppress in your app")
     if (batch := request.metadata.batch) != 1:
         raise UserError(f"--batch-size {batch}: ncnn takes one image at a time; leave --batch-size out")
 
 
 @torch.no_grad()
 def write(request: ExportRequest, path: Path) -> None:
-    """Write the folder `path`; with ``--half`` the weights in half precision."""
+    """Write the folder `path`. With ``--half`` the weights are in half precision."""
     import pnnx
 
     plain = request.in_float()
@@ -44,7 +44,7 @@ def write(request: ExportRequest, path: Path) -> None:
             traced = torch.jit.trace(plain.network(), (example,), strict=False, check_trace=False)
             torch.jit.save(traced, f"{folder}/network.pt")
         shape = ",".join(map(str, example.shape))
-        done = subprocess.run(  # noqa: S603 -- pnnx's own program, and numbers
+        done = subprocess.run(  # noqa: S603 -- the program of the pnnx package, with numbers as arguments
             [pnnx.EXEC_PATH, "network.pt", f"inputshape=[{shape}]f32", f"fp16={int(request.metadata.half)}"],
             cwd=folder,
             capture_output=True,
@@ -61,6 +61,6 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the folder."""
+    """Words about the folder for the report."""
     lines = only_file(path, "*.param").read_text(encoding="ascii").splitlines()
     return [f"{lines[1].split()[0]} layers"]

@@ -1,4 +1,4 @@
-"""ONNX: for ONNX Runtime, OpenCV, browsers, and as the start of many other toolchains."""
+"""ONNX: for ONNX Runtime, OpenCV and browsers, and as the input of many other converters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from models.export_metadata import KEY, ExportMetadata
 from utils.errors import UserError
 from utils.logging import silenced
 
-OPSETS = {False: range(12, 21), True: range(17, 24)}  # of the legacy exporter, of --dynamo
+OPSETS = {False: range(12, 21), True: range(17, 24)}  # for the legacy exporter, and for --dynamo
 DEFAULT_OPSET = {False: 17, True: 18}
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     opsets, opset = OPSETS[request.dynamo], _opset(request)
     if opset not in opsets:
         hint = "with --dynamo" if request.dynamo else "without --dynamo"
@@ -38,7 +38,7 @@ def check(request: ExportRequest) -> None:
 
 
 def write(request: ExportRequest, path: Path) -> None:
-    """Write `path`."""
+    """Write the file `path`."""
     import onnx
 
     with silenced():
@@ -61,7 +61,7 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
+    """Words about the file for the report. Raises `UserError` where it is not as requested."""
     import onnx
 
     model = onnx.load(str(path))
@@ -74,7 +74,7 @@ def inspect(request: ExportRequest, path: Path) -> list[str]:
         done, convolutions = quantised_share(model.graph)
         if not done:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
-        words.append(f"{done} of {convolutions} convolutions in 8 bits, by {len(request.calibration or ())} pictures")
+        words.append(f"{done} of {convolutions} convolutions in 8 bits, by {len(request.calibration or ())} images")
     return words
 
 
@@ -103,7 +103,7 @@ def _write_by_dynamo(request: ExportRequest, path: Path) -> None:
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     example = request.example()
     if request.metadata.dynamic and request.metadata.batch == 1:
-        example = example.repeat(2, 1, 1, 1)  # a size of 1 would be taken for a constant
+        example = example.repeat(2, 1, 1, 1)  # the exporter would take a size of 1 for a constant
     torch.onnx.export(
         request.network(),
         (example,),
@@ -119,7 +119,7 @@ def _write_by_dynamo(request: ExportRequest, path: Path) -> None:
 
 
 def _sizes(metadata: ExportMetadata) -> dict[str, list[int | str | None]]:
-    """Of the input and each output: a number where the size is fixed, a name where it varies; None: not said here."""
+    """The sizes of the input and of each output: a number, a name where it may vary, or None where it is left out."""
     ends: dict[str, list[int | str | None]] = {
         "images": [3, "height", "width"],
         "detections": [metadata.max_det, 6 + metadata.nm],
@@ -138,7 +138,7 @@ def _sizes(metadata: ExportMetadata) -> dict[str, list[int | str | None]]:
 
 
 def _name_sizes(model: Any, metadata: ExportMetadata) -> None:
-    """Say in the file how large its input and outputs are, where the exporter left odd names or nothing."""
+    """Write the sizes of the input and the outputs into the file, where the exporter left odd names or nothing."""
     sizes = _sizes(metadata)
     for value in (*model.graph.input, *model.graph.output):
         for dim, size in zip(value.type.tensor_type.shape.dim, sizes[value.name], strict=True):
@@ -149,5 +149,5 @@ def _name_sizes(model: Any, metadata: ExportMetadata) -> None:
 
 
 def _properties(metadata: ExportMetadata) -> dict[str, str]:
-    """The metadata, and beside it the two values that YOLOv5's own scripts look for."""
+    """The metadata, and the two values that YOLOv5's own scripts look for."""
     return {KEY: metadata.to_json(), "stride": str(max(metadata.strides)), "names": repr(metadata.names)}

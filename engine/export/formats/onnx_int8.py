@@ -1,4 +1,4 @@
-"""8-bit ONNX: static quantisation by ONNX Runtime, of all that lies before the head."""
+"""8-bit ONNX: static quantisation by ONNX Runtime of everything before the head."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from engine.export.request import ExportRequest
 from utils.errors import UserError
 from utils.logging import silenced
 
-LEAST_OPSET = 13  # the first with a scale for each channel
+LEAST_OPSET = 13  # the first with a scale per channel
 
 
 class _Reader:
-    """The calibration pictures as ONNX Runtime asks for them: one batch after another, then None."""
+    """Gives the calibration images to ONNX Runtime: one batch after another, and then None."""
 
     def __init__(self, request: ExportRequest) -> None:
         assert request.calibration is not None  # with --int8
@@ -25,10 +25,10 @@ class _Reader:
 
 
 def quantise(model: Any, request: ExportRequest, path: Path) -> None:
-    """Write the float32 ONNX `model` with activations and weights of 8 bits, the latter with a scale a channel.
+    """Write the float32 ONNX `model` with activations and weights in 8 bits; weights have a scale per channel.
 
-    The head's convolutions and what lies behind them stay in float32: a tensor has one scale, and logits, or boxes and
-    confidences, of one tensor need different ones. They are little of the work.
+    The head's convolutions and everything behind them stay in float32, because a tensor has only one scale, and boxes
+    and confidences in one tensor would need different ones. They are a small part of the work.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -48,12 +48,12 @@ def quantise(model: Any, request: ExportRequest, path: Path) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*head, *behind],
-            extra_options={"CalibMovingAverage": True},  # the mean of the extremes: outliers cost all others
+            extra_options={"CalibMovingAverage": True},  # the mean of the extremes, because outliers coarsen the scale
         )
 
 
 def head_nodes(graph: Any, outputs: list[str]) -> tuple[list[str], list[str]]:
-    """Names of the last convolutions before the `outputs` of an ONNX graph, and of the nodes behind them.
+    """The names of the last convolutions before the `outputs` of an ONNX graph, and of the nodes behind them.
 
     Nodes without a name get one.
     """
@@ -76,7 +76,7 @@ def head_nodes(graph: Any, outputs: list[str]) -> tuple[list[str], list[str]]:
 
 
 def quantised_share(graph: Any) -> tuple[int, int]:
-    """How many of the convolutions in an ONNX graph have 8-bit weights, and how many there are."""
+    """The number of convolutions with 8-bit weights in an ONNX graph, and the number of all convolutions."""
     dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     return sum(node.input[1] in dequantised for node in convolutions), len(convolutions)

@@ -1,4 +1,4 @@
-"""OpenVINO: a folder of .xml and .bin, for Intel's processors; converted from our ONNX file."""
+"""OpenVINO: a folder with an .xml and a .bin file, for Intel's processors; converted from our ONNX file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUANTISED = "FakeQuantize"
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do: what ONNX cannot."""
+    """Raise `UserError` where ONNX cannot do what the request asks for, or where --int8 lacks a package."""
     onnx.check(request.in_float())
     if request.metadata.int8:
         try:
@@ -29,8 +29,11 @@ def check(request: ExportRequest) -> None:
 
 
 def write(request: ExportRequest, path: Path) -> None:
-    """Write the folder `path`: with ``--half`` the weights, and they only, in half precision; with ``--int8``
-    convolutions in 8 bits a channel."""
+    """Write the folder `path`.
+
+    With ``--half`` only the weights are in half precision. With ``--int8`` the convolutions are in 8 bits, with a scale
+    per channel.
+    """
     ov = openvino(path)
     path.mkdir()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -46,35 +49,35 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the folder. Raises `UserError` for one that is not as asked for."""
+    """Words about the folder for the report. Raises `UserError` where it is not as requested."""
     operations = openvino(path).Core().read_model(str(only_file(path, "*.xml"))).get_ops()
     kinds = [operation.get_type_name() for operation in operations]
     words = [f"{sum(kind != 'Constant' for kind in kinds)} operations"]
     if request.metadata.int8:
         if _QUANTISED not in kinds:
             raise UserError("--int8 was asked for, but nothing in it is quantised")
-        words.append(f"scales from {len(request.calibration or ())} pictures")
+        words.append(f"scales from {len(request.calibration or ())} images")
     return words
 
 
 def _quantised(network: Any, request: ExportRequest) -> Any:
-    """`network` with 8-bit convolutions; what stands behind the last of them stays in float."""
-    assert request.calibration is not None  # with --int8 there are pictures
+    """`network` with 8-bit convolutions. The operations behind the last convolutions stay in float."""
+    assert request.calibration is not None  # with --int8
     with silenced():
         import nncf
 
-        nncf.set_log_level(logging.ERROR)  # it has handlers of its own
+        nncf.set_log_level(logging.ERROR)  # nncf has its own handlers
         return nncf.quantize(
             network,
             nncf.Dataset(request.calibration, lambda image: image.expand(request.metadata.batch, -1, -1, -1).numpy()),
-            preset=nncf.QuantizationPreset.MIXED,  # SiLU's answers are not symmetric
+            preset=nncf.QuantizationPreset.MIXED,  # the outputs of SiLU are not symmetric
             subset_size=len(request.calibration),
             ignored_scope=nncf.IgnoredScope(names=_decoding(network), validate=False),
         )
 
 
 def _decoding(network: Any) -> list[str]:
-    """Names of the operations between the last convolutions and the outputs of `network`."""
+    """The names of the operations between the last convolutions and the outputs of `network`."""
     found: set[str] = set()
     waiting = list(network.get_results())
     while waiting:

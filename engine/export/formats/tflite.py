@@ -1,4 +1,4 @@
-"""TensorFlow Lite: for phones and boards, converted from PyTorch by LiteRT, without TensorFlow."""
+"""TensorFlow Lite: for phones and boards; LiteRT converts it from PyTorch, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SIGNATURE = "serving_default"  # the one way to call the file
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     check_mobile(request, "TFLite")
 
 
 def write(request: ExportRequest, path: Path) -> None:
-    """Write `path`: images go in as (B, H, W, 3), as TensorFlow's users have them; outputs are as in every format."""
+    """Write the file `path`. It takes images (B, H, W, 3), as usual in TensorFlow; its outputs are as elsewhere."""
     with silenced(), torch.no_grad():
         import litert_torch
 
@@ -35,25 +35,25 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def _quantised(request: ExportRequest, path: Path) -> bytes:
-    """The file in 8-bit numbers: scales per channel of the weights, and per map as the calibration pictures need."""
+    """The file in 8 bits: a scale per channel of the weights, and one per map, from the calibration images."""
     from ai_edge_quantizer import quantizer, recipe
 
     tool = quantizer.Quantizer(str(path), recipe.static_wi8_ai8())
     samples, ranges = _calibration(request, path), None
-    while some := list(islice(samples, 16)):  # all at once, which it keeps, would fill the memory
+    while some := list(islice(samples, 16)):  # the tool keeps all samples of a call in memory
         ranges = tool.calibrate({_SIGNATURE: some}, ranges, num_threads=torch.get_num_threads())
     return bytes(tool.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
 def _calibration(request: ExportRequest, path: Path) -> Iterator[dict[str, np.ndarray]]:
-    """Each picture as the file takes it."""
+    """The calibration images in the form that the file takes."""
     (name,) = _interpreter(path).get_signature_runner(_SIGNATURE).get_input_details()
     for images in calibration_batches(request):
         yield {name: np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())}
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the file. Raises `UserError` for one that is not as asked for."""
+    """Words about the file for the report. Raises `UserError` where it is not as requested."""
     interpreter = _interpreter(path)
     (image,) = interpreter.get_input_details()
     size, want = tuple(image["shape"].tolist()), tuple(request.example().permute(0, 2, 3, 1).shape)

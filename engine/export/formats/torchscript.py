@@ -1,4 +1,4 @@
-"""TorchScript: a traced network, which LibTorch runs without Python."""
+"""TorchScript: a traced network, which LibTorch can run without Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 
 def check(request: ExportRequest) -> None:
-    """Raises `UserError` for what this format cannot do."""
+    """Raise `UserError` where the request asks for something that this format cannot do."""
     if request.metadata.int8:
         raise UserError("--int8: TorchScript holds no 8-bit weights; use --include onnx or openvino")
     if request.metadata.half and request.device.type == "cpu":
@@ -27,9 +27,9 @@ def check(request: ExportRequest) -> None:
 
 @torch.no_grad()
 def write(request: ExportRequest, path: Path) -> None:
-    """Write `path`."""
+    """Write the file `path`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, but what LibTorch reads; and the tracer warns of every size
+        warnings.simplefilter("ignore")  # of TorchScript's deprecation, and of every size that is traced
         select = torch.jit.script(select_by_loop) if request.metadata.layout == "nms" else None
         traced = torch.jit.trace(request.network(select), (request.example(),), strict=False, check_trace=False)
         _compute_where_the_images_are(traced.graph)
@@ -38,7 +38,7 @@ def write(request: ExportRequest, path: Path) -> None:
 
 
 def _compute_where_the_images_are(graph: Any) -> None:
-    """Put the device of the input in place of the one that tracing wrote down: a file runs wherever it is loaded."""
+    """Replace the device that tracing recorded by the device of the input, so that the file runs on any device."""
     images = list(graph.inputs())[1]  # the first is the module itself
     for node in list(graph.nodes()):
         if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType":
@@ -50,12 +50,12 @@ def _compute_where_the_images_are(graph: Any) -> None:
 
 
 def inspect(request: ExportRequest, path: Path) -> list[str]:
-    """What the report tells of the file."""
-    return ["to be run with --trust, for it is a program"]
+    """Words about the file for the report."""
+    return ["to be run with --trust, because it is a program"]
 
 
 def _for_yolov5(metadata: ExportMetadata) -> str:
-    """What YOLOv5's own scripts look for."""
+    """The description that YOLOv5's own scripts look for, as JSON."""
     return json.dumps(
         {"shape": [metadata.batch, 3, *metadata.imgsz], "stride": max(metadata.strides), "names": list(metadata.names.values())}
     )

@@ -22,7 +22,7 @@ def test_pictures_are_spread_over_the_training_split(tiny_data: Path, capsys: py
     everything = sorted((tiny_data.parent / "images" / "train").glob("*.png"))
     assert names_of(images) == [everything[i].name for i in (0, 3, 7, 11)]  # thirds of 11, rounded down
     assert len(images) == 4
-    assert "has 4 'train' pictures to calibrate with; 100 are the least" in capsys.readouterr().err
+    assert "has only 4 'train' images for calibration; 100 or more" in capsys.readouterr().err
     assert len(CalibrationImages.of(str(tiny_data), (96, 96))) == 12
 
 
@@ -45,7 +45,7 @@ def test_pictures_are_what_the_network_sees(tiny_data: Path) -> None:
 def test_pictures_that_cannot_be_had_are_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken\.png: .*; calibration needs pictures that can be read"):
+    with pytest.raises(UserError, match=r"broken\.png: .*; calibration needs images that can be read"):
         list(CalibrationImages((str(broken),), (96, 96)))
     with pytest.raises(UserError, match=r"nowhere\.yaml"):
         CalibrationImages.of("nowhere.yaml", (96, 96))

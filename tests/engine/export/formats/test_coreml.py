@@ -160,14 +160,14 @@ def test_the_command_says_that_it_was_not_run(
     weights = save(lively(), tmp_path / "best.pt")
     (path,) = export.run(weights=str(weights), include=["coreml"], imgsz=list(SIZE))
     assert path == tmp_path / "best.mlpackage"
-    assert " operations, not run: that takes macOS" in capsys.readouterr().out
+    assert " operations, not run, which needs macOS" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("values", "match"),
     [
         ({"dynamic": True}, "--dynamic: Core ML takes images of one size"),
-        ({"layout": "nms", **NMS}, "--nms: not in a Core ML package"),
+        ({"layout": "nms", **NMS}, "--nms: a Core ML package holds no suppression"),
         ({"batch": 4}, "--batch-size 4: Core ML takes one image at a time"),
     ],
 )

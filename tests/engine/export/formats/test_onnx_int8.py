@@ -61,7 +61,7 @@ def test_a_file(head: str, layout: str, values: dict[str, Any], make_weights: Ma
     graph = onnx.load(str(path)).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     words = writer.inspect(request, path)[-1]
-    assert words == f"{len(convolutions) - 2} of {len(convolutions)} convolutions in 8 bits, by 2 pictures"
+    assert words == f"{len(convolutions) - 2} of {len(convolutions)} convolutions in 8 bits, by 2 images"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.onnx", "best.pt"]
     runtime = OnnxRuntime(path, CPU)
     assert runtime.metadata == request.metadata
@@ -144,7 +144,7 @@ def test_the_command_measures_what_eight_bits_cost(
     assert export.run(**flags) == [weights.with_suffix(".onnx")]
     said, warned = capsys.readouterr()
     assert warned.count("this network has SiLU") == 1
-    assert "convolutions in 8 bits, by 12 pictures, runs" in said
+    assert "convolutions in 8 bits, by 12 images, runs" in said
     assert [line.split()[0] for line in said.splitlines()[-3:]] == ["P", "best.pt", "best.onnx"]
     assert sorted(p.name for p in weights.parent.iterdir()) == ["best.onnx", "best.onnx.json", "best.pt"]
 

@@ -102,7 +102,7 @@ def test_8_bits(tmp_path: Path, head: str, layout: str, dynamic: bool) -> None:
     request = replace(request, calibration=pictures(tmp_path / "pictures", 12))
     (folder := tmp_path / "export").mkdir()
     path = written(request, folder)
-    assert openvino.inspect(request, path)[1] == "scales from 12 pictures"
+    assert openvino.inspect(request, path)[1] == "scales from 12 images"
 
     network = ov.Core().read_model(str(path / "best.xml"))
     convolutions = [n for n in network.get_ops() if n.get_type_name().endswith("Convolution")]

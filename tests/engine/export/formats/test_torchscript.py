@@ -28,7 +28,7 @@ def written(request: ExportRequest, folder: Path) -> Path:
     path = folder / "m.torchscript"
     torchscript.check(request)
     torchscript.write(request, path)
-    assert torchscript.inspect(request, path) == ["to be run with --trust, for it is a program"]
+    assert torchscript.inspect(request, path) == ["to be run with --trust, because it is a program"]
     return path
 
 
