@@ -1,8 +1,8 @@
 """The building blocks that a row of a network's YAML can name.
 
-All map (B, c1, H, W) to (B, c2, H', W'). Names of classes and parameters are an API: YAML rows, pickles and state dicts
-of published checkpoints have them. A block that can be simplified for inference has a method ``fuse()`` that does so in
-place and does nothing the second time; `models.yolo.BaseModel.fuse` calls it on all there are.
+All of them map (B, c1, H, W) to (B, c2, H', W'). The names of classes and parameters are an API: YAML rows, and pickles
+and state dicts of published checkpoints, contain them. A block that can be simplified for inference has a method
+``fuse()``, which works in place and changes nothing the second time; `models.yolo.BaseModel.fuse` calls all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pair = int | tuple[int, int]
 
 
 def autopad(kernel: Pair, padding: Pair | None = None, dilation: int = 1) -> Pair:
-    """The padding that keeps the size at stride 1 (odd kernels), unless one is given."""
+    """The given padding, or else the one with which an odd kernel keeps the size at stride 1."""
     if padding is not None:
         return padding
     if isinstance(kernel, int):
@@ -37,7 +37,7 @@ def autopad(kernel: Pair, padding: Pair | None = None, dilation: int = 1) -> Pai
 
 
 class Conv(nn.Module):
-    """Convolution, batch norm, activation. `fuse` turns the first two into one convolution."""
+    """Convolution, batch norm and activation. `fuse` turns the first two into one convolution."""
 
     bn: nn.BatchNorm2d | None
 
@@ -78,7 +78,8 @@ class DWConv(Conv):
 class DWSConv(nn.Module):
     """A depthwise-separable convolution (Howard et al. 2017, MobileNet): k×k depthwise with stride `s`, then 1×1.
 
-    k² + c2 multiplications a pixel and input channel where a `Conv` has k² · c2; norm and activation after both.
+    It needs k² + c2 multiplications per pixel and input channel, and a `Conv` k² · c2. Both parts have batch norm and
+    activation.
     """
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, act: Activation = True) -> None:
@@ -98,7 +99,7 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Focus(nn.Module):
-    """Every second pixel, four ways, stacked as channels, then a `Conv`: (H, W) to (H/2, W/2)."""
+    """Stacks the four pixels of each 2×2 square as channels and applies a `Conv`: (H, W) to (H/2, W/2)."""
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class Focus(nn.Module):
 
 
 class GhostConv(nn.Module):
-    """Half of the channels by a convolution, the other half by a cheap 5×5 depthwise one of them (Han et al. 2020)."""
+    """A convolution makes half of the channels, and from these a 5×5 depthwise one the others (Han et al. 2020)."""
 
     def __init__(self, c1: int, c2: int, k: Pair = 1, s: Pair = 1, g: int = 1, act: Activation = True) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class GhostConv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down to ``e * c2`` channels, 3×3 back up, and the input added where it fits."""
+    """A 1×1 convolution to ``e * c2`` channels and a 3×3 one to c2; the input is added where c1 equals c2."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
@@ -153,7 +154,7 @@ class Bottleneck(nn.Module):
 
 
 class DWSBottleneck(nn.Module):
-    """`Bottleneck` whose second convolution is a `DWSConv` of kernel `k`."""
+    """A `Bottleneck` whose second convolution is a `DWSConv` with kernel size `k`."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, k: int = 3, e: float = 0.5) -> None:
         super().__init__()
@@ -168,7 +169,7 @@ class DWSBottleneck(nn.Module):
 
 
 class CrossConv(nn.Module):
-    """A k×k convolution as 1×k, then k×1, and the input added where asked for and fitting."""
+    """A 1×k and a k×1 convolution in place of a k×k one; with `shortcut` the input is added where shapes are equal."""
 
     def __init__(
         self, c1: int, c2: int, k: int = 3, s: int = 1, g: int = 1, e: float = 1.0, shortcut: bool = False
@@ -204,7 +205,7 @@ class GhostBottleneck(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Multi-head attention and two linear maps, each with its input added; no layer norm. Sequences are (L, B, c)."""
+    """Multi-head attention and two linear layers, each with its input added, without layer norm, on (L, B, c)."""
 
     def __init__(self, c: int, num_heads: int) -> None:
         super().__init__()
@@ -221,7 +222,7 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """`TransformerLayer` over all positions of a map, with a learned map of the features as position (ViT-like)."""
+    """`TransformerLayer` over all positions of a map; a linear layer of the features is the positional embedding."""
 
     def __init__(self, c1: int, c2: int, num_heads: int, num_layers: int) -> None:
         super().__init__()
@@ -262,7 +263,7 @@ class BottleneckCSP(nn.Module):
         return self.cv4(self.act(y))
 
     def fuse(self) -> None:
-        """The norm acts on each channel alone: its halves fold into the convolutions they follow."""
+        """Fold each half of the batch norm, which treats channels separately, into the convolution before it."""
         if self.bn is None:
             return
         scales, shifts = (t.chunk(2) for t in affine_of(self.bn))
@@ -274,7 +275,7 @@ class BottleneckCSP(nn.Module):
 
 
 class C3(nn.Module):
-    """A cross-stage partial block with three convolutions: half of the channels go through `n` bottlenecks."""
+    """A cross-stage partial block with three convolutions, where one of two branches goes through `n` bottlenecks."""
 
     def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
@@ -285,7 +286,7 @@ class C3(nn.Module):
         self.m = self.inner(hidden, n, shortcut, g)
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        """What the first half of the channels goes through, (B, c, H, W) to the same shape."""
+        """The inner part of the first branch, (B, c, H, W) to the same shape."""
         return nn.Sequential(*(Bottleneck(c, c, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -323,7 +324,7 @@ class C3Ghost(C3):
 
 
 class C3SPP(C3):
-    """`C3` with `SPP` inside, whose pooling windows are `k`."""
+    """`C3` with an `SPP` inside that has the pooling windows `k`."""
 
     def __init__(
         self,
@@ -344,7 +345,7 @@ class C3SPP(C3):
 
 
 class SPP(nn.Module):
-    """Max pools of several windows side by side (He et al. 2014), between two 1×1 convolutions."""
+    """Max pooling with several windows in parallel (He et al. 2014), between two 1×1 convolutions."""
 
     def __init__(self, c1: int, c2: int, k: Sequence[int] = (5, 9, 13)) -> None:
         super().__init__()
@@ -359,7 +360,7 @@ class SPP(nn.Module):
 
 
 class SPPF(nn.Module):
-    """`SPP` with windows k, 2k - 1, 3k - 2 by three small pools in a row: the same values, faster."""
+    """`SPP` with windows k, 2k - 1 and 3k - 2, computed faster by three pools with window k in sequence."""
 
     def __init__(self, c1: int, c2: int, k: int = 5) -> None:
         super().__init__()
@@ -379,7 +380,7 @@ class SPPF(nn.Module):
 
 
 class Contract(nn.Module):
-    """Squares of gain × gain pixels into channels: (B, c, H, W) to (B, c * gain², H / gain, W / gain)."""
+    """Moves squares of gain × gain pixels into channels: (B, c, H, W) to (B, c * gain², H / gain, W / gain)."""
 
     def __init__(self, gain: int = 2) -> None:
         super().__init__()
@@ -393,7 +394,7 @@ class Contract(nn.Module):
 
 
 class Expand(nn.Module):
-    """Channels into squares of gain × gain pixels: (B, c, H, W) to (B, c / gain², H * gain, W * gain)."""
+    """Moves channels into squares of gain × gain pixels: (B, c, H, W) to (B, c / gain², H * gain, W * gain)."""
 
     def __init__(self, gain: int = 2) -> None:
         super().__init__()
@@ -407,7 +408,7 @@ class Expand(nn.Module):
 
 
 class Concat(nn.Module):
-    """A list of maps joined along `dimension`."""
+    """Joins a list of maps along `dimension`."""
 
     def __init__(self, dimension: int = 1) -> None:
         super().__init__()
@@ -423,10 +424,10 @@ class Concat(nn.Module):
 class MobileNetV2_Block(nn.Module):
     """The inverted residual with a linear bottleneck (Sandler et al. 2018, table 1).
 
-    1×1 expansion to ``expand_ratio * c1`` channels (absent at ratio 1), 3×3 depthwise with `stride`, 1×1 projection;
-    ReLU6 after the first two whatever the network's activation. The input is added where stride is 1 and c1 equals c2.
-    Where `recompute` is set (`utils.training.recomputation`), training keeps the input alone: what lies between, most
-    of a network's memory, is computed again in the backward pass.
+    A 1×1 expansion to ``expand_ratio * c1`` channels (absent at ratio 1), a 3×3 depthwise convolution with `stride`,
+    and a 1×1 projection. ReLU6 follows the first two, whatever the network's activation. The input is added where the
+    stride is 1 and c1 equals c2. Where `recompute` is set (`utils.training.recomputation`), training keeps only the
+    input, and computes the tensors inside the block, most of a network's memory, again in the backward pass.
     """
 
     def __init__(self, c1: int, c2: int, stride: int = 1, expand_ratio: float = 1) -> None:
@@ -446,7 +447,7 @@ class MobileNetV2_Block(nn.Module):
 
 
 class conv_bn_relu_maxpool(nn.Module):
-    """A stem: 3×3 convolution with stride 2 and ReLU, then 3×3 max pool with stride 2; (H, W) to (H/4, W/4)."""
+    """A stem: a 3×3 convolution with stride 2 and ReLU, then 3×3 max pooling with stride 2; (H, W) to (H/4, W/4)."""
 
     def __init__(self, c1: int, c2: int) -> None:
         super().__init__()
@@ -461,9 +462,9 @@ class conv_bn_relu_maxpool(nn.Module):
 
 
 class Proto(nn.Module):
-    """Mask prototypes (Bolya et al. 2019, section 3.1): (B, c1, H, W) to (B, c2, 2H, 2W), with `c_` channels between.
+    """Mask prototypes (Bolya et al. 2019, section 3.1): (B, c1, H, W) to (B, c2, 2H, 2W), with `c_` hidden channels.
 
-    A mask is a sum of prototypes, weighted by coefficients of its object. Most of the cost is `refining`, at 2H × 2W.
+    A mask is a sum of the prototypes, weighted by the coefficients of its object. `refining` is most of the cost.
     """
 
     def __init__(self, c1: int, c_: int = 256, c2: int = 32) -> None:
@@ -474,11 +475,11 @@ class Proto(nn.Module):
         self.cv3 = Conv(c_, c2)
 
     def reading(self, c1: int, c_: int) -> nn.Module:
-        """What acts before the size is doubled, (B, c1, H, W) to (B, c_, H, W)."""
+        """The layers before the size is doubled, (B, c1, H, W) to (B, c_, H, W)."""
         return Conv(c1, c_, 3)
 
     def refining(self, c_: int) -> nn.Module:
-        """What acts after it, (B, c_, 2H, 2W) to the same shape."""
+        """The layers after the size is doubled, (B, c_, 2H, 2W) to the same shape."""
         return Conv(c_, c_, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -486,10 +487,10 @@ class Proto(nn.Module):
 
 
 class LightProto(Proto):
-    """`Proto` with depthwise 3×3 convolutions, and channels that are mixed at H × W, where a quarter of the pixels are.
+    """`Proto` with depthwise 3×3 convolutions, which mixes channels at H × W, a quarter of the pixels.
 
-    At 2H × 2W one depthwise convolution and the projection to prototypes are left. The four copies of a pixel have
-    different neighbours, so that each gets a value of its own: edges are drawn at the doubled size.
+    Only a depthwise convolution and the projection to prototypes run at 2H × 2W. There the four copies of a pixel have
+    different neighbours and get different values, so that edges have the doubled resolution.
     """
 
     def reading(self, c1: int, c_: int) -> nn.Module:
@@ -503,7 +504,7 @@ class LightProto(Proto):
 
 
 class SEBlock(nn.Module):
-    """Squeeze and excitation: each channel weighted by what the means of all say (Hu et al. 2018)."""
+    """Squeeze and excitation: weights each channel by a function of the means of all channels (Hu et al. 2018)."""
 
     def __init__(self, input_channels: int, internal_neurons: int) -> None:
         super().__init__()
@@ -515,7 +516,7 @@ class SEBlock(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Channel attention from means and maxima, then spatial attention by a 7×7 convolution (Woo et al. 2018)."""
+    """Channel attention from means and maxima, and then spatial attention by a 7×7 convolution (Woo et al. 2018)."""
 
     def __init__(self, input_channels: int, internal_neurons: int, kernel_size: int = 7) -> None:
         super().__init__()
@@ -532,9 +533,9 @@ class CBAM(nn.Module):
 class RepVGGBlock(nn.Module):
     """Parallel k×k, 1×1 and identity branches, each with batch norm, that become one convolution (Ding et al. 2021).
 
-    The identity branch exists where stride is 1 and the channels are equal. Their sum goes through `SEBlock` or `CBAM`
-    if asked for (``out_channels // 16`` inner neurons, at least one), then ReLU. With `deploy` the block is built with
-    the one convolution that `fuse` makes of the branches.
+    The identity branch exists where the stride is 1 and the channels are equal. The sum of the branches goes through
+    `SEBlock` with `use_se` or `CBAM` with `use_cbam` (``out_channels // 16`` inner neurons, at least one), and through
+    ReLU. With `deploy` the block is built with the single convolution that `fuse` makes of the branches.
     """
 
     rbr_identity: nn.BatchNorm2d | None
@@ -610,7 +611,7 @@ class RepVGGBlock(nn.Module):
         self.rbr_dense = self.rbr_1x1 = self.rbr_identity = None
 
 
-# Names that users' scripts import from here; their owners import this module, so they are fetched when asked for.
+# Names that users' scripts import from here. Their modules import this one, so they are imported only on first use.
 _ELSEWHERE = {"DetectMultiBackend": "models.backends", "AutoShape": "models.hub", "Detections": "models.hub"}
 
 
