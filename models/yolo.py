@@ -19,8 +19,8 @@ if __name__ == "__main__":  # Python has put models/ on the path, and not the pr
 import torch
 from torch import Tensor, nn
 
-from models.budget import check_anchor_count
 from models.anchor_grid import AnchorGrid, is_traced, make_anchor_grid
+from models.budget import check_anchor_count
 from models.configs import find_cfg, load_cfg, override
 from models.ensemble import join_masked
 from models.initialization import initialize_weights

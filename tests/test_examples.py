@@ -201,7 +201,9 @@ def test_opencv_example_gives_our_boxes(
     script = example("opencv_dnn_detect")
     net, metadata = script.load(str(exported(task)))
     rows = script.detect(net, metadata, cv2.imread(str(photo)), CONF)
-    assert_same([Found(metadata["names"][str(cls)], score, list(box)) for cls, score, box in rows], expected(task).found)
+    assert_same(
+        [Found(metadata["names"][str(cls)], score, list(box)) for cls, score, box in rows], expected(task).found
+    )
 
 
 @pytest.mark.parametrize(

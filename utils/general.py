@@ -19,10 +19,10 @@ from utils.errors import UserError
 from utils.files import ROOT, find_file, increment_path
 from utils.logging import LOGGER, colorstr
 from utils.ops.boxes import clip_boxes, scale_boxes, xyn2xy, xywh2xyxy, xywhn2xyxy, xyxy2xywh, xyxy2xywhn
+from utils.ops.letterbox import check_img_size, make_divisible
 from utils.ops.nms import non_max_suppression
 from utils.ops.segments import resample_segments, scale_segments, segments2boxes
 from utils.plots.window import check_imshow
-from utils.ops.letterbox import check_img_size, make_divisible
 from utils.training.schedule import one_cycle
 from utils.training.seeds import init_seeds
 from utils.yamls import load_yaml as yaml_load

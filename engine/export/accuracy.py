@@ -58,7 +58,13 @@ def accuracy(
 
 
 def report_loss(
-    checkpoint: Path, files: Sequence[Path], data: str, metadata: ExportMetadata, device: torch.device, *, trust: bool = False
+    checkpoint: Path,
+    files: Sequence[Path],
+    data: str,
+    metadata: ExportMetadata,
+    device: torch.device,
+    *,
+    trust: bool = False,
 ) -> None:
     """Log the accuracy of `checkpoint` and of the 8-bit `files` made from it on `data`, and warn of large losses.
 
@@ -67,7 +73,11 @@ def report_loss(
     for calibration.
     """
     size = metadata.imgsz[0], metadata.imgsz[1]
-    nms: dict[str, Any] = {"conf_thres": metadata.conf_thres, "iou_thres": metadata.iou_thres, "max_det": metadata.max_det}
+    nms: dict[str, Any] = {
+        "conf_thres": metadata.conf_thres,
+        "iou_thres": metadata.iou_thres,
+        "max_det": metadata.max_det,
+    }
     results = {}
     try:
         for path in (checkpoint, *files):

@@ -14,8 +14,8 @@ from typing import Any
 from engine.export.accuracy import report_loss
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import Format, find_formats, format_table
-from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
+from engine.export.request import ExportRequest
 from engine.export.verify import verify
 from models.backends.multi import runtime_for
 from models.export_metadata import ExportMetadata
@@ -50,9 +50,7 @@ def run_export(options: argparse.Namespace) -> list[Path]:
     metadata = metadata_of(model, imgsz=size, **_chosen(options, layout))
     network = copy.deepcopy(model).half() if options.half else model
     calibration = _calibration(options, metadata)
-    request = ExportRequest(
-        network, metadata, device, options.opset, options.simplify, options.dynamo, calibration
-    )
+    request = ExportRequest(network, metadata, device, options.opset, options.simplify, options.dynamo, calibration)
     writers: list[Any] = [importlib.import_module(f"engine.export.formats.{f.name}") for f in formats]
     for form, writer in zip(formats, writers, strict=True):
         check_place(form, weights)

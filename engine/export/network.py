@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from engine.export.suppression import best_rows
 from models.activations import ACTIVATIONS
-from models.export_metadata import ExportMetadata
 from models.anchor_grid import make_anchor_grid
+from models.export_metadata import ExportMetadata
 from models.yolo import BaseModel, Detect, DetectionModel
 
 Select = Callable[[Tensor, Tensor, int, float, float], Tensor]  # see `engine.export.suppression`
@@ -123,7 +123,9 @@ class ExportNetwork(nn.Module):
         scores = conf
         if not metadata.agnostic:
             scores = conf * (cls == torch.arange(classes.shape[2], device=cls.device)).to(conf.dtype)
-        selected = self.select(corners, scores.transpose(1, 2), metadata.max_det, metadata.iou_thres, metadata.conf_thres)
+        selected = self.select(
+            corners, scores.transpose(1, 2), metadata.max_det, metadata.iou_thres, metadata.conf_thres
+        )
         rows = torch.cat((corners, conf, cls.to(conf.dtype), *coefficients), 2)
         return best_rows(rows, selected, metadata.max_det)
 

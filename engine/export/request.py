@@ -38,4 +38,6 @@ class ExportRequest:
     def in_float(self) -> ExportRequest:
         """A copy in float32 on the CPU, for converters that choose the precision themselves."""
         metadata = replace(self.metadata, half=False, int8=False)
-        return replace(self, model=copy.deepcopy(self.model).float().cpu(), metadata=metadata, device=torch.device("cpu"))
+        return replace(
+            self, model=copy.deepcopy(self.model).float().cpu(), metadata=metadata, device=torch.device("cpu")
+        )

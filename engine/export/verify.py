@@ -126,7 +126,12 @@ def expected(model: DetectionModel, images: Tensor, metadata: ExportMetadata) ->
         assert metadata.iou_thres is not None
         assert metadata.max_det is not None
         found = non_max_suppression(
-            decoded, metadata.conf_thres, metadata.iou_thres, agnostic=bool(metadata.agnostic), max_det=metadata.max_det, nm=metadata.nm
+            decoded,
+            metadata.conf_thres,
+            metadata.iou_thres,
+            agnostic=bool(metadata.agnostic),
+            max_det=metadata.max_det,
+            nm=metadata.nm,
         )
         rows = torch.zeros(len(found), metadata.max_det, 6 + metadata.nm)
         for i, detections in enumerate(found):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.export_metadata import ExportMetadata
 from models.anchor_grid import make_anchor_grid
+from models.export_metadata import ExportMetadata
 from utils.ops.boxes import xyxy2xywh
 
 

@@ -34,8 +34,8 @@ from models.common import (
     TransformerLayer,
     conv_bn_relu_maxpool,
 )
-from utils.errors import UserError
 from models.initialization import initialize_weights
+from utils.errors import UserError
 
 
 def randomised(block: nn.Module) -> nn.Module:

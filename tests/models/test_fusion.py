@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from models.common import RepVGGBlock
-from models.registry import BLOCKS
 from models.initialization import initialize_weights
+from models.registry import BLOCKS
 
 # Constructor arguments of every registered block that maps one (2, 16, 8, 8) map to another, groups included.
 CASES: dict[str, list[tuple[Any, ...]]] = {

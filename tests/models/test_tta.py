@@ -33,7 +33,9 @@ def test_unscaled_view_is_the_image_itself() -> None:
 def test_a_bright_spot_comes_back(view: TTAView) -> None:
     image = torch.zeros(1, 1, 320, 416)
     image[..., 80:120, 300:340] = 1.0  # centre (320, 100)
-    seen = augment_images(image, view, 32)[0, 0] * (augment_images(torch.ones_like(image), view, 32)[0, 0] == 1)  # without padding
+    seen = augment_images(image, view, 32)[0, 0] * (
+        augment_images(torch.ones_like(image), view, 32)[0, 0] == 1
+    )  # without padding
     ys, xs = torch.meshgrid(*(torch.arange(n) + 0.5 for n in seen.shape), indexing="ij")
     x, y = (xs * seen).sum() / seen.sum(), (ys * seen).sum() / seen.sum()
     side = seen.sum().sqrt()

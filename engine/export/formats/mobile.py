@@ -18,7 +18,8 @@ def check_mobile(request: ExportRequest, kind: str) -> None:
         f"--dynamic: {kind} files are of one size; give --imgsz and --batch-size instead": metadata.dynamic,
         f"--half: {kind} files are written in float32; leave it out, or give --int8 with --raw-heads": metadata.half,
         # with one scale for pixels and probabilities, all probabilities would round to zero
-        f"--int8: in {kind} files boxes must be decoded outside; add --raw-heads": metadata.int8 and metadata.layout != "raw",
+        f"--int8: in {kind} files boxes must be decoded outside; add --raw-heads": metadata.int8
+        and metadata.layout != "raw",
         f"--device: {kind} files are made on the CPU; leave it out": request.device.type != "cpu",
     }
     for reason, applies in refusals.items():

@@ -57,5 +57,9 @@ def inspect(request: ExportRequest, path: Path) -> list[str]:
 def _for_yolov5(metadata: ExportMetadata) -> str:
     """The description that YOLOv5's own scripts look for, as JSON."""
     return json.dumps(
-        {"shape": [metadata.batch, 3, *metadata.imgsz], "stride": max(metadata.strides), "names": list(metadata.names.values())}
+        {
+            "shape": [metadata.batch, 3, *metadata.imgsz],
+            "stride": max(metadata.strides),
+            "names": list(metadata.names.values()),
+        }
     )

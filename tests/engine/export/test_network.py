@@ -11,7 +11,7 @@ import torch
 from engine.export.network import ExportNetwork, activation_of
 from engine.export.suppression import select_by_loop
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, metadata_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, metadata_for, noise, threshold_for
 
 
 @pytest.fixture(scope="module", params=["Detect", "Segment"])

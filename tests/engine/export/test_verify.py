@@ -15,7 +15,7 @@ from engine.export.network import ExportNetwork
 from engine.export.suppression import select_by_loop
 from engine.export.verify import Run, expected, limits_of, pictures, verify
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, answer, assert_close, metadata_for, lively, threshold_for
+from tests.engine.export.samples import LAYOUTS, answer, assert_close, lively, metadata_for, threshold_for
 from utils.errors import UserError
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -169,7 +169,11 @@ def test_a_suppression_with_another_threshold_is_found(detector: Any) -> None:
     threshold = threshold_for(detector, pictures((64, 96)), 300)
     metadata = metadata_for(detector, "nms", max_det=300, conf_thres=threshold, iou_thres=0.2)
     verify(runner(detector, metadata), metadata, detector)
-    for wrong in (replace(metadata, iou_thres=0.9), replace(metadata, conf_thres=2 * threshold), replace(metadata, agnostic=True)):
+    for wrong in (
+        replace(metadata, iou_thres=0.9),
+        replace(metadata, conf_thres=2 * threshold),
+        replace(metadata, agnostic=True),
+    ):
         with pytest.raises(UserError, match="no counterpart"):
             verify(runner(detector, wrong), metadata, detector)
 

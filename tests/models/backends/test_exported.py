@@ -17,8 +17,8 @@ from onnx import save as save_proto
 import detect
 import val
 from engine.export.formats import onnx, torchscript
-from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
+from engine.export.request import ExportRequest
 from models.backends import DetectMultiBackend
 from models.backends.tflite import dequantised, quantised
 from models.export_metadata import ExportMetadata

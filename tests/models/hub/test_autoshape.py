@@ -154,7 +154,9 @@ def test_precision_of_the_network_is_that_of_its_input(make_weights: Callable[..
 
 
 def test_segmenters_are_refused_by_name(make_weights: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=r"task 'segment'.* run segment/predict.py, or load the network with autoshape=False$"):
+    with pytest.raises(
+        UserError, match=r"task 'segment'.* run segment/predict.py, or load the network with autoshape=False$"
+    ):
         AutoShape(load_model(make_weights(head="Segment")))
 
 

@@ -19,7 +19,7 @@ import export
 from engine.export.formats import FORMATS, coreml, format_table
 from models.backends import coreml as runtime
 from models.backends.coreml import CoreMl
-from tests.engine.export.samples import NMS, SIZE, answer, request_for, lively, noise, save
+from tests.engine.export.samples import NMS, SIZE, answer, lively, noise, request_for, save
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

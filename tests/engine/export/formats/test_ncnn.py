@@ -13,7 +13,7 @@ import torch
 from engine.export.formats import ncnn
 from engine.export.request import ExportRequest
 from models.backends.ncnn import Ncnn
-from tests.engine.export.samples import NMS, answer, assert_close, request_for, lively, noise
+from tests.engine.export.samples import NMS, answer, assert_close, lively, noise, request_for
 from utils.errors import UserError
 
 for package in ("ncnn", "pnnx"):

@@ -20,7 +20,7 @@ from models.backends.multi import runtime_for
 from models.export_metadata import KEY, ExportMetadata
 from models.registry import BLOCKS
 from models.yolo import model_of
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
 from tests.models.test_fusion import CASES
 from utils.errors import UserError
 

@@ -17,8 +17,8 @@ import export
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import onnx as writer
 from engine.export.formats.onnx_int8 import head_nodes, quantised_share
-from engine.export.request import ExportRequest
 from engine.export.network import metadata_of
+from engine.export.request import ExportRequest
 from engine.export.verify import expected, pictures, verify
 from models.backends import DetectMultiBackend
 from models.backends.onnx import OnnxRuntime

@@ -18,7 +18,7 @@ from engine.export.calibration import CalibrationImages
 from engine.export.formats import openvino
 from engine.export.request import ExportRequest
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
 from utils.errors import UserError
 from utils.files import ROOT
 

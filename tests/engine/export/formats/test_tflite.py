@@ -22,9 +22,9 @@ from tests.engine.export.samples import (
     answer,
     assert_close,
     assert_eight_bits,
-    request_for,
     lively,
     noise,
+    request_for,
     save,
 )
 from utils.errors import UserError

@@ -15,7 +15,7 @@ from engine.export.formats import torchscript
 from engine.export.request import ExportRequest
 from models.backends.torchscript import TorchScript
 from models.export_metadata import KEY, ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, request_for, lively, noise, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
 from utils.errors import UserError
 
 
