@@ -1,4 +1,4 @@
-"""Session: everything one training consists of, built by `engine.training.setup`, moved by `engine.trainer`."""
+"""Session: everything that one training consists of, built by `engine.training.setup`, run by the trainer beside it."""
 
 from __future__ import annotations
 
