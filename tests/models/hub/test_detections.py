@@ -127,7 +127,7 @@ def test_without_a_display_show_says_so(
 ) -> None:
     monkeypatch.setattr("utils.plots.window.has_display", lambda: False)
     found.show()
-    assert capsys.readouterr().err.startswith("warning: pictures cannot be shown")
+    assert capsys.readouterr().err.startswith("warning: images cannot be shown")
 
 
 def test_a_notebook_shows_pictures_itself(found: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
