@@ -1,13 +1,9 @@
-"""Letterbox: fit an image into a given size without changing its aspect ratio, and fill the rest."""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
 """Letterbox: fit an image into a size that the network takes without distorting it, and fill the border."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +87,8 @@ def fit_sizes(shapes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     ratio = np.minimum(size[0] / shapes[:, 0], size[1] / shapes[:, 1])[:, None]
     return np.maximum(np.ceil(shapes * ratio - 1e-6), 1).astype(np.int64)
+
+
 def make_divisible(x: float, divisor: int = 8) -> int:
     """The smallest multiple of `divisor` that is not below `x`: ``make_divisible(19.2, 8) == 24``."""
     return math.ceil(x / divisor) * divisor
