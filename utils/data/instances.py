@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.ops.geometry import project_boxes, project_polygons
-from utils.ops.polygons import clip_polygons, joined, polygon_boxes, split
+from utils.ops.polygons import clip_polygons, join_polygons, polygon_boxes, split_polygons
 
 MIN_SIDE = 2.0  # pixels
 MAX_ASPECT = 100.0
@@ -69,8 +69,8 @@ class Instances:
             return Instances(self.classes, project_boxes(self.boxes, matrix).astype(np.float32))
         if not self.polygons:
             return self
-        points, counts = project_polygons(*joined(self.polygons), matrix)
-        polygons = split(points.astype(np.float32), counts)
+        points, counts = project_polygons(*join_polygons(self.polygons), matrix)
+        polygons = split_polygons(points.astype(np.float32), counts)
         return Instances(self.classes, polygon_boxes(polygons), polygons)
 
     def clip(self, size: tuple[float, float]) -> Instances:

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.ops.masks import BoxMask
-from utils.ops.polygons import following, joined
+from utils.ops.polygons import next_points, join_polygons
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def rasterize(polygons: Sequence[np.ndarray], size: tuple[int, int], ratio: int 
     """
     height, width = size[0] // ratio, size[1] // ratio
     masks = np.zeros((len(polygons), height, width), np.uint8)
-    points, counts = joined(polygons)
+    points, counts = join_polygons(polygons)
     if not len(points):
         return masks
     owners = np.repeat(np.arange(len(counts)), counts)
@@ -114,6 +114,6 @@ def _edges(points: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     As the ends are ordered, an edge and the same edge on its way back have equal numbers.
     """
-    others = points[following(counts)]
+    others = points[next_points(counts)]
     forward = (points[:, 0] <= others[:, 0])[:, None]
     return np.where(forward, points, others), np.where(forward, others, points)

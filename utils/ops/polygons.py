@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def following(counts: np.ndarray) -> np.ndarray:
+def next_points(counts: np.ndarray) -> np.ndarray:
     """(p,) the number of the next point around for each point of polygons of `counts` (n,) points."""
     ends = np.cumsum(counts)
     order = np.arange(1, int(counts.sum()) + 1)
@@ -20,13 +20,13 @@ def following(counts: np.ndarray) -> np.ndarray:
     return order
 
 
-def split(points: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+def split_polygons(points: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Split `points` (p, 2) into n polygons of `counts` (n,) points, as views."""
     ends = np.cumsum(counts).tolist()
     return [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def joined(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def join_polygons(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The points (p, 2) of `polygons` end to end, and how many each of them has."""
     counts = np.array([len(points) for points in polygons], np.int64)
     return np.concatenate(polygons) if len(polygons) else np.zeros((0, 2), np.float32), counts
@@ -35,7 +35,7 @@ def joined(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def polygon_boxes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     """The tight boxes (n, 4) float32 xyxy. A polygon without points has the box 0, 0, 0, 0."""
     boxes = np.zeros((len(polygons), 4), np.float32)
-    points, counts = joined(polygons)
+    points, counts = join_polygons(polygons)
     if len(points):
         filled = counts > 0
         first = (np.cumsum(counts) - counts)[filled]
@@ -55,7 +55,7 @@ def clip_polygons(polygons: Sequence[np.ndarray], size: tuple[float, float]) -> 
     pieces, these stay joined by a line along the edge, which has no area.
     """
     height, width = size
-    points, counts = joined(polygons)
+    points, counts = join_polygons(polygons)
     if ((points >= 0) & (points <= (width, height))).all():
         return list(polygons)
     for axis, limit, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, width, -1), (1, height, -1)):
@@ -63,12 +63,12 @@ def clip_polygons(polygons: Sequence[np.ndarray], size: tuple[float, float]) -> 
     # what lay outside is now a path along the edges, out to a corner and back: it has no area, but it widens the box
     while True:
         edges = np.concatenate((points == 0, points == (width, height)), 1)
-        after = following(counts)
+        after = next_points(counts)
         along = edges & edges[after]  # the edges of the image that a point shares with the next
         idle = np.zeros(len(points), bool)
         idle[after] = (along & along[after]).any(1)
         if not idle.any():
-            return split(points, counts)
+            return split_polygons(points, counts)
         points, counts = points[~idle], _count(~idle, counts)
 
 
@@ -87,7 +87,7 @@ def cut_polygons(
     kept = inside >= 0
     if kept.all():
         return points, counts
-    after = following(counts)
+    after = next_points(counts)
     start = np.flatnonzero(kept != kept[after])  # of the edges that cross
     end = after[start]
     here, there = inside[start, None], inside[end, None]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError
-from utils.ops.polygons import clip_polygons, joined, split
+from utils.ops.polygons import clip_polygons, join_polygons, split_polygons
 
 SLIGHT = 1e-3  # an overflow that comes from rounding in a text file; it is clipped without a note
 THIN = 1e-5  # a polygon that deviates less from a straight line (root mean square) has no area
@@ -223,11 +223,11 @@ def _corners(rows: _Rows, is_polygon: np.ndarray, points: np.ndarray, point_coun
 
 def _cut(points: np.ndarray, counts: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut the polygons `which` by the image; returns vertices and counts. If nothing is left, one point remains."""
-    outlines = split(points, counts)
+    outlines = split_polygons(points, counts)
     clipped = clip_polygons([outlines[i] for i in np.flatnonzero(which)], (1.0, 1.0))
     for i, outline in zip(np.flatnonzero(which), clipped, strict=True):
         outlines[i] = outline if len(outline) else outlines[i][:1]
-    return joined(outlines)
+    return join_polygons(outlines)
 
 
 def _are_lines(points: np.ndarray, counts: np.ndarray) -> np.ndarray:
