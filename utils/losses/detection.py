@@ -10,7 +10,7 @@ import torch
 from utils.losses.assignment import Assignment, assign
 from utils.losses.box import BoxLoss
 from utils.losses.focal import QFL_BETA, BinaryLoss, smooth_bce
-from utils.losses.gather import gather, values_are_at_hand
+from utils.losses.gather import gather_rows, values_are_at_hand
 
 
 class Matches(NamedTuple):
@@ -84,7 +84,7 @@ class DetectionLoss:
         assignment = assign(targets.float(), self.head.anchors.float(), grids, self.hyp["anchor_t"])
         if values_are_at_hand(targets):
             assignment = assignment.compact()
-        rows, objectness = gather(predictions, assignment.cell, assignment.valid, assignment.counts)
+        rows, objectness = gather_rows(predictions, assignment.cell, assignment.valid, assignment.counts)
         return Matches(assignment, rows, objectness)
 
     def terms(self, matches: Matches) -> LossTerms:

@@ -10,7 +10,7 @@ import torch
 
 
 class _Gather(torch.autograd.Function):
-    """See `gather`.
+    """See `gather_rows`.
 
     It works in the order in which a prediction lies in memory, which is that of its convolution. Copying the prediction
     or the gradient into the order of its dimensions would cost more than everything else here.
@@ -47,7 +47,7 @@ class _Gather(torch.autograd.Function):
         return None, None, None, *gradients
 
 
-def gather(
+def gather_rows(
     predictions: Sequence[torch.Tensor], cell: torch.Tensor, valid: torch.Tensor, counts: Sequence[int]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Some whole rows of the predictions of all levels, and all objectness logits, with one dense gradient per level.

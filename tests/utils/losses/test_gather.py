@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from utils.losses.gather import _Gather, gather
+from utils.losses.gather import _Gather, gather_rows
 
 
 def _case(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -22,7 +22,7 @@ def _cells(flat: list[int], prediction: torch.Tensor) -> torch.Tensor:
 
 def _gather(prediction: torch.Tensor, cell: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of one level."""
-    rows, (objectness,) = gather([prediction], cell, valid, [len(cell)])
+    rows, (objectness,) = gather_rows([prediction], cell, valid, [len(cell)])
     return objectness, rows
 
 
@@ -121,7 +121,7 @@ def test_several_levels_are_each_level_alone() -> None:
         for level, n in zip(levels, counts, strict=True)
     ]
     weights, valid = torch.randn(5, 7, generator=generator), torch.ones(5, dtype=torch.bool)
-    rows, objectness = gather(levels, torch.cat(cells), valid, counts)
+    rows, objectness = gather_rows(levels, torch.cat(cells), valid, counts)
     found = torch.autograd.grad((rows * weights).sum() + sum(o.square().sum() for o in objectness), levels)
     for level, cell, own, row, logits, gradient in zip(
         levels, cells, weights.split(counts), rows.split(counts), objectness, found, strict=True
