@@ -20,9 +20,9 @@ from engine.validation.scene import Scene, scenes_of
 from engine.validation.streams import Streams
 from engine.validation.tally import BatchTally, Judged, Tally, merged
 from utils.data.batch import Batch
+from utils.devices import to_cpu, to_numpy
 from utils.distributed import all_gather, is_main_process
 from utils.metrics.detection import DetectionMetrics, fitness
-from utils.ops.transfer import to_cpu, to_numpy
 from utils.progress import Progress
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)

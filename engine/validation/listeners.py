@@ -11,10 +11,10 @@ from engine.prediction.result import OutputNames
 from engine.prediction.text import label_rows
 from engine.validation.scene import Scene
 from utils.data.batch import Batch
+from utils.devices import to_cpu
 from utils.files import atomic_write, make_folder
 from utils.metrics.confusion import ConfusionMatrix
 from utils.metrics.detection import DetectionMetrics
-from utils.ops.transfer import to_cpu
 from utils.plots.confusion import plot_confusion
 from utils.plots.curves import plot_curves
 from utils.plots.mosaics import MOST_IMAGES, plot_images

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.ops.masks import BoxMask
-from utils.ops.polygons import next_points, join_polygons
+from utils.ops.polygons import join_polygons, next_points
 
 
 @dataclass(frozen=True)

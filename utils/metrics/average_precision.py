@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.ops.transfer import to_numpy
+from utils.devices import to_numpy
 
 _CURVE_POINTS = 1000  # points of the curves, along confidence or recall
 _RECALL_POINTS = np.linspace(0, 1, 101)  # at which average precision is computed, as in COCO

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from utils.devices import to_numpy
 from utils.files import atomic_write
 from utils.ops.iou import box_iou
-from utils.ops.transfer import to_numpy
 
 
 class ConfusionMatrix:

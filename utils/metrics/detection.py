@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from utils.devices import to_numpy
 from utils.metrics.average_precision import APResult, ap_per_class
-from utils.ops.transfer import to_numpy
 
 
 class DetectionMetrics:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.devices import to_numpy
 from utils.ops.iou import box_iou
-from utils.ops.transfer import to_numpy
 
 
 def match_detections(detections: Any, labels: Any, iou_thresholds: Any) -> torch.Tensor:

@@ -74,7 +74,7 @@ def test_one_copy_to_the_cpu_a_batch(name: str) -> None:
         watch.waits.clear()
         _validate(task, net, batches, "cuda")
         waits = {where: times for where, times in watch.waits.items() if not where[0].startswith("utils/ops/nms.py")}
-    assert waits == {("utils/ops/transfer.py:to_cpu", "_to_copy"): len(batches)}
+    assert waits == {("utils/devices.py:to_cpu", "_to_copy"): len(batches)}
 
 
 @pytest.mark.parametrize("amp_dtype", [torch.bfloat16, torch.float16, None])
