@@ -46,11 +46,11 @@ class BatchBuffers:
         return torch.from_numpy(self._memory.array[start : start + math.prod(shape)].reshape(tuple(shape)))
 
     def next_buffer(self, worker: int, shape: Sequence[int]) -> torch.Tensor:
-        """In a worker: the buffer to which the images of its next batch belong."""
+        """The buffer for the images of the next batch. This is called in a worker."""
         return self.buffer(worker, self._packed, shape)
 
     def pack(self, batch: Batch, worker: int) -> BufferedBatch:
-        """In a worker: make `batch` ready to travel. Images that are not in their buffer yet are copied into it."""
+        """Make `batch` ready to travel. This is called in a worker; images that are not in their buffer are copied there."""
         buffer = self.next_buffer(worker, batch.images.shape)
         if buffer.data_ptr() != batch.images.data_ptr():
             buffer.copy_(batch.images)
@@ -81,7 +81,7 @@ class BufferedBatch:
     polygons: list[np.ndarray] | None
 
     def unpack(self) -> Batch:
-        """In the main process: the batch, with its images copied out of the buffer."""
+        """The batch with its images copied out of the buffer. This is called in the main process."""
         batch = self._in_buffer()
         return replace(batch, images=batch.images.clone())
 

@@ -27,7 +27,7 @@ class MaskFormat:
     def __post_init__(self) -> None:
         if self.ratio < 1 or self.ratio != int(self.ratio):
             raise UserError(
-                f"--mask-ratio {self.ratio}: how many pixels of the input make a mask's cell must be 1, 2, 4, 8 …"
+                f"--mask-ratio {self.ratio}: a cell of a mask has 1, 2, 4, 8 … pixels of the input on each side"
             )
 
     def check_size(self, size: tuple[int, int]) -> None:

@@ -1,7 +1,7 @@
-"""Non-maximum suppression: from decoded predictions to detections.
+"""Non-maximum suppression, which turns decoded predictions into detections.
 
-The kernel is torchvision's. Importing torchvision takes nearly as long as importing torch (1.9 s), which every
-`detect.py` would pay; its compiled library alone is loaded in 10 ms.
+The kernel is torchvision's. Importing torchvision takes nearly as long as importing torch (1.9 s), and every run of
+`detect.py` would have to wait for it. Its compiled library alone is loaded in 10 ms.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def nms(
         boxes, scores = boxes.float(), scores.float()
         return _kernel()(boxes if groups is None else _apart(boxes, groups), scores, iou_thres)[:max_keep]
     boxes, scores = boxes.double(), scores.double()
-    if max_keep is not None and len(boxes) >= _MANY:  # no box depends on a worse one: an eighth may give all wanted
+    if max_keep is not None and len(boxes) >= _MANY:  # no box depends on a worse one, so the best eighth may suffice
         chosen = (scores >= scores.topk(len(boxes) // 8).values[-1]).nonzero()[:, 0]
         kept = _by_block(boxes[chosen], scores[chosen], iou_thres, None if groups is None else groups[chosen])
         if len(kept) >= max_keep:
@@ -58,10 +58,10 @@ def nms(
 
 
 def _apart(boxes: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """`boxes` (n, 4), those of each group moved to a place of their own, in a plane with `_COLUMNS` columns.
+    """Move the `boxes` (n, 4) of each group to a place of their own, in a plane with `_COLUMNS` columns.
 
-    In one row the last of 80 groups would be moved eight times as far, and in float32 that costs three more bits of a
-    coordinate. Distances are multiples of an eighth of a pixel, so that nothing else is lost.
+    In a single row the last of 80 groups would be moved eight times as far, which in float32 costs three more bits of
+    each coordinate. Distances are multiples of an eighth of a pixel, so that nothing else is lost.
     """
     if not len(boxes):
         return boxes
@@ -93,7 +93,7 @@ def _by_block(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, group
 
 @functools.cache
 def _kernel() -> Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]:
-    """Torchvision's ``nms(boxes, scores, iou_threshold)``, without importing torchvision where that can be helped."""
+    """Torchvision's ``nms(boxes, scores, iou_threshold)``, without importing torchvision if that can be avoided."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("non-maximum suppression needs torchvision, which is not installed: pip install torchvision")

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def next_points(counts: np.ndarray) -> np.ndarray:
-    """(p,) the number of the next point around for each point of polygons of `counts` (n,) points."""
+    """The number (p,) of the next point around, for each point of polygons of `counts` (n,) points."""
     ends = np.cumsum(counts)
     order = np.arange(1, int(counts.sum()) + 1)
     filled = counts > 0
@@ -105,7 +105,7 @@ def cut_polygons(
 
 
 def _count(chosen: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(n,) how many points of each polygon of `counts` (n,) points are `chosen` (p,)."""
+    """How many points (n,) of each polygon of `counts` (n,) points are `chosen` (p,)."""
     total = np.concatenate(([0], np.cumsum(chosen)))
     ends = np.cumsum(counts)
     return total[ends] - total[ends - counts]

@@ -21,20 +21,21 @@ __all__ = [
     "scale_image",
 ]
 
-# Enlarged whole and cropped there: as for a picture that fills the network's input, which has no border to cut off.
+# The same for an image that fills the network's input, because it has no border that must be cut off.
 process_mask_upsample = process_mask_native
 
 
 def masks_iou(mask1: torch.Tensor, mask2: torch.Tensor, eps: float = 1e-7) -> torch.Tensor:
-    """(n,) IoU of the masks (n, pixels) of two stacks, one by one."""
+    """The IoU (n,) of the masks (n, pixels) of two stacks, pair by pair."""
     both = (mask1 * mask2).sum(1)
     return both / (mask1.sum(1) + mask2.sum(1) - both + eps)
 
 
 def masks2segments(masks: torch.Tensor, strategy: str = "largest") -> list[np.ndarray]:
-    """The outline (k, 2) float32 of each mask (n, h, w), in pixels; no points for an empty one.
+    """The outline (k, 2) float32 of each mask (n, h, w), in pixels. An empty mask has no points.
 
-    Every part is in it, whatever the `strategy` ("concat", "largest"): the largest alone would be a wrong outline.
+    All parts of a mask are in it, whatever the `strategy` ("concat", "largest") is. The largest part alone would be a
+    wrong outline.
     """
     outlines = (mask_to_polygon(BoxMask(0, 0, mask)) for mask in masks.bool().cpu().numpy())
     return [np.zeros((0, 2), np.float32) if outline is None else outline for outline in outlines]
@@ -43,9 +44,10 @@ def masks2segments(masks: torch.Tensor, strategy: str = "largest") -> list[np.nd
 def scale_image(
     im1_shape: tuple[int, int], masks: np.ndarray, im0_shape: tuple[int, ...], ratio_pad: Any = None
 ) -> np.ndarray:
-    """`masks` (h, w[, n]) over a letterboxed image of `im1_shape` (h, w): without its border, enlarged to `im0_shape`.
+    """Scale `masks` (h, w[, n]) of a letterboxed image of `im1_shape` (h, w) to the original image of `im0_shape`.
 
-    `ratio_pad` as in `scale_boxes`. (H, W, n) for the original's H and W, n = 1 for a single mask.
+    The border is cut off. `ratio_pad` is as in `scale_boxes`. Returns (H, W, n) with the original's H and W; n is 1 for
+    a single mask.
     """
     import cv2
 

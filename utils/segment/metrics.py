@@ -13,7 +13,7 @@ __all__ = ["ap_per_class_box_and_mask", "fitness"]
 
 
 def fitness(x: Any) -> Any:
-    """(n,) sum of the boxes' and the masks' fitness, of rows (n, 8): P, R, mAP50, mAP50-95 of boxes, then of masks."""
+    """The sum (n,) of the fitness of boxes and masks; rows (n, 8): P, R, mAP50, mAP50-95 of boxes, then of masks."""
     metrics = np.asarray(x)
     return _fitness(metrics[..., :4]) + _fitness(metrics[..., 4:8])
 
@@ -21,7 +21,7 @@ def fitness(x: Any) -> Any:
 def ap_per_class_box_and_mask(
     tp_m: Any, tp_b: Any, conf: Any, pred_cls: Any, target_cls: Any, **unused: Any
 ) -> dict[str, dict[str, np.ndarray]]:
-    """For ``boxes`` and ``masks``: p, r, ap, f1 and ap_class. Draws nothing, whatever `plot` says."""
+    """Returns p, r, ap, f1 and ap_class for ``boxes`` and for ``masks``. It draws nothing, whatever `plot` says."""
     results = {}
     for name, correct in (("boxes", tp_b), ("masks", tp_m)):
         result = ap_per_class(correct, conf, pred_cls, target_cls)

@@ -16,7 +16,7 @@ __all__ = ["plot_images_and_masks", "plot_results_with_masks"]
 def plot_images_and_masks(
     images: torch.Tensor, targets: Any, masks: Any, paths: Any = None, fname: Any = "images.jpg", names: Any = None
 ) -> Path:
-    """`plot_images` with `masks`: index maps (B, h, w) as a loss takes them, or (n, h, w), one a row of `targets`."""
+    """Call `plot_images` with `masks`: index maps (B, h, w) as for a loss, or (n, h, w), one per row of `targets`."""
     targets, masks = torch.as_tensor(targets), torch.as_tensor(masks)
     owner = targets[:, 0].long()
     counts = owner.bincount(minlength=len(images)).tolist()

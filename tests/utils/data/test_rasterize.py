@@ -218,7 +218,7 @@ def test_a_crowded_image_widens_the_whole_batch():
 
 @pytest.mark.parametrize("ratio", [0, -4, 2.5])
 def test_a_ratio_below_one_is_refused(ratio):
-    with pytest.raises(UserError, match=f"--mask-ratio {ratio}: how many pixels"):
+    with pytest.raises(UserError, match=f"--mask-ratio {ratio}: a cell of a mask has"):
         MaskFormat(ratio)
 
 

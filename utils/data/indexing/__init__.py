@@ -1,1 +1,1 @@
-"""From folders of images and label files to the index of a split; `index.build_index` does it all."""
+"""Makes the index of a split from folders of images and label files; `index.build_index` does all of it."""

@@ -154,20 +154,20 @@ class ImageIndex:
 
     @property
     def image_of(self) -> np.ndarray:
-        """(m,) int64: the image of each object."""
+        """The image (m,) int64 of each object."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def class_counts(self, nc: int) -> np.ndarray:
-        """(nc,) int64: the number of objects of each class."""
+        """The number (nc,) int64 of objects of each class."""
         return np.bincount(self.classes.astype(np.int64), minlength=nc)[:nc]
 
     def class_weights(self, nc: int) -> np.ndarray:
-        """(nc,) float64: inverse frequencies that sum to 1. A class without objects is counted as if it had one."""
+        """Inverse class frequencies (nc,) float64 that sum to 1. A class without objects is counted as if it had one."""
         weights = 1.0 / np.maximum(self.class_counts(nc), 1)
         return weights / weights.sum()
 
     def image_weights(self, class_weights: np.ndarray) -> np.ndarray:
-        """(n,) float64: for each image the sum of `class_weights` (nc,) over its objects."""
+        """The sum (n,) float64 of `class_weights` (nc,) over the objects of each image."""
         per_object = np.asarray(class_weights, np.float64)[self.classes.astype(np.int64)]
         return np.bincount(self.image_of, weights=per_object, minlength=len(self))
 

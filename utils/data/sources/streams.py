@@ -29,7 +29,7 @@ def stream_addresses(source: str | int | Path | Sequence[str | int]) -> list[str
     lines = [line.strip() for line in read_text(text).splitlines()]
     addresses = [line for line in lines if line and not line.startswith("#")]
     if not addresses:
-        raise UserError(f"{text}: no stream in it; write one address or camera number a line")
+        raise UserError(f"{text}: no stream in it; write one address or camera number per line")
     return addresses
 
 
