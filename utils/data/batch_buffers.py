@@ -50,7 +50,7 @@ class BatchBuffers:
         return self.buffer(worker, self._packed, shape)
 
     def pack(self, batch: Batch, worker: int) -> BufferedBatch:
-        """Make `batch` ready to travel. This is called in a worker; images that are not in their buffer are copied there."""
+        """Make `batch` ready to travel, in a worker. Images that are not in their buffer yet are copied there."""
         buffer = self.next_buffer(worker, batch.images.shape)
         if buffer.data_ptr() != batch.images.data_ptr():
             buffer.copy_(batch.images)

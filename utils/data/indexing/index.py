@@ -162,7 +162,7 @@ class ImageIndex:
         return np.bincount(self.classes.astype(np.int64), minlength=nc)[:nc]
 
     def class_weights(self, nc: int) -> np.ndarray:
-        """Inverse class frequencies (nc,) float64 that sum to 1. A class without objects is counted as if it had one."""
+        """Inverse class frequencies (nc,) float64 that sum to 1. A class without objects counts as if it had one."""
         weights = 1.0 / np.maximum(self.class_counts(nc), 1)
         return weights / weights.sum()
 
