@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
 from models.ensemble import Ensemble
 from models.initialization import SkipInitialization

@@ -156,7 +156,7 @@ def make_weights(tmp_path: Path) -> Callable[..., Path]:
     """
     import torch
 
-    from models.checkpoints.format import Checkpoint, save_checkpoint
+    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
     from models.yolo import model_of
 
     def make(

@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network whose objectness is raised, so that it sees something everywhere."""
     import torch
 
-    from models.checkpoints.format import Checkpoint, save_checkpoint
+    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
     from models.yolo import DetectionModel
 
     torch.manual_seed(0)
@@ -250,7 +250,7 @@ def test_help_and_a_wrong_flag_answer_without_torch() -> None:
 
 
 def test_update_strips_the_weights_first(weights: Path, photos: Path, tmp_path: Path) -> None:
-    from models.checkpoints.format import load_checkpoint, save_checkpoint
+    from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
     full = load_checkpoint(weights)
     full.epoch, full.optimizer = 3, {"state": {}, "param_groups": []}

@@ -60,7 +60,7 @@ def weights(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     import torch
 
     from engine.segmentation import SegmentationTask
-    from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
+    from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from models.loading import build_model
     from models.yolo import SegmentationModel
 

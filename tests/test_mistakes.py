@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoints.format import load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from tests.mistakes import Place, check_mistake, detection, place, training, validation
 
 __all__ = ["place"]  # the fixture

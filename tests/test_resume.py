@@ -11,7 +11,7 @@ import torch
 import train
 from engine.training import trainer
 from engine.training.trainer import Trainer
-from models.checkpoints.format import load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from tests.trainings import options, rows
 from utils.errors import UserError
 

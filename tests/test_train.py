@@ -12,7 +12,7 @@ import torch
 
 import train
 from engine.task import DetectionTask
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from models.loading import load_model
 from tests.trainings import options, rows
 from utils.errors import UserError

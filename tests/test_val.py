@@ -26,8 +26,7 @@ def weights(tmp_path_factory) -> Path:
     """A small network that has learnt nothing."""
     import torch
 
-    from models.checkpoints.contents import Checkpoint
-    from models.checkpoints.format import save_checkpoint
+    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
     from models.yolo import DetectionModel
 
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from models.checkpoints.format import strip_optimizer
+from models.checkpoints.checkpoint import strip_optimizer
 from utils.data.spec import check_dataset
 from utils.devices import Profile
 from utils.errors import UserError

@@ -13,7 +13,7 @@ from engine.prediction.outputs import OutputOptions
 from engine.predictor import PredictOptions, Summary, predict, tell_summary
 from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
-from models.checkpoints.format import strip_optimizer
+from models.checkpoints.checkpoint import strip_optimizer
 from models.weights import find_weights, newest_best
 from utils.cli import image_size
 from utils.data.images.memory import check_memory

@@ -17,7 +17,7 @@ from engine.training.session import Session
 from engine.training.setup import build_session, process_device
 from engine.training.trainer import Trainer, smaller_batch
 from engine.validator import ValidationResult, validate
-from models.checkpoints.format import Checkpoint, load_checkpoint, strip_optimizer
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, strip_optimizer
 from models.loading import build_model
 from utils.cli import command_of
 from utils.distributed import barrier, broadcast, is_main_process, process_group, rank, world_size

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from engine.training.options import training_parser
-from models.checkpoints.format import Checkpoint, is_finite
+from models.checkpoints.checkpoint import Checkpoint, is_finite
 from utils.errors import UserError, first_line
 
 _ALWAYS = ("data", "epochs", "batch_size", "imgsz", "optimizer")  # options that every training of ours has stored

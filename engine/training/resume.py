@@ -9,7 +9,7 @@ from engine.task import DetectionTask, wrong_task
 from engine.training.damage import check_optimizer, check_progress, check_scaler, part
 from engine.training.saver import Stage
 from engine.training.session import Session, Trained
-from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly
 from utils.distributed import world_size
 from utils.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from engine.training.session import Session
-from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import make_folder
 

@@ -15,7 +15,7 @@ from engine.training.resume import restore
 from engine.training.safeguards.preflight import rehearse
 from engine.training.session import Session
 from models.checkpoints.backbone import load_backbone
-from models.checkpoints.format import Checkpoint, load_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoints.transfer import load_strictly, transfer
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints.archive import open_archive
-from models.checkpoints.extraction import state_dict_of
+from models.checkpoints.yolov5 import state_dict_of
 from models.checkpoints.published import StandIn
 from models.checkpoints.values import Values
 from utils.errors import UserError, nearest, one_line

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from models.backends import DetectMultiBackend
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from models.checkpoints.transfer import transfer
 from models.hub.autoshape import AutoShape
 from models.loading import build_model

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from tests.conftest import TINY
 from utils.yamls import save_yaml
 

@@ -16,7 +16,7 @@ import torch
 
 import train
 from engine.training.safeguards.interruption import resumable
-from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.engine.training.step import make_trainer
 from tests.faults.commands import ROOT, equal, state, tiny_training
 from utils import files

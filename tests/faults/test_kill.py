@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from tests.faults.commands import Nursery, equal, nurseries, state, tiny_training
 
 TRAININGS = int(os.environ.get("YOLO_TEST_KILLED_TRAININGS", "8"))

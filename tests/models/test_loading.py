@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.backends import DetectMultiBackend
-from models.checkpoints.format import load_checkpoint, strip_optimizer
+from models.checkpoints.checkpoint import load_checkpoint, strip_optimizer
 from models.ensemble import Ensemble
 from models.experimental import Ensemble as FacadeEnsemble
 from models.experimental import attempt_load

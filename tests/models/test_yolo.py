@@ -189,7 +189,7 @@ def test_figures_of_the_reference(name: str) -> None:
 
 
 def test_published_state_dict_fits_key_by_key(shared_data: Path) -> None:
-    from models.checkpoints.format import load_checkpoint
+    from models.checkpoints.checkpoint import load_checkpoint
 
     published = load_checkpoint(shared_data / "weights" / "yolov5n.pt").state_dict
     ours = DetectionModel("yolov5n.yaml").state_dict()

@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network whose objectness is raised, so that it sees something everywhere."""
     import torch
 
-    from models.checkpoints.format import Checkpoint, save_checkpoint
+    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
     from models.yolo import SegmentationModel
 
     torch.manual_seed(0)

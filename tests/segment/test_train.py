@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from engine.training.trainer import Trainer
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from models.loading import load_model
 from segment import train, val
 from utils.errors import UserError

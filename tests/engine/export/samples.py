@@ -14,7 +14,7 @@ from torchvision.ops import nms as torchvision_nms
 from engine.export.network import metadata_of
 from engine.export.request import ExportRequest
 from engine.export.verify import PICTURES
-from models.checkpoints.format import Checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from models.export_metadata import ExportMetadata
 from models.yolo import model_of
 from utils.files import ROOT

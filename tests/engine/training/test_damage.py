@@ -13,7 +13,7 @@ import torch
 
 import train
 from engine.training.evolve import EvolutionTable
-from models.checkpoints.format import Checkpoint, load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.hyp import load_hyp
@@ -129,7 +129,7 @@ DAMAGE: dict[str, tuple[Change, str]] = {
     "average incomplete": (without("ema", "model.0.conv.weight"), "the moving average does not fit its network"),
     "average reshaped": (reshaped, "the moving average does not fit its network"),
     "weights incomplete": (without("state_dict", "model.0.conv.weight"), "does not fit its network"),
-    "weights nan": (lambda c: first(c.state_dict).fill_(float("nan")), "its weights are no numbers"),
+    "weights nan": (lambda c: first(c.state_dict).fill_(float("nan")), "its weights contain NaN or infinite values"),
     "names swapped": (replacing(names={0: "dark", 1: "light"}), "classes (light, dark) are not those that"),
     "another name": (replacing(names={0: "light", 1: "grey"}), "was trained for (light, grey)"),
     "random empty": (replacing(rng={}), "the state of its random numbers does not fit"),

@@ -12,7 +12,7 @@ import torch
 import train
 from engine.task import DetectionTask
 from engine.training.safeguards.preflight import rehearse
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from tests.engine.training.step import make_network
 from utils.errors import UserError
 from utils.hyp import load_hyp

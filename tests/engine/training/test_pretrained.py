@@ -15,7 +15,7 @@ from torchvision.models import mobilenet_v2
 import train
 from engine.training.options import training_parser
 from engine.training.trainer import Trainer
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from utils.cli import run_command
 from utils.yamls import load_yaml
 

@@ -13,7 +13,7 @@ from engine.training.command import begin, check_options
 from engine.training.restart import MARK, Launch
 from engine.training.saver import Stage
 from engine.training.setup import process_device
-from models.checkpoints.format import Checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from utils.errors import UserError
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "data": "a.yaml", "resume": False, "name": "exp"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from tests.engine.training.torchrun import ACCIDENT, finish, start, training_flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_of_a_terminal")]

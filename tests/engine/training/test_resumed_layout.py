@@ -4,7 +4,7 @@ from pathlib import Path
 
 from engine.training.resume import restore
 from engine.training.saver import snapshot
-from models.checkpoints.format import load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from tests.engine.training.step import make_trainer
 
 

@@ -17,7 +17,7 @@ import torch
 from engine.task import DetectionTask
 from engine.validation.tally import BatchTally, Judged, Tally, merged
 from engine.validator import result_of
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from tests.engine.validation.process import CASES
 
 ROOT = Path(__file__).resolve().parents[3]

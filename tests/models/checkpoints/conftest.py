@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.contents import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint
 
 TINY_CFG = {
     "nc": 2,

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from models.checkpoints.archive import open_archive
-from models.checkpoints.contents import Checkpoint
-from models.checkpoints.format import load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.checkpoints.values import Values
 from utils.errors import UserError
 

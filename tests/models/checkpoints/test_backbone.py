@@ -18,7 +18,7 @@ from engine.task import DetectionTask
 from engine.training.options import training_parser
 from engine.training.setup import build_network
 from models.checkpoints.backbone import Layer, load_backbone
-from models.checkpoints.format import Checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from models.configs import known_cfgs, load_cfg
 from models.loading import load_model
 from models.yolo import DetectionModel, SegmentationModel

@@ -18,8 +18,7 @@ import torch
 
 import detect
 import val
-from models.checkpoints.contents import Checkpoint
-from models.checkpoints.format import is_finite, load_checkpoint, save_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, is_finite, load_checkpoint, save_checkpoint
 from models.loading import load_model
 from utils.cli import run_command
 from utils.errors import UserError
@@ -152,7 +151,7 @@ def test_a_description_that_asks_for_too_much(
 def test_weights_that_are_no_numbers(value: float, place: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     getattr(checkpoint, place)["w"][1, 1] = value
     save_checkpoint(tmp_path / "m.pt", checkpoint)
-    refused(tmp_path / "m.pt", "its weights are no numbers (NaN or infinite, in 'w')")
+    refused(tmp_path / "m.pt", "its weights contain NaN or infinite values (in 'w')")
 
 
 def test_large_numbers_are_numbers() -> None:
@@ -182,7 +181,7 @@ def test_commands_tell_of_failed_weights(
         err = capsys.readouterr().err
         assert stop.value.code == 1
         assert err.startswith("error: ")
-        assert "its weights are no numbers" in err
+        assert "its weights contain NaN or infinite values" in err
         assert err.count("\n") == 1
     assert not (path.parent / "runs").exists()
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from models.checkpoints.published import StandIn, read_pickle
 from utils.errors import UserError
 

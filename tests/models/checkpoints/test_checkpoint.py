@@ -14,9 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoints.contents import FORMAT_VERSION, Checkpoint
-from models.checkpoints.format import half_precision, load_checkpoint, save_checkpoint, strip_optimizer
-from models.checkpoints.plain import relative_paths, to_plain, without_absolute_paths
+from models.checkpoints.checkpoint import (
+    FORMAT_VERSION,
+    Checkpoint,
+    half_precision,
+    load_checkpoint,
+    relative_paths,
+    save_checkpoint,
+    strip_optimizer,
+    to_plain,
+    without_absolute_paths,
+)
 from utils.errors import UserError
 
 
@@ -81,10 +89,10 @@ def test_no_class_path_and_no_place_of_this_machine_inside(
 
 
 def test_newer_format_is_refused(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.checkpoints.format.FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr("models.checkpoints.checkpoint.FORMAT_VERSION", FORMAT_VERSION + 1)
     save_checkpoint(tmp_path / "x.pt", checkpoint)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"format 2, this program reads up to 1; update"):
+    with pytest.raises(UserError, match=r"format 2, but this program reads up to 1; update"):
         load_checkpoint(tmp_path / "x.pt")
 
 
@@ -203,7 +211,7 @@ def test_half_precision_does_not_overflow() -> None:
         ({"ema": {"w": [torch.ones(1)]}}, "'ema' holds something other than tensors"),
         ({"names": {"a": "b"}}, "'names' must map class numbers to names"),
         ({"version": 10**5000}, "more digits than any checkpoint needs"),
-        ({"version": "1"}, "its format version is no number"),
+        ({"version": "1"}, "its format version is not a number"),
         ({"best_fitness": "x"}, "'best_fitness' is missing or a str"),
         ({"rng": 1}, "'rng' is missing or a int"),
     ],

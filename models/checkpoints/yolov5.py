@@ -1,4 +1,4 @@
-"""What a published YOLOv5 checkpoint says: network description, names and weights, out of the inert pickled objects."""
+"""Checkpoints of YOLOv5: the network description, names and weights in the objects that YOLOv5 pickled."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from typing import Any
 
 import torch
 
-from models.checkpoints.contents import Checkpoint
 from models.checkpoints.published import StandIn
 from models.checkpoints.values import Values
 from utils.errors import UserError
 
-_TASKS = {"Detect": "detect", "Segment": "segment"}  # last module of the network → task
+_TASKS = {"Detect": "detect", "Segment": "segment"}  # class of the network's last module → task
 _CFG_KEYS = ("nc", "ch", "depth_multiple", "width_multiple", "activation", "inplace", "anchors", "backbone",
              "head")  # fmt: skip
 _MAX_MODULES = 50_000
 
 
-def extract_checkpoint(tree: Any, values: Values, source: str) -> Checkpoint:
-    """The checkpoint in `tree`, the inert content of a file written by YOLOv5's training or exporting code.
+def yolov5_fields(tree: Any, values: Values, source: str) -> dict[str, Any]:
+    """The fields of a `Checkpoint` in `tree`, the content of a file that YOLOv5's training or export wrote.
 
     `state_dict` and `ema` keep their stored precision (half in published files) and share memory with the file.
     Raises `UserError` for a file that holds no detector or segmenter.
     """
     content = {"model": tree} if isinstance(tree, StandIn) else tree  # torch.save(model) without a dict around it
     if not isinstance(content, dict) or not isinstance(content.get("model"), StandIn):
-        raise UserError(_not_a_checkpoint(content, values, source))
+        raise UserError(f"{source} is {_description(content, values)}")
     model, ema = _unwrapped(content["model"]), content.get("ema")
     attributes = model.attributes
     task, head = _task_and_head(model, source)
@@ -33,46 +32,46 @@ def extract_checkpoint(tree: Any, values: Values, source: str) -> Checkpoint:
     if not isinstance(cfg, dict) or not {"backbone", "head"} <= cfg.keys():
         raise UserError(f"{source} does not hold the YAML of its network (class {model.path}), so it cannot be rebuilt")
     names = _names(values.plain(attributes.get("names", head.attributes.get("names"))), head, source)
-    return Checkpoint(
-        task=task,
-        cfg={key: cfg[key] for key in _CFG_KEYS if key in cfg} | {"nc": len(names)},
-        names=names,
-        state_dict=state_dict_of(model, values),
-        ema=state_dict_of(_unwrapped(ema), values) if isinstance(ema, StandIn) else None,
-        ema_updates=int(_number(values.plain(content.get("updates"))) or 0),
-        epoch=int(_number(values.plain(content.get("epoch")), default=-1)),
-        best_fitness=_number(values.plain(content.get("best_fitness"))),
-        hyp=_dict(values.plain(attributes.get("hyp"))),
-        opt=_dict(values.plain(content.get("opt"))),
-        date=date if isinstance(date := values.plain(content.get("date")), str) else "",
-    )
+    plain = {key: values.plain(content.get(key)) for key in ("updates", "epoch", "best_fitness", "opt", "date")}
+    hyp = values.plain(attributes.get("hyp"))
+    return {
+        "task": task,
+        "cfg": {key: cfg[key] for key in _CFG_KEYS if key in cfg} | {"nc": len(names)},
+        "names": names,
+        "state_dict": state_dict_of(model, values),
+        "ema": state_dict_of(_unwrapped(ema), values) if isinstance(ema, StandIn) else None,
+        "ema_updates": int(_number(plain["updates"]) or 0),
+        "epoch": int(_number(plain["epoch"], default=-1)),
+        "best_fitness": _number(plain["best_fitness"]),
+        "hyp": hyp if isinstance(hyp, dict) else None,
+        "opt": plain["opt"] if isinstance(plain["opt"], dict) else None,
+        "date": plain["date"] if isinstance(plain["date"], str) else "",
+    }
 
 
 def state_dict_of(module: StandIn, values: Values) -> dict[str, torch.Tensor]:
-    """The tensors of a pickled `torch.nn.Module` under the names its ``state_dict()`` would give.
+    """The tensors of a pickled `torch.nn.Module` under the names and in the order that its ``state_dict()`` would give.
 
-    Parameters, then persistent buffers, then the children, each in order. Raises `UserError` for modules nested in a
-    circle.
+    Raises `UserError` for modules that contain each other in a circle.
     """
     tensors: dict[str, torch.Tensor] = {}
     visited = 0
 
-    def walk(node: StandIn, prefix: str, depth: int) -> None:
+    def visit(node: StandIn, prefix: str, depth: int) -> None:
         nonlocal visited
         visited += 1
         if depth > 100 or visited > _MAX_MODULES:
             raise values.damaged("its modules are nested without end")
-        attributes = node.attributes
-        transient = values.plain(attributes.get("_non_persistent_buffers_set")) or ()
+        transient = values.plain(node.attributes.get("_non_persistent_buffers_set")) or ()
         for group in ("_parameters", "_buffers"):
             for name, tensor in _children(node, group).items():
                 if values.is_tensor(tensor) and not (group == "_buffers" and name in transient):
                     tensors[f"{prefix}{name}"] = values.plain(tensor)
         for name, child in _children(node, "_modules").items():
             if isinstance(child, StandIn):
-                walk(child, f"{prefix}{name}.", depth + 1)
+                visit(child, f"{prefix}{name}.", depth + 1)
 
-    walk(module, "", 0)
+    visit(module, "", 0)
     return tensors
 
 
@@ -99,10 +98,10 @@ def _task_and_head(model: StandIn, source: str) -> tuple[str, StandIn]:
 
 
 def _names(names: Any, head: StandIn, source: str) -> dict[int, str]:
-    """Class names as a dict, from a list, a dict, or the number of classes of the head."""
+    """Class names as a dict, from a list, a dict, or (where there are none) the head's number of classes."""
     nc = head.attributes.get("nc")
     if not isinstance(nc, int) or not 0 < nc < 100_000:
-        raise UserError(f"{source}: the number of classes of its head is missing or senseless")
+        raise UserError(f"{source}: the number of classes of its head is missing or impossible")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
@@ -110,30 +109,27 @@ def _names(names: Any, head: StandIn, source: str) -> dict[int, str]:
     if nc != len(names):
         raise UserError(f"{source}: {len(names)} class names, but a head of {nc} classes")
     if not all(isinstance(key, int) and isinstance(name, (str, int)) for key, name in names.items()):
-        raise UserError(f"{source}: the class names are no texts, or not numbered")
+        raise UserError(f"{source}: the class names are not strings, or their keys are not class numbers")
     return {key: str(name) for key, name in names.items()}
 
 
 def _number(value: Any, default: float | None = None) -> Any:
-    """A number from a number or a one-element array; `default` for anything else, and for what nothing counts to."""
+    """The number in `value`, a number or an array of one element; `default` for anything else, and for numbers that
+    are far too large to be a count or a fitness."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         value = value.item()
     return value if isinstance(value, (int, float)) and abs(value) < 1e15 else default
 
 
-def _dict(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
-
-
-def _not_a_checkpoint(content: Any, values: Values, source: str) -> str:
-    """Says what the file holds instead of a YOLOv5 checkpoint."""
-    if isinstance(content, dict):
-        tensors = [name for name, value in content.items() if values.is_tensor(value)]
-        if tensors:
-            return (
-                f"{source} is a plain state dict ({len(tensors)} tensors, the first is '{tensors[0]}') without the "
-                "description of a network; expected a YOLOv5 checkpoint"
-            )
-        keys = ", ".join(map(str, list(content)[:8])) or "nothing"
-        return f"{source} is not a YOLOv5 checkpoint: it holds {keys}, but no 'model' with its YAML"
-    return f"{source} is not a YOLOv5 checkpoint: it holds a {type(content).__name__}"
+def _description(content: Any, values: Values) -> str:
+    """What the file holds instead of a YOLOv5 checkpoint."""
+    if not isinstance(content, dict):
+        return f"not a YOLOv5 checkpoint: it holds a {type(content).__name__}"
+    tensors = [name for name, value in content.items() if values.is_tensor(value)]
+    if tensors:
+        return (
+            f"a plain state dict ({len(tensors)} tensors, the first is '{tensors[0]}') without the description of a "
+            "network; expected a YOLOv5 checkpoint"
+        )
+    keys = ", ".join(map(str, list(content)[:8])) or "nothing"
+    return f"not a YOLOv5 checkpoint: it holds {keys}, but no 'model' with its YAML"

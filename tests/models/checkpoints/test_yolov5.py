@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.format import load_checkpoint
+from models.checkpoints.checkpoint import load_checkpoint
 from utils.errors import UserError
 
 Foreign = Callable[..., dict[str, type]]
@@ -156,8 +156,8 @@ def test_what_cannot_be_used_is_said(foreign_modules: Foreign, tmp_path: Path) -
     )
     assert "does not hold the YAML of its network" in message(yaml=None)
     assert "3 class names, but a head of 2 classes" in message(names=["a", "b", "c"])
-    assert "no texts, or not numbered" in message(names={"x": "a", "y": "b"})
-    assert "no texts, or not numbered" in message(names=[None, 1])
+    assert "class names are not strings, or their keys" in message(names={"x": "a", "y": "b"})
+    assert "class names are not strings, or their keys" in message(names=[None, 1])
     assert "is a models.yolo.DetectionModel; expected" in message(model_=1, _modules={})
 
 
