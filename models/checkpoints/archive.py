@@ -1,7 +1,8 @@
-"""A file written by `torch.save`, either container: where its pickle is and where the bytes of each tensor lie.
+"""The file that `torch.save` writes, in either of its containers: where its pickle is, and where the bytes of each
+tensor are.
 
-Nothing is unpacked to disk and no size in the file is believed: a storage is a stretch of the file, checked against the
-file's length, and entries must be stored uncompressed, as torch writes them.
+Nothing is unpacked to disk, and no size that the file claims is trusted: a storage is a range of the file, which is
+checked against the file's length, and zip entries must be uncompressed, as torch writes them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from models.checkpoints.published import StandIn, StorageRef, read_pickle
+from models.checkpoints.unpickler import STORAGE_DTYPES, PickledObject, StorageRef, read_pickle
 from utils.errors import UserError, one_line
 from utils.logging import LOGGER
 
@@ -23,16 +24,10 @@ Buffer = mmap.mmap | bytearray
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file written by torch before 1.6
 _AGAIN = "if it should be one, download or copy it again"
 
-ITEM_BYTES = {
-    "torch.DoubleStorage": 8, "torch.FloatStorage": 4, "torch.HalfStorage": 2, "torch.BFloat16Storage": 2,
-    "torch.LongStorage": 8, "torch.IntStorage": 4, "torch.ShortStorage": 2, "torch.CharStorage": 1,
-    "torch.ByteStorage": 1, "torch.BoolStorage": 1,
-}  # fmt: skip
-
 
 @dataclass
 class Archive:
-    """`tree`: the pickled object as inert data. `storages`: key → (offset, bytes) in `buffer`, the whole file."""
+    """`tree`: the pickled object as data. `storages`: key → (offset, bytes) in `buffer`, which is the whole file."""
 
     source: str
     tree: Any
@@ -41,11 +36,11 @@ class Archive:
 
 
 def open_archive(path: str | Path, trust: bool = False, mapped: bool = False) -> Archive:
-    """Read the structure of a torch file without executing anything of it.
+    """Read the structure of a torch file without executing anything in it.
 
-    With `mapped` the file is memory-mapped (copy on write) instead of read: right for taking weights out and letting
-    go, wrong for a file that will be overwritten meanwhile. Raises `UserError`, one line, for whatever is no
-    checkpoint.
+    With `mapped` the file is mapped into memory (copy on write) instead of read. That is right for a file whose weights
+    are taken out at once, and wrong for a file that may be overwritten meanwhile. Raises `UserError`, one line, for a
+    file that is not a checkpoint.
     """
     path, source = Path(path), str(path)
     if path.is_dir():
@@ -66,12 +61,12 @@ def open_archive(path: str | Path, trust: bool = False, mapped: bool = False) ->
         raise UserError(f"cannot read '{source}': {error.strerror or error}") from error
     if unlisted:
         shown = one_line(", ".join(unlisted), 500)
-        LOGGER.warning(f"{source}: trusted and read as inert data, not executed: {shown}")
+        LOGGER.warning(f"{source}: trusted and read as data, not executed: {shown}")
     return archive
 
 
 def _buffer(file: IO[bytes], size: int, mapped: bool) -> Buffer:
-    """The whole file, writable in memory only (torch wants its buffers so)."""
+    """The whole file, writable in memory only (torch requires writable buffers)."""
     if mapped and size:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     buffer = bytearray(size)
@@ -81,7 +76,7 @@ def _buffer(file: IO[bytes], size: int, mapped: bool) -> Buffer:
 
 
 def _kind(head: bytes) -> str:
-    """What a file with this beginning seems to be."""
+    """What a file that begins with `head` seems to be."""
     if not head:
         return f"an empty file; {_AGAIN}"
     text = head.lstrip().lower()
@@ -93,6 +88,7 @@ def _kind(head: bytes) -> str:
 
 
 def _open_zip(source: str, file: IO[bytes], buffer: Buffer, trust: bool) -> tuple[Archive, list[str]]:
+    """The container of torch since 1.6: a zip with the pickle, the byte order, and an entry for each storage."""
     try:
         with zipfile.ZipFile(file) as archive:
             infos = {info.filename: info for info in archive.infolist()}
@@ -113,7 +109,7 @@ def _open_zip(source: str, file: IO[bytes], buffer: Buffer, trust: bool) -> tupl
 
 
 def _root(source: str, names: set[str]) -> str:
-    """The folder in the zip, with a slash behind it, that holds a checkpoint's parts."""
+    """The folder in the zip that holds a checkpoint's parts, with a slash at its end."""
     roots = [name[: -len("data.pkl")] for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise UserError(f"{source} is a zip archive, but not one written by torch.save; expected a checkpoint (.pt)")
@@ -134,8 +130,8 @@ def _extent(entry: zipfile.ZipInfo, buffer: Buffer) -> tuple[int, int]:
 
 
 def _open_legacy(source: str, file: IO[bytes], buffer: Buffer, trust: bool) -> tuple[Archive, list[str]]:
-    """The container of torch before 1.6: pickles one behind the other (magic, version, machine, object, storage keys),
-    then per storage its number of elements (int64) and its bytes."""
+    """The container of torch before 1.6: one pickle after the other (magic number, version, machine, object, storage
+    keys), then each storage as its number of elements (int64) and its bytes."""
     magic, _ = read_pickle(file, source)
     if magic != _LEGACY_MAGIC:
         raise UserError(f"{source} is a pickle, but not one written by torch.save; expected a checkpoint (.pt)")
@@ -147,18 +143,18 @@ def _open_legacy(source: str, file: IO[bytes], buffer: Buffer, trust: bool) -> t
     storages: dict[str, tuple[int, int]] = {}
     position = file.tell()
     for key in keys if isinstance(keys, list) else []:
-        if key not in kinds or kinds[key] not in ITEM_BYTES:
+        if key not in kinds or kinds[key] not in STORAGE_DTYPES:
             raise UserError(f"{source} is damaged: storage {key!r} is of no known type")
         if position + 8 > len(buffer):
             raise UserError(f"{source} is truncated or damaged (storage {key!r} is missing); download or copy it again")
-        size = struct.unpack_from("<q", buffer, position)[0] * ITEM_BYTES[kinds[key]]
+        size = struct.unpack_from("<q", buffer, position)[0] * STORAGE_DTYPES[kinds[key]].itemsize
         storages[key] = (position + 8, size)
         position += 8 + max(size, 0)
     return Archive(source, tree, buffer, storages), unlisted
 
 
 def _storage_refs(tree: Any) -> list[StorageRef]:
-    """Every reference to a storage in `tree`; shared and cyclic parts are visited once."""
+    """Every reference to a storage in `tree`; parts that are shared or cyclic are visited once."""
     found, seen, waiting = [], set(), [tree]
     while waiting:
         value = waiting.pop()
@@ -171,6 +167,6 @@ def _storage_refs(tree: Any) -> list[StorageRef]:
             waiting.extend(value.values())
         elif isinstance(value, (list, tuple)):
             waiting.extend(value)
-        elif isinstance(value, StandIn):
+        elif isinstance(value, PickledObject):
             waiting.extend((value.args, value.state, value.items))
     return found

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.checkpoints.archive import open_archive
 from models.checkpoints.yolov5 import state_dict_of
-from models.checkpoints.published import StandIn
-from models.checkpoints.values import Values
+from models.checkpoints.unpickler import PickledObject
+from models.checkpoints.decoder import Decoder
 from utils.errors import UserError, nearest, one_line
 from utils.logging import LOGGER
 
@@ -178,14 +178,14 @@ def read_blocks(path: str | Path, trust: bool = False) -> list[Block]:
 
 def _tensors(path: str | Path, trust: bool) -> dict[str, Tensor]:
     archive = open_archive(path, trust, mapped=True)
-    values, tree = Values(archive), archive.tree
+    decoder, tree = Decoder(archive), archive.tree
     for wrapper in ("state_dict", "model"):
-        if isinstance(tree, dict) and isinstance(tree.get(wrapper), (dict, StandIn)):
+        if isinstance(tree, dict) and isinstance(tree.get(wrapper), (dict, PickledObject)):
             tree = tree[wrapper]
-    if isinstance(tree, StandIn):  # a whole network, as `torch.save(model)` writes it
-        return state_dict_of(tree, values)
+    if isinstance(tree, PickledObject):  # a whole network, as `torch.save(model)` writes it
+        return state_dict_of(tree, decoder)
     items = tree.items() if isinstance(tree, dict) else ()
-    return {name: values.plain(item) for name, item in items if isinstance(name, str) and values.is_tensor(item)}
+    return {name: decoder.decode(item) for name, item in items if isinstance(name, str) and decoder.is_tensor(item)}
 
 
 def _layers(modules: Mapping[str, Mapping[str, Tensor]], where: str) -> list[Layer]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from models.checkpoints.archive import open_archive
-from models.checkpoints.values import Values
+from models.checkpoints.decoder import Decoder
 from models.checkpoints.yolov5 import yolov5_fields
 from utils.commands.signals import signals_held
 from utils.errors import UserError, one_line
@@ -71,7 +71,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` atomically, as a dict of plain values with a `format` and a `version`.
 
     Paths in `opt` below the working directory or the project are stored relative to it. Raises `TypeError` for a value
-    that is not plain, and `OSError` with the file's name if it cannot be written; an existing file then stays as it was.
+    that is not plain, and `OSError` with the name of the file if it cannot be written; an old file then stays as it was.
     """
     content: dict[str, Any] = {"format": FORMAT}
     for item in fields(checkpoint):
@@ -95,7 +95,7 @@ def to_plain(value: Any, where: str = "checkpoint") -> Any:
     tuple, dict and CPU tensors.
 
     numpy scalars become numbers, arrays become tensors, paths become strings with forward slashes, sets become lists.
-    Raises `TypeError` with the name of the place for anything else, because a file must not need our classes to be read.
+    Raises `TypeError` with the place of anything else, because a file must not need our classes to be read.
     """
     if value is None or isinstance(value, (bool, np.bool_)):
         return None if value is None else bool(value)
@@ -206,11 +206,11 @@ def load_checkpoint(path: str | Path, trust: bool = False, mapped: bool = False)
     source = str(path)
     try:
         archive = open_archive(path, trust, mapped)
-        values, tree = Values(archive), archive.tree
+        decoder, tree = Decoder(archive), archive.tree
         if isinstance(tree, dict) and tree.get("format") == FORMAT:
-            checkpoint = Checkpoint(**_own_fields(values.plain(tree), source))
+            checkpoint = Checkpoint(**_own_fields(decoder.decode(tree), source))
         else:
-            checkpoint = Checkpoint(**yolov5_fields(tree, values, source))
+            checkpoint = Checkpoint(**yolov5_fields(tree, decoder, source))
         _check_content(checkpoint, source)
         return checkpoint
     except UserError as error:

@@ -17,7 +17,7 @@ from torch import nn
 
 from models.checkpoints.archive import open_archive
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from models.checkpoints.values import Values
+from models.checkpoints.decoder import Decoder
 from utils.errors import UserError
 
 from .conftest import Reduce, Storage, tensor_claim
@@ -191,7 +191,7 @@ def test_both_containers_hold_the_same(legacy: bool, mapped: bool, tmp_path: Pat
     path = tmp_path / "x.pt"
     torch.save(value, path, _use_new_zipfile_serialization=not legacy)
     archive = open_archive(path, mapped=mapped)
-    read = Values(archive).plain(archive.tree)
+    read = Decoder(archive).decode(archive.tree)
     assert list(read) == list(value)
     for name, tensor in value.items():
         assert read[name].dtype == tensor.dtype
@@ -199,4 +199,4 @@ def test_both_containers_hold_the_same(legacy: bool, mapped: bool, tmp_path: Pat
     assert read["view"].data_ptr() == read["shared"][1:3].data_ptr()
     read["shared"].zero_()  # memory only: the file stays as it is
     archive = open_archive(path)
-    assert torch.equal(Values(archive).plain(archive.tree)["shared"], base)
+    assert torch.equal(Decoder(archive).decode(archive.tree)["shared"], base)

@@ -80,9 +80,9 @@ def test_a_small_file_that_stands_for_gigabytes(kind: str, write_torch_zip: Writ
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "depth": ({"extra": {"x": nested(150)}}, "nested deeper than any checkpoint's"),
-    "digits": ({"epoch": 10**5000}, "a whole number has more digits than any checkpoint needs"),
+    "digits": ({"epoch": 10**5000}, "an integer has more digits than any checkpoint needs"),
     "a number of 20 digits": ({"ema_updates": 10**20}, "more digits"),
-    "digits as a key": ({"extra": {10**50: 1}}, "a whole number of thousands of digits as a key"),
+    "digits as a key": ({"extra": {10**50: 1}}, "an integer of more than 64 bits as a key"),
     "epoch of text": ({"epoch": "4"}, "'epoch' is missing or a str"),
     "no state": ({"state_dict": None}, "'state_dict' is missing or a NoneType"),
     "a class as a tensor": ({"state_dict": {"w": Reduce(torch.Size, (1, 2))}}, "something other than tensors"),

@@ -186,7 +186,7 @@ def test_unknown_block_needs_trust(
         load_checkpoint(tmp_path / "x.pt")
     found = load_checkpoint(tmp_path / "x.pt", trust=True)
     assert same_state(found.state_dict, net.state_dict())
-    assert "trusted and read as inert data, not executed: myblocks.Act" in capsys.readouterr().err
+    assert "trusted and read as data, not executed: myblocks.Act" in capsys.readouterr().err
 
 
 def test_published_yolov5n(shared_data: Path, foreign_modules: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,37 +1,43 @@
-"""Reading a pickle as inert data: an allow-list of names, and a stand-in for every one of them.
+"""The restricted unpickler: it reads a pickle as data, without running or importing anything that the pickle names.
 
 Published YOLOv5 checkpoints are pickled Python objects, and a pickle is a program: its instructions name any importable
-function and call it. This is the one file that imports `pickle`, and it is safe for these reasons, each of them tested
-with crafted files:
+function and call it. This is the only file that imports `pickle`. It is safe for these reasons, each of which is
+tested with crafted files:
 
-1. `InertUnpickler.find_class`, the only way from a name in the file to an object, never imports anything. It answers
-   with a fresh, empty `StandIn` class (an ordered mapping for `OrderedDict`), so what the file "calls" only records its
-   arguments. No class, function, `__init__`, `__setstate__` or `__reduce__` of a library or of the file's author runs,
-   not even with `trust=True`; trust only widens the list of names that get a stand-in.
-2. A name outside the allow-list is refused before anything is built from it.
-3. The instruction set is cut down to what `torch.save` emits; those left construct only through `_construct` and
-   `load_build`, which accept stand-ins alone.
-4. The interpreter written in Python is used, not the one in C: the latter allocates a memo slot for whatever index the
-   file claims (a ten-byte file costs 32 GB). It reads yolov5n.pt in 12 ms.
+1. `RestrictedUnpickler.find_class`, the only way from a name in the file to an object, never imports anything. It
+   returns a new, empty subclass of `PickledObject` (or `PickledDict` for `OrderedDict`), so a "call" in the file only
+   records its arguments. No class, function, `__init__`, `__setstate__` or `__reduce__` of a library or of the file's
+   author runs, not even with `trust=True`, which only allows more names.
+2. A name that is not on the allow-list is refused before anything is built from it.
+3. Only the instructions that `torch.save` writes are known. Those that build objects go through `_construct` and
+   `load_build`, which accept nothing but the classes above.
+4. It builds on the implementation of `pickle` in Python, not on the one in C, which allocates memory for any memo
+   index that the file claims (a file of ten bytes costs 32 GB). It reads yolov5n.pt in 12 ms.
 
-The numbers of tensors are not in the pickle; `models/checkpoints/values.py` takes them out of the file, bounds checked.
+The elements of tensors are not in the pickle; `decoder.py` takes them out of the file, with its bounds checked.
 """
 
 from __future__ import annotations
 
-import pickle  # only for the restricted reader below
+import pickle  # only for the restricted unpickler below
 from typing import IO, Any, ClassVar
+
+import torch
 
 from utils.errors import UserError
 
-# Classes of networks: pure containers whose attributes are looked at.
-_PACKAGES = ("torch.nn.modules.", "torch.nn.parallel.", "models.common.", "models.yolo.", "models.experimental.",
-             "utils.activations.")  # fmt: skip
+STORAGE_DTYPES = {
+    "torch.DoubleStorage": torch.float64, "torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16, "torch.LongStorage": torch.int64, "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16, "torch.CharStorage": torch.int8, "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}  # fmt: skip
 
-_DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
-_STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+# Any class of these modules is on the allow-list: the blocks and modules that networks are made of.
+_ALLOWED_MODULES = ("torch.nn.modules.", "torch.nn.parallel.", "models.common.", "models.yolo.",
+                    "models.experimental.", "utils.activations.")  # fmt: skip
 
-_NAMES = frozenset(
+_ALLOWED_NAMES = frozenset(
     [
         "_codecs.encode",
         "argparse.Namespace",
@@ -54,12 +60,12 @@ _NAMES = frozenset(
         "torch.serialization._get_layout",
         "torch._tensor._rebuild_from_type_v2",
         *(f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "parameter", "parameter_with_state")),
-        *(f"torch.{name}" for name in _DTYPES),
-        *(f"torch.{name}Storage" for name in _STORAGES),
+        *STORAGE_DTYPES,
+        *map(str, STORAGE_DTYPES.values()),
     ]
 )
 
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names, which pickle protocol 2 still writes
+_PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # pickle protocol 2 still writes these names
 
 # fmt: off
 _OPCODES = [
@@ -76,8 +82,8 @@ _OPCODES = [
 # fmt: on
 
 
-class StandIn:
-    """What a pickled object becomes: where it came from (`path`), how it was called, and the state it was given."""
+class PickledObject:
+    """A stand-in for a pickled object: the name of its class (`path`), the arguments of its call and its state."""
 
     __slots__ = ("args", "items", "state")
     path = ""
@@ -85,7 +91,7 @@ class StandIn:
     state: Any
     items: list[Any]
 
-    def __new__(cls, *args: Any) -> StandIn:
+    def __new__(cls, *args: Any) -> PickledObject:
         self = object.__new__(cls)
         self.args, self.state, self.items = args, None, []
         return self
@@ -98,13 +104,13 @@ class StandIn:
 
     @property
     def attributes(self) -> dict[Any, Any]:
-        """The instance dictionary, empty for an object pickled without one."""
+        """The instance dictionary, empty for an object that was pickled without one."""
         state = self.state[0] if isinstance(self.state, tuple) and self.state else self.state
         return state if isinstance(state, dict) else {}
 
 
-class InertDict(dict):
-    """A dict whose keys are plain values: hashing a nested tuple of a hostile file could take for ever."""
+class PickledDict(dict):
+    """A dict whose keys are plain values: hashing a nested tuple from a hostile file could take forever."""
 
     __slots__ = ()
     path = "collections.OrderedDict"
@@ -117,12 +123,12 @@ class InertDict(dict):
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, (str, int, float, bytes, type(None))):
             raise TypeError(f"{type(key).__name__} as a key")
-        if isinstance(key, int) and key.bit_length() > 64:  # a long one is hashed anew each time
-            raise ValueError("a whole number of thousands of digits as a key")
+        if isinstance(key, int) and key.bit_length() > 64:  # a long integer is hashed anew each time
+            raise ValueError("an integer of more than 64 bits as a key")
         super().__setitem__(key, value)
 
 
-class InertSet(list):
+class PickledSet(list):
     """A pickled set; its members are not hashed, for the same reason."""
 
     __slots__ = ()
@@ -130,7 +136,7 @@ class InertSet(list):
 
 
 class StorageRef:
-    """A reference to the bytes of a tensor, which lie elsewhere in the file."""
+    """A reference to the bytes of a tensor, which are elsewhere in the file. `kind`: a key of `STORAGE_DTYPES`."""
 
     __slots__ = ("key", "kind", "numel")
 
@@ -138,8 +144,8 @@ class StorageRef:
         self.key, self.kind, self.numel = key, kind, numel
 
 
-class InertUnpickler(pickle._Unpickler):
-    """Builds stand-ins, mappings, lists, tuples, numbers and strings; see the top of the file."""
+class RestrictedUnpickler(pickle._Unpickler):
+    """Builds only the classes above, lists, tuples, numbers and strings; see the top of the file."""
 
     stack: list[Any]  # the base class sets these two while it reads
     append: Any
@@ -150,46 +156,47 @@ class InertUnpickler(pickle._Unpickler):
         self.source = source
         self.trust = trust
         self.unlisted: list[str] = []
-        self._classes: dict[str, type] = {InertDict.path: InertDict}
+        self._classes: dict[str, type] = {PickledDict.path: PickledDict}
 
     def find_class(self, module: str, name: str) -> type:
-        """A stand-in class for ``module.name``; nothing is imported."""
-        path = f"{_RENAMED.get(module, module)}.{name}"
+        """A `PickledObject` class for ``module.name``; nothing is imported."""
+        path = f"{_PYTHON_2_MODULES.get(module, module)}.{name}"
         if path not in self._classes:
             if path.startswith("ultralytics."):
                 raise UserError(
                     f"{self.source} comes from the ultralytics package (YOLOv8 or later, or an anchor-free YOLOv5u); "
                     "its networks are not those of YOLOv5 v6/v7, which this project reads"
                 )
-            if path not in _NAMES and not path.startswith(_PACKAGES):
+            if path not in _ALLOWED_NAMES and not path.startswith(_ALLOWED_MODULES):
                 if not self.trust:
                     raise UserError(
                         f"{self.source} contains the pickled class {path}, which is not on the allow-list; "
                         "if you trust this file, pass --trust"
                     )
                 self.unlisted.append(path)
-            self._classes[path] = type("StandIn", (StandIn,), {"__slots__": (), "path": path})
+            self._classes[path] = type("PickledObject", (PickledObject,), {"__slots__": (), "path": path})
         return self._classes[path]
 
     def persistent_load(self, pid: Any) -> Any:
-        """The storage that ``('storage', type, key, location, numel[, view])`` names.
+        """The storage that ``('storage', type, key, location, numel[, view])`` refers to.
 
-        In the old container also the class of ``('module', class, file, source text)``; the source is ignored.
+        In the container of torch before 1.6, also the class in ``('module', class, file, source text)``; the source
+        text is ignored.
         """
-        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module" and _is_stand_in(pid[1]):
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module" and _is_pickled_class(pid[1]):
             return pid[1]
         if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage" and pid[5:] in ((), (None,))):
             raise ValueError("a reference to something other than a tensor's storage")
         _, kind, key, _, numel = pid[:5]
-        if not (_is_stand_in(kind) and isinstance(key, str) and isinstance(numel, int)):
+        if not (_is_pickled_class(kind) and isinstance(key, str) and isinstance(numel, int)):
             raise ValueError("a malformed reference to a tensor's storage")
         return StorageRef(key, kind.path, numel)
 
     def _construct(self, cls: Any, args: Any) -> Any:
-        if not _is_stand_in(cls) or not isinstance(args, tuple):
-            raise TypeError("a call of something that is no class")
+        if not _is_pickled_class(cls) or not isinstance(args, tuple):
+            raise TypeError("a call of something that is not a class")
         if cls.path == "builtins.getattr" and not _is_detect_forward(args):
-            owner = args[0].path if args and _is_stand_in(args[0]) else "…"
+            owner = args[0].path if args and _is_pickled_class(args[0]) else "…"
             raise UserError(
                 f"{self.source} contains a pickled getattr call on {owner}, which is not on the allow-list; "
                 "only models.yolo.Detect.forward may be looked up that way"
@@ -203,39 +210,40 @@ class InertUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, StandIn):
+        if isinstance(target, PickledObject):
             target.state = state
-        elif not isinstance(target, InertDict):  # an OrderedDict's own attributes (`_metadata`) are of no use
+        elif not isinstance(target, PickledDict):  # the attributes of an OrderedDict (`_metadata`) are not needed
             raise TypeError(f"state for a {type(target).__name__}")
 
-    def load_inert_dict(self) -> None:
-        self.append(InertDict())
+    def load_empty_dict(self) -> None:
+        self.append(PickledDict())
 
-    def load_inert_set(self) -> None:
-        self.append(InertSet())
+    def load_empty_set(self) -> None:
+        self.append(PickledSet())
 
     dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.NEWOBJ[0]] = load_reduce  # cls.__new__(cls, *args): the same thing where nothing has an __init__
+    dispatch[pickle.NEWOBJ[0]] = load_reduce  # cls.__new__(cls, *args) is the same where no class has an __init__
     dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.EMPTY_DICT[0]] = load_inert_dict
-    dispatch[pickle.EMPTY_SET[0]] = load_inert_set
+    dispatch[pickle.EMPTY_DICT[0]] = load_empty_dict
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
 
 
-def _is_stand_in(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, (StandIn, InertDict))
+def _is_pickled_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, (PickledObject, PickledDict))
 
 
 def _is_detect_forward(args: tuple[Any, ...]) -> bool:
     """True for the one look-up in published files: v7's `Segment` keeps `Detect.forward` as an attribute."""
-    return len(args) == 2 and _is_stand_in(args[0]) and args[0].path == "models.yolo.Detect" and args[1] == "forward"
+    owner, name = args if len(args) == 2 else (None, None)
+    return _is_pickled_class(owner) and owner.path == "models.yolo.Detect" and name == "forward"
 
 
 def read_pickle(stream: IO[bytes], source: str, trust: bool = False) -> tuple[Any, list[str]]:
-    """The next pickle of `stream` as inert data, and the names outside the allow-list that `trust` let in.
+    """The next pickle in `stream` as data, and the names outside the allow-list that `trust` allowed.
 
-    Raises `UserError` for a name that is not on the allow-list and for a pickle that is damaged.
+    Raises `UserError` for a name that is not on the allow-list and for a damaged pickle.
     """
-    unpickler = InertUnpickler(stream, source, trust)
+    unpickler = RestrictedUnpickler(stream, source, trust)
     try:
         return unpickler.load(), unpickler.unlisted
     except UserError:

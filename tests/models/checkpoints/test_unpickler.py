@@ -1,4 +1,4 @@
-"""The inert reader: nothing in a pickle runs, whatever it asks for."""
+"""The restricted unpickler: nothing in a pickle runs, whatever it asks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from models.checkpoints.checkpoint import load_checkpoint
-from models.checkpoints.published import StandIn, read_pickle
+from models.checkpoints.unpickler import PickledObject, read_pickle
 from utils.errors import UserError
 
 
@@ -90,12 +90,12 @@ def test_refusal_names_file_class_and_flag(write_torch_zip: Callable[..., Path],
     )
 
 
-def test_trust_reads_unknown_classes_as_inert_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_trust_reads_unknown_classes_as_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     data = pickle.dumps({"run": Call(os.system, f"touch {marker}"), "n": 3}, 2)
     tree, unlisted = read_pickle(io.BytesIO(data), "x.pt", trust=True)
     assert tree["n"] == 3
-    assert isinstance(tree["run"], StandIn)
+    assert isinstance(tree["run"], PickledObject)
     assert tree["run"].args == (f"touch {marker}",)
     assert unlisted == [f"{os.system.__module__}.system"]
     assert not marker.exists()
@@ -112,7 +112,7 @@ def test_getattr_is_answered_for_detect_forward_only(foreign_modules: Callable[.
     allowed = pickle.dumps({"detect": detect["Detect"].forward}, 2)  # type: ignore[attr-defined]
     assert b"getattr" in allowed
     tree, _ = read_pickle(io.BytesIO(allowed), "seg.pt")
-    assert isinstance(tree["detect"], StandIn)
+    assert isinstance(tree["detect"], PickledObject)
     newer = pickle.dumps({"detect": detect["Detect"].forward}, 4)  # type: ignore[attr-defined]
     assert read_pickle(io.BytesIO(newer), "seg.pt")[0]["detect"].path == "models.yolo.Detect.forward"
     for args in [
