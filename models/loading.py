@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from models.checkpoints.transfer import load_strictly
+from models.checkpoints.state_dict import load_strictly
 from models.ensemble import Ensemble
 from models.initialization import SkipInitialization
 from models.weights import find_weights

@@ -10,7 +10,7 @@ from engine.training.damage import check_optimizer, check_progress, check_scaler
 from engine.training.saver import Stage
 from engine.training.session import Session, Trained
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from models.checkpoints.transfer import load_strictly
+from models.checkpoints.state_dict import load_strictly
 from utils.distributed import world_size
 from utils.errors import UserError
 from utils.training.optimizer import load_optimizer_state

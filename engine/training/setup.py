@@ -16,7 +16,7 @@ from engine.training.safeguards.preflight import rehearse
 from engine.training.session import Session
 from models.checkpoints.backbone import load_backbone
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from models.checkpoints.transfer import load_strictly, transfer
+from models.checkpoints.state_dict import load_matching, load_strictly
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
 from utils.cli import image_size, torchrun_command
@@ -146,7 +146,7 @@ def build_network(
     start = load_checkpoint(path, trust=options["trust"])
     net = task.build_model(options["cfg"] or task.cfg_like(start.cfg), nc=nc, anchors=anchors)
     keep_anchors = ("anchor",) if options["cfg"] or anchors else ()
-    transfer(net, start.weights, exclude=keep_anchors, source=str(path))
+    load_matching(net, start.weights, exclude=keep_anchors, source=str(path))
     return net
 
 

@@ -1,1 +1,1 @@
-"""Files with weights: our format, published YOLOv5 checkpoints, transfer of weights between networks."""
+"""Files with weights: our format, published YOLOv5 checkpoints, state dicts loaded into other networks."""

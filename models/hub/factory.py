@@ -8,7 +8,7 @@ from torch import nn
 
 from models.backends import DetectMultiBackend
 from models.checkpoints.checkpoint import load_checkpoint
-from models.checkpoints.transfer import transfer
+from models.checkpoints.state_dict import load_matching
 from models.hub.autoshape import AutoShape
 from models.loading import build_model
 from models.weights import PUBLISHED, find_weights
@@ -64,7 +64,7 @@ def make_network(
         if channels == 3 and classes == len(checkpoint.names):
             return load_network(file, autoshape, device)
         model = DetectionModel({**checkpoint.cfg, "ch": channels}, nc=classes)
-        transfer(model, checkpoint.weights, source=file)
+        load_matching(model, checkpoint.weights, source=file)
         if classes == len(checkpoint.names):
             model.names = dict(checkpoint.names)
     where = select_one_device(device)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.transfer import Mismatch, load_strictly, transfer
+from models.checkpoints.state_dict import Mismatch, load_matching, load_strictly
 from utils.errors import UserError
 
 
@@ -20,7 +20,7 @@ def network(classes: int = 3) -> nn.Sequential:
 
 def test_everything_fits(capsys: pytest.CaptureFixture[str]) -> None:
     source, target = network(), network()
-    report = transfer(target, source.state_dict(), source="yolov5n.pt")
+    report = load_matching(target, source.state_dict(), source="yolov5n.pt")
     assert (report.transferred, report.total, report.mismatches, report.fraction) == (8, 8, (), 1.0)
     assert all(
         torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
@@ -33,7 +33,7 @@ def test_everything_fits(capsys: pytest.CaptureFixture[str]) -> None:
 def test_another_number_of_classes(capsys: pytest.CaptureFixture[str]) -> None:
     source, target = network(80), network(3)
     head = target.head.weight.clone()
-    report = transfer(target, source.state_dict(), source="a.pt")
+    report = load_matching(target, source.state_dict(), source="a.pt")
     assert (report.transferred, report.total) == (6, 8)
     assert report.mismatches == (
         Mismatch("head.weight", (80, 4, 1, 1), (3, 4, 1, 1)),
@@ -50,7 +50,7 @@ def test_another_number_of_classes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_excluded_names_stay(capsys: pytest.CaptureFixture[str]) -> None:
     source, target = network(), network()
-    report = transfer(target, source.state_dict(), exclude=("bn.", "bias"))
+    report = load_matching(target, source.state_dict(), exclude=("bn.", "bias"))
     assert (report.transferred, report.total, report.mismatches) == (2, 8, ())
     assert torch.equal(target.head.weight, source.head.weight)
     assert not torch.equal(target.head.bias, source.head.bias)
@@ -58,7 +58,7 @@ def test_excluded_names_stay(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_hardly_anything_fits_is_loud(capsys: pytest.CaptureFixture[str]) -> None:
     """`Transferred 0/xxx items` went unnoticed in YOLOv5 (#5753)."""
-    report = transfer(network(), {"conv.weight": torch.ones(9, 3, 1, 1), "features.0": torch.ones(2)}, source="b.pth")
+    report = load_matching(network(), {"conv.weight": torch.ones(9, 3, 1, 1), "features.0": torch.ones(2)}, source="b.pth")
     assert (report.transferred, report.fraction) == (0, 0.0)
     assert report.mismatches[0] == Mismatch("conv.weight", (9, 3, 1, 1), (4, 3, 1, 1))
     assert report.mismatches[-1] == Mismatch("features.0", (2,), None)
@@ -72,13 +72,13 @@ def test_hardly_anything_fits_is_loud(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(("kept", "loud"), [(1, False), (0, True)])
 def test_loud_below_a_tenth(kept: int, loud: bool, capsys: pytest.CaptureFixture[str]) -> None:
     net = nn.ParameterDict({f"p{i}": torch.zeros(2) for i in range(10)})
-    transfer(net, {f"p{i}": torch.ones(2) for i in range(kept)})
+    load_matching(net, {f"p{i}": torch.ones(2) for i in range(kept)})
     assert bool(capsys.readouterr().err) is loud
 
 
 def test_half_precision_becomes_the_models() -> None:
     source, target = network().half(), network()
-    transfer(target, source.state_dict())
+    load_matching(target, source.state_dict())
     assert target.conv.weight.dtype == torch.float32
     assert torch.equal(target.conv.weight, source.conv.weight.float())
 

@@ -1,4 +1,4 @@
-"""Putting the weights of one network into another: what fits, said honestly; or all of it, strictly."""
+"""Loading a state dict into another network: only the tensors that match, with a report; or strictly all of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import nn
 from utils.errors import UserError
 from utils.logging import LOGGER
 
-_LOUD_BELOW = 0.1  # of all items transferred
+_WARN_BELOW = 0.1  # of all items of the model
 _SHOWN = 5
 
 
 class Mismatch(NamedTuple):
-    """A tensor that was not transferred: its shape in the file and in the model, None where it does not exist."""
+    """A tensor that was not loaded: its shape in the file and in the model, None where it does not exist."""
 
     name: str
     given: tuple[int, ...] | None
@@ -29,8 +29,11 @@ class Mismatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TransferReport:
-    """What `transfer` did. `total`: items of the model's state; `mismatches`: of the model's items first, in order."""
+class LoadReport:
+    """What `load_matching` did.
+
+    transferred: items of the model that were loaded, out of `total`. mismatches: of the model's items first, in order.
+    """
 
     transferred: int
     total: int
@@ -41,26 +44,26 @@ class TransferReport:
         return self.transferred / max(self.total, 1)
 
 
-def transfer(
+def load_matching(
     model: nn.Module, state_dict: Mapping[str, torch.Tensor], exclude: Sequence[str] = (), source: str | Path = ""
-) -> TransferReport:
-    """Copy into `model` every tensor of `state_dict` whose name and shape are the model's.
+) -> LoadReport:
+    """Copy into `model` every tensor of `state_dict` that has the name and shape of one of the model's.
 
     Names that contain one of `exclude` are left alone (for example "anchor" where `--cfg` brings its own anchors).
-    Prints ``Transferred m/n items``; shapes that differ, as a head for another number of classes has them, are
-    mentioned, and less than a tenth is a warning with the first mismatches.
+    Prints ``Transferred m/n items`` and tensors whose shapes differ, such as a head for another number of classes. If
+    less than a tenth of the model was loaded, this is a warning that names the first mismatches.
     """
     own = model.state_dict()
     given, wanted = (
         {name: tensor for name, tensor in state.items() if not any(word in name for word in exclude)}
         for state in (state_dict, own)
     )
-    fitting = {name: given[name] for name, tensor in wanted.items() if _shape(given.get(name)) == tensor.shape}
-    mismatches = tuple(mismatches_of(given, wanted))
-    model.load_state_dict(fitting, strict=False)
-    report = TransferReport(len(fitting), len(own), mismatches)
+    matching = {name: given[name] for name, tensor in wanted.items() if _shape(given.get(name)) == tensor.shape}
+    mismatches = tuple(_mismatches(given, wanted))
+    model.load_state_dict(matching, strict=False)
+    report = LoadReport(len(matching), len(own), mismatches)
     line = f"Transferred {report.transferred}/{report.total} items" + (f" from {source}" if str(source) else "")
-    if report.fraction < _LOUD_BELOW:
+    if report.fraction < _WARN_BELOW:
         first = "; ".join(map(str, mismatches[:_SHOWN])) or "all names are excluded"
         LOGGER.warning(
             f"{line}: the weights are those of another network, so this is nearly a start from scratch. "
@@ -77,12 +80,12 @@ def transfer(
 def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str | Path) -> None:
     """Copy all of `state_dict` into `model`, in the model's precision.
 
-    Raises `UserError` naming the first tensors that are missing, superfluous or of another shape, with both shapes. The
-    `anchor_grid` of YOLOv5 before v6, which only repeats the anchors, is left out.
+    Raises `UserError` with both shapes of the first tensors that are missing, unexpected or of another shape. The
+    `anchor_grid` of YOLOv5 before v6, which only repeats the anchors, is ignored.
     """
     own = model.state_dict()
     given = {name: tensor for name, tensor in state_dict.items() if name in own or not name.endswith(".anchor_grid")}
-    wrong = list(mismatches_of(given, own))
+    wrong = _mismatches(given, own)
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
@@ -92,7 +95,7 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
     model.load_state_dict(given, strict=True)
 
 
-def mismatches_of(given: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[Mismatch]:
+def _mismatches(given: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[Mismatch]:
     """Differences in names and shapes: the model's items in order, then those that only `given` has."""
     mine = [Mismatch(n, _shape(given.get(n)), tuple(t.shape)) for n, t in own.items()]
     theirs = [Mismatch(n, tuple(t.shape), None) for n, t in given.items() if n not in own]
