@@ -70,8 +70,8 @@ class Checkpoint:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` atomically, as a dict of plain values with a `format` and a `version`.
 
-    Paths in `opt` below the working directory or the project are stored relative to it. Raises `TypeError` for a value
-    that is not plain, and `OSError` with the name of the file if it cannot be written; an old file then stays as it was.
+    Paths in `opt` below the working directory or the project are stored relative to it. Raises `TypeError` for values
+    that are not plain, and `OSError` with the file name if it cannot be written; an old file then stays as it was.
     """
     content: dict[str, Any] = {"format": FORMAT}
     for item in fields(checkpoint):

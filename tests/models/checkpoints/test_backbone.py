@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v2
 from engine.task import DetectionTask
 from engine.training.options import training_parser
 from engine.training.setup import build_network
-from models.checkpoints.backbone import Layer, load_backbone
+from models.checkpoints.backbone import ConvBN, load_backbone
 from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from models.configs import known_cfgs, load_cfg
 from models.loading import load_model
@@ -127,7 +127,7 @@ def test_batchnorm_eps_is_exact() -> None:
     torch.manual_seed(0)
     var = 10 ** torch.linspace(-12, 3, 64, dtype=torch.float64)
     gamma, beta, mean = torch.randn(3, 64, dtype=torch.float64)
-    layer = Layer(torch.empty(64, 1, 1, 1), gamma, beta, mean, var).with_eps(1e-3)
+    layer = ConvBN(torch.empty(64, 1, 1, 1), gamma, beta, mean, var).with_eps(1e-3)
     x = torch.randn(2, 64, 3, 3, dtype=torch.float64)
     norm = partial(torch.nn.functional.batch_norm, x)
     torch.testing.assert_close(
@@ -276,10 +276,10 @@ def test_a_backbone_of_another_kind(pth: Path) -> None:
         ({"conv1.weight": torch.zeros(1)}, r"no MobileNetV2 .* layout \(features.0.0.weight, …\) but conv1"),
         ({"model.0.conv.weight": torch.zeros(1)}, "start from it with --weights"),
         ([1, 2], "no MobileNetV2 in torchvision's layout .* but no tensors"),
-        ({"features.0.0.weight": torch.zeros(4, 3, 3, 3)}, "features.0.0 is no convolution with BatchNorm behind it"),
+        ({"features.0.0.weight": torch.zeros(4, 3, 3, 3)}, "features.0.0 is not a convolution followed by a BatchNorm"),
         (
             {"features.0.0.weight": torch.zeros(4, 3, 3, 3), "features.0.1.weight": torch.zeros(4)},
-            "features.0.0 is no convolution with BatchNorm behind it",
+            "features.0.0 is not a convolution followed by a BatchNorm",
         ),
     ],
 )  # fmt: skip
