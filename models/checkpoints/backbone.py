@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints.archive import open_archive
-from models.checkpoints.yolov5 import state_dict_of
-from models.checkpoints.unpickler import PickledObject
 from models.checkpoints.decoder import Decoder
+from models.checkpoints.unpickler import PickledObject
+from models.checkpoints.yolov5 import state_dict_of
 from utils.errors import UserError, nearest, one_line
 from utils.logging import LOGGER
 

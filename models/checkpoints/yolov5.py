@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from models.checkpoints.unpickler import PickledObject
 from models.checkpoints.decoder import Decoder
+from models.checkpoints.unpickler import PickledObject
 from utils.errors import UserError
 
 _TASKS = {"Detect": "detect", "Segment": "segment"}  # class of the network's last module → task

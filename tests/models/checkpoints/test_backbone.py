@@ -241,7 +241,7 @@ def test_fewer_and_more_copies(pth: Path) -> None:
     """Copies that a depth multiple takes away, or adds, leave their neighbours in place."""
     fewer, more = (DetectionModel(cfg(depth_multiple=d, width_multiple=1.0)) for d in (0.33, 1.5))
     report = load_backbone(fewer, pth)
-    assert [row.blocks[-1] for row in report.rows[:13]] == [
+    assert [row.features[-1] for row in report.rows[:13]] == [
         f"features.{i}" for i in (0, 1, 2, 3, 4, 5, 7, 8, 11, 12, 14, 15, 17)
     ]
     report = load_backbone(more, pth)

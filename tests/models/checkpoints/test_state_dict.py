@@ -58,7 +58,9 @@ def test_excluded_names_stay(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_hardly_anything_fits_is_loud(capsys: pytest.CaptureFixture[str]) -> None:
     """`Transferred 0/xxx items` went unnoticed in YOLOv5 (#5753)."""
-    report = load_matching(network(), {"conv.weight": torch.ones(9, 3, 1, 1), "features.0": torch.ones(2)}, source="b.pth")
+    report = load_matching(
+        network(), {"conv.weight": torch.ones(9, 3, 1, 1), "features.0": torch.ones(2)}, source="b.pth"
+    )
     assert (report.transferred, report.fraction) == (0, 0.0)
     assert report.mismatches[0] == Mismatch("conv.weight", (9, 3, 1, 1), (4, 3, 1, 1))
     assert report.mismatches[-1] == Mismatch("features.0", (2,), None)
