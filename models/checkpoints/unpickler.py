@@ -234,8 +234,7 @@ def _is_pickled_class(value: Any) -> bool:
 
 def _is_detect_forward(args: tuple[Any, ...]) -> bool:
     """True for the one look-up in published files: v7's `Segment` keeps `Detect.forward` as an attribute."""
-    owner, name = args if len(args) == 2 else (None, None)
-    return _is_pickled_class(owner) and owner.path == "models.yolo.Detect" and name == "forward"
+    return args[1:] == ("forward",) and _is_pickled_class(args[0]) and args[0].path == "models.yolo.Detect"
 
 
 def read_pickle(stream: IO[bytes], source: str, trust: bool = False) -> tuple[Any, list[str]]:
