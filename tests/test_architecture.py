@@ -1,45 +1,37 @@
-"""The rules of the house, read from the syntax tree: docs/architecture.md tells them in words."""
+"""The rules of the house (docs/architecture.md) that neither import-linter nor ruff can say; pyproject.toml has theirs.
+
+import-linter knows who may import whom, among packages. ruff knows what is unsafe, what may be imported at the top of a
+module, and how many statements a function may have.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # import-linter brings it
+
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("utils", "models", "engine", "commands")  # imports may point to the left only
-COMMANDS = ("train", "val", "detect", "export", "hubconf", "segment")
-FACADES = {
-    "utils.general",
-    "utils.torch_utils",
-    "utils.dataloaders",
-    "utils.augmentations",
-    "utils.loss",
-    "utils.metrics",
-    "utils.plots",
-    "utils.segment",
-    "utils.segment.general",
-    "utils.segment.loss",
-    "utils.segment.metrics",
-    "utils.segment.plots",
-    "utils.segment.dataloaders",
-    "utils.segment.augmentations",
-    "models.experimental",
-}
+COMMANDS = ("train", "val", "detect", "export", "hubconf")
+PACKAGES = ("utils", "models", "engine", "segment")
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
 MAX_FILES_IN_FOLDER = 14
 LONG_FILES = {"models/common.py"}
-HEAVY_AT_IMPORT = {"matplotlib", "pandas", "torchvision", "onnx", "onnxruntime", "pycocotools", "thop", "tensorboard"}
 VAGUE_NAMES = {"misc", "helpers", "helper", "common_utils", "stuff", "util"}
-
-
-def sources() -> list[Path]:
-    folders = [ROOT / "utils", ROOT / "models", ROOT / "engine", ROOT / "segment"]
-    files = [f for folder in folders for f in folder.rglob("*.py")]
-    return sorted(files + [ROOT / f"{c}.py" for c in COMMANDS if (ROOT / f"{c}.py").is_file()])
+UNSAFE = r"S102|S301|S307|S506|S602|S604|S605|TID251"  # rules of ruff that no line may silence
 
 
 def module_name(path: Path) -> str:
@@ -47,82 +39,65 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
-PATHS = {module_name(path): path for path in sources()}
+FILES = [ROOT / f"{name}.py" for name in COMMANDS] + sorted(f for p in PACKAGES for f in (ROOT / p).rglob("*.py"))
+PATHS = {module_name(path): path for path in FILES}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+(PROTECTED,) = (c["protected_modules"] for c in SETTINGS["importlinter"]["contracts"] if c["type"] == "protected")
+FACADES = {name for name in TREES if name in PROTECTED or f"{name.rpartition('.')[0]}.*" in PROTECTED}
+HEAVY = {
+    *SETTINGS["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"],
+    "torch",
+    "numpy",
+    "cv2",
+    "yaml",
+}
 
 
-def layer(module: str) -> int | None:
-    """Façades stand with the commands: they may re-export from anywhere, since none of our code imports them."""
-    top = module.split(".")[0]
-    if top in COMMANDS or module in FACADES:
-        return LAYERS.index("commands")
-    return LAYERS.index(top) if top in LAYERS else None
+def imported(node: ast.AST) -> Iterator[str]:
+    """The modules that an import statement names; a module of ours that it takes from a package by its full name."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        deeper = (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from (name if name in TREES else str(node.module) for name in deeper)
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Modules of ours that `tree` imports at run time, at any depth; names of modules in façade tables count too."""
-    for node in ast.iter_child_nodes(tree):
-        if is_type_checking(node):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                deeper = f"{node.module}.{alias.name}"
-                yield deeper if deeper in TREES else node.module
-        yield from imports(node)
-
-
-def our_imports(module: str) -> list[str]:
-    return [name for name in dict.fromkeys(imports(TREES[module])) if layer(name) is not None]
-
-
-@pytest.mark.parametrize("module", sorted(TREES))
-def test_imports_point_one_way(module: str) -> None:
-    own = layer(module)
-    assert own is not None
-    wrong = [name for name in our_imports(module) if (layer(name) or 0) > own]
-    assert not wrong, f"{module} ({LAYERS[own]}) imports {wrong}"
+def test_imports_obey_the_contracts() -> None:
+    """One way, owners and not façades, no command: what `lint-imports` says."""
+    program = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    assert program, "pip install -r requirements-dev.txt"
+    answer = subprocess.run([program, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_no_import_cycles() -> None:
-    state: dict[str, str] = {}
-    trail: list[str] = []
-
-    def visit(module: str) -> None:
-        state[module] = "open"
-        trail.append(module)
-        for name in our_imports(module):
-            if name not in TREES:
-                continue
-            assert state.get(name) != "open", " → ".join([*trail[trail.index(name) :], name])
-            if name not in state:
-                visit(name)
-        trail.pop()
-        state[module] = "done"
-
-    for module in sorted(TREES):
-        if module not in state:
-            visit(module)
+    """Between modules. import-linter knows cycles of folders only, and two of ours import parts of each other."""
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
+    try:
+        TopologicalSorter({m: graph.find_modules_directly_imported_by(m) for m in graph.modules}).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("module", sorted(set(TREES) - FACADES))
-def test_our_code_imports_owners_not_facades(module: str) -> None:
-    assert not set(our_imports(module)) & FACADES
+def test_commands_import_owners_not_facades() -> None:
+    """The commands at the top are modules, and import-linter looks into packages only."""
+    wrong = [
+        f"{c}.py: {name}" for c in COMMANDS for node in ast.walk(TREES[c]) for name in imported(node) if name in FACADES
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("module", sorted(set(TREES) & FACADES))
-def test_facades_define_nothing_of_substance(module: str) -> None:
+def test_facades_define_nothing_of_substance() -> None:
     """A façade re-exports: no class, and no function but `__getattr__` and thin adapters of at most 25 lines."""
-    for node in TREES[module].body:
-        assert not isinstance(node, ast.ClassDef), f"{module} defines class {node.name}"
-        if isinstance(node, ast.FunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            assert length <= 25, f"{module}.{node.name} has {length} lines"
+    problems = [
+        f"{module} defines {node.name}"
+        for module in FACADES
+        for node in TREES[module].body
+        if isinstance(node, ast.ClassDef)
+        or (isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 25)
+    ]
+    assert not problems
 
 
 def test_files_functions_and_folders_are_small() -> None:
@@ -146,54 +121,32 @@ def test_files_functions_and_folders_are_small() -> None:
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("module", sorted(TREES))
-def test_nothing_unsafe(module: str) -> None:
-    """No eval, exec, pickle.load(s), os.system, shell=True, yaml.load or weights_only=False."""
-    for node in ast.walk(TREES[module]):
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func)
-        where = f"{module}:{node.lineno} {called}"
-        assert called not in {"eval", "exec", "os.system", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}, where
-        assert called not in {"pickle.load", "pickle.loads", "os.popen", "subprocess.getoutput"}, where
-        for keyword in node.keywords:
-            unsafe = {"shell": True, "weights_only": False, "allow_pickle": True}.get(keyword.arg or "", ...)
-            assert not (isinstance(keyword.value, ast.Constant) and keyword.value.value is unsafe), where
+def test_nothing_unsafe_is_asked_for() -> None:
+    """No ``weights_only=False``, no ``allow_pickle=True``, and no comment that silences ruff's rules of that kind."""
+    problems = []
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            value = node.value.value if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant) else None
+            if value is {"weights_only": False, "allow_pickle": True}.get(getattr(node, "arg", None) or "", ...):
+                problems.append(f"{module}:{getattr(node, 'lineno', 0)} {ast.unparse(node)}")
+        for number, line in enumerate(PATHS[module].read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(rf"noqa.*\b({UNSAFE})\b|ruff: *noqa", line):
+                problems.append(f"{module}:{number} {line.strip()}")
+    assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("module", sorted(TREES))
-def test_heavy_packages_are_imported_where_used(module: str) -> None:
-    """matplotlib, pandas, torchvision, … never at the top of a module: who does not need them starts fast."""
-    for node in TREES[module].body:
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        heavy = [n for n in names if n.split(".")[0] in HEAVY_AT_IMPORT]
-        assert not heavy, f"{module}:{node.lineno} imports {heavy}"
-
-
-def top_level_imports(module: str) -> Iterator[str]:
-    """Modules that importing `module` loads: the statements outside functions, and so on from there."""
-    for node in TREES[module].body:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from imports(ast.Module(body=[node], type_ignores=[]))
-
-
-@pytest.mark.parametrize("command", sorted(m for m in TREES if m.split(".")[0] in COMMANDS))
-def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
-    seen: set[str] = set()
-    queue = [command]
-    while queue:
-        module = queue.pop()
-        for name in top_level_imports(module):
-            assert name.split(".")[0] not in HEAVY_AT_IMPORT | {"torch", "numpy", "cv2", "yaml"}, f"{module} → {name}"
+def test_help_of_a_command_loads_nothing_heavy() -> None:
+    """What importing a command loads: the statements outside functions, of it and of the modules that they import."""
+    problems, seen = [], {name for name in TREES if name.split(".")[0] in (*COMMANDS, "segment")}
+    queue = sorted(seen)
+    for module in queue:
+        for name in (name for node in TREES[module].body for name in imported(node)):
+            if name.split(".")[0] in HEAVY:
+                problems.append(f"{module} → {name}")
             if name in TREES and name not in seen:
                 seen.add(name)
                 queue.append(name)
+    assert not problems
 
 
 def test_pickle_paths_are_kept() -> None:
