@@ -8,7 +8,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from utils.devices import Profile, device_indices, select_device, select_one_device, smart_inference_mode, time_sync
+from utils.devices import (
+    Profile,
+    device_indices,
+    select_device,
+    select_one_device,
+    smart_inference_mode,
+    time_sync,
+    to_cpu,
+    to_numpy,
+)
 from utils.errors import UserError
 
 
@@ -110,3 +119,19 @@ def test_inference_mode_decorator() -> None:
         return x * 2
 
     assert not double(torch.ones(2, requires_grad=True)).requires_grad
+
+
+def test_tensors_on_the_cpu_are_not_copied_but_for_their_type() -> None:
+    floats, integers = torch.rand(3, 2), torch.arange(4)
+    same, converted = to_cpu([floats, integers])
+    assert same.data_ptr() == floats.data_ptr()
+    assert converted.dtype == torch.float32
+    assert converted.tolist() == [0, 1, 2, 3]
+
+
+def test_tensors_lists_and_arrays_become_arrays_without_a_copy_where_possible() -> None:
+    tensor = torch.rand(3, requires_grad=True)
+    array = to_numpy(tensor)
+    assert array.ctypes.data == tensor.data_ptr()
+    assert to_numpy(array) is array
+    assert to_numpy([1, 2]).tolist() == [1, 2]

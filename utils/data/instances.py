@@ -35,7 +35,7 @@ class Instances:
         polygons: Sequence[np.ndarray] | None,
         size: tuple[float, float],
     ) -> Instances:
-        """Made of boxes (n, 4) and polygons n × (k, 2), both in 0..1, of an image of `size` (height, width)."""
+        """Instances with boxes (n, 4) and polygons n × (k, 2), given in 0..1 of an image of `size` (height, width)."""
         height, width = size
         boxes = xyxyn * np.array((width, height, width, height), np.float32)
         if polygons is None:
