@@ -23,7 +23,7 @@ from utils.ops.letterbox import letterbox
 from utils.ops.nms import non_max_suppression
 
 Run = Callable[[Tensor], dict[str, Tensor]]
-PICTURES = "astronaut.jpg", "cat.jpg"  # below data/images
+PHOTOGRAPH_FILES = "astronaut.jpg", "cat.jpg"  # below data/images
 _CONFIDENT = 0.1  # in half precision only boxes above this objectness are compared; others differ by pixels
 
 
@@ -91,17 +91,19 @@ def verify(run: Run, metadata: ExportMetadata, model: DetectionModel) -> Differe
     return largest
 
 
-def pictures(size: tuple[int, int]) -> Tensor:
+def photographs(size: tuple[int, int]) -> Tensor:
     """The two photographs as images (2, 3, H, W) float RGB 0..1, letterboxed to `size`."""
-    images = [letterbox(read_image(ROOT / "data" / "images" / name), size, auto=False).image for name in PICTURES]
+    images = [
+        letterbox(read_image(ROOT / "data" / "images" / name), size, auto=False).image for name in PHOTOGRAPH_FILES
+    ]
     return torch.from_numpy(np.stack(images)[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
 
 
 def _batches(metadata: ExportMetadata) -> Iterator[Tensor]:
     height, width = metadata.imgsz
-    two = pictures((height, width))
+    two = photographs((height, width))
     if metadata.dynamic:
-        yield from (two[:1], two[[1, 0, 1]], pictures((height, width + max(metadata.strides))))
+        yield from (two[:1], two[[1, 0, 1]], photographs((height, width + max(metadata.strides))))
     else:
         batches = -(-2 // metadata.batch)
         yield from two[torch.arange(batches * metadata.batch) % 2].split(metadata.batch)

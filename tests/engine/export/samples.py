@@ -13,7 +13,7 @@ from torchvision.ops import nms as torchvision_nms
 
 from engine.export.network import metadata_of
 from engine.export.request import ExportRequest
-from engine.export.verify import PICTURES
+from engine.export.verify import PHOTOGRAPH_FILES
 from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from models.export_metadata import ExportMetadata
 from models.yolo import model_of
@@ -128,7 +128,7 @@ def assert_close(got: Any, expected: list[Tensor]) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
-PHOTOGRAPHS = tuple(str(ROOT / "data" / "images" / name) for name in PICTURES)  # to calibrate by
+PHOTOGRAPHS = tuple(str(ROOT / "data" / "images" / name) for name in PHOTOGRAPH_FILES)  # to calibrate by
 
 
 def assert_eight_bits(answers: Iterable[Tensor], expected: Iterable[Tensor]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.export.network import ExportNetwork
 from engine.export.suppression import select_by_loop
-from engine.export.verify import Run, expected, limits_of, pictures, verify
+from engine.export.verify import Run, expected, limits_of, photographs, verify
 from models.export_metadata import ExportMetadata
 from tests.engine.export.samples import LAYOUTS, answer, assert_close, lively, metadata_for, threshold_for
 from utils.errors import UserError
@@ -34,7 +34,7 @@ def detector() -> Any:
 def metadata_with_detections(model: Any, layout: str = "nms", **values: Any) -> ExportMetadata:
     chosen: dict[str, Any] = {}
     if layout == "nms":
-        chosen = {"conf_thres": threshold_for(model, pictures((64, 96)), 40), "max_det": 100}
+        chosen = {"conf_thres": threshold_for(model, photographs((64, 96)), 40), "max_det": 100}
     return metadata_for(model, layout, **chosen | values)
 
 
@@ -55,7 +55,7 @@ def runner(model: Any, metadata: ExportMetadata, change: Change = lambda outputs
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_reference_is_what_torchvision_makes_of_the_model(model: Any, layout: str) -> None:
     metadata = metadata_with_detections(model, layout)
-    images = pictures((64, 96))
+    images = photographs((64, 96))
     assert_close(list(expected(model, images, metadata).values()), answer(model, images, metadata))
 
 
@@ -166,7 +166,7 @@ def test_wrong_detections_are_found(detector: Any, change: Change, told: str) ->
 
 
 def test_a_suppression_with_another_threshold_is_found(detector: Any) -> None:
-    threshold = threshold_for(detector, pictures((64, 96)), 300)
+    threshold = threshold_for(detector, photographs((64, 96)), 300)
     metadata = metadata_for(detector, "nms", max_det=300, conf_thres=threshold, iou_thres=0.2)
     verify(runner(detector, metadata), metadata, detector)
     for wrong in (

@@ -12,7 +12,7 @@ import torch
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import executorch
 from engine.export.request import ExportRequest
-from engine.export.verify import pictures
+from engine.export.verify import photographs
 from models.backends.executorch import ExecuTorch
 from tests.engine.export.samples import (
     PHOTOGRAPHS,
@@ -63,7 +63,7 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
     request = replace(request_for(model, "raw", int8=True), calibration=CalibrationImages(PHOTOGRAPHS, SIZE))
     runtime = written(request, path)
     assert executorch.inspect(request, path) == ["8-bit numbers"]
-    image = pictures(SIZE)[:1]
+    image = photographs(SIZE)[:1]
     assert_eight_bits(runtime(image).values(), answer(model, image, request.metadata))
 
 

@@ -19,7 +19,7 @@ from engine.export.formats import onnx as writer
 from engine.export.formats.onnx_int8 import head_nodes, quantised_share
 from engine.export.network import metadata_of
 from engine.export.request import ExportRequest
-from engine.export.verify import expected, pictures, verify
+from engine.export.verify import expected, photographs, verify
 from models.backends import DetectMultiBackend
 from models.backends.onnx import OnnxRuntime
 from models.loading import load_model
@@ -67,7 +67,7 @@ def test_a_file(head: str, layout: str, values: dict[str, Any], make_weights: Ma
     assert runtime.metadata == request.metadata
     verify(runtime, request.metadata, request.model)
     if layout != "nms":
-        images = pictures(SIZE)[: request.metadata.batch]
+        images = photographs(SIZE)[: request.metadata.batch]
         got, want = runtime(images), expected(request.model, images, request.metadata)
         for name, value in want.items():
             assert float((got[name] - value).abs().mean()) < 0.05 * float(value.max() - value.min())

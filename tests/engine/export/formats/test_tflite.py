@@ -14,7 +14,7 @@ import export
 from engine.export.calibration import CalibrationImages
 from engine.export.formats import tflite
 from engine.export.request import ExportRequest
-from engine.export.verify import pictures
+from engine.export.verify import photographs
 from models.backends.tflite import TfLite
 from tests.engine.export.samples import (
     PHOTOGRAPHS,
@@ -72,7 +72,7 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
     assert int(tflite.inspect(request, path)[0].split()[0]) >= convolutions
     assert runtime.input["dtype"] == np.int8
-    image = pictures(SIZE)[:1]
+    image = photographs(SIZE)[:1]
     assert_eight_bits(runtime(image).values(), answer(model, image, request.metadata))
 
 
