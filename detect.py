@@ -16,11 +16,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.prediction.options import prediction_parser
+from engine.prediction.options import DetectOptions, prediction_parser
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from engine.predictor import Summary
+    from engine.prediction.predictor import PredictionSummary
 
 
 def _parser() -> CommandParser:
@@ -32,10 +32,10 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
-def run(**kwargs: Any) -> Summary:
+def run(**kwargs: Any) -> PredictionSummary:
     """Detect with the given options, the rest at their defaults: ``run(weights=…, source=…, imgsz=320)``.
 
-    Returns a `Summary`: run folder, numbers of images and frames, detections by class, what could not be read, speeds.
+    Returns a `PredictionSummary`: run folder, counts of images, frames and detections, unreadable sources, speeds.
     """
     from utils.logging import configure_logging
 
@@ -43,12 +43,12 @@ def run(**kwargs: Any) -> Summary:
     return main(_parser().keywords(kwargs))
 
 
-def main(options: argparse.Namespace) -> Summary:
+def main(options: argparse.Namespace) -> PredictionSummary:
     """Detect as `options` say."""
     from engine.prediction.command import run_prediction
     from engine.task import DetectionTask
 
-    return run_prediction(options, DetectionTask())
+    return run_prediction(DetectOptions.from_namespace(options), DetectionTask())
 
 
 def _command() -> int:

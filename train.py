@@ -32,14 +32,15 @@ def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(opt: argparse.Namespace, task: DetectionTask | None = None) -> Any:
-    """Train as `opt` says; returns the final validation (`engine.validator.ValidationResult`)."""
+    """Train as `opt` says; returns the final validation (`engine.validation.validator.ValidationResult`)."""
     from engine.task import DetectionTask
     from engine.training.command import train
     from engine.training.evolve import evolve
 
-    options = {k: v for k, v in vars(opt).items() if k != "given"}
-    command = train if options["evolve"] is None else evolve
-    return command(options, task or DetectionTask(), given=opt.given)
+    task = task or DetectionTask()
+    options = task.train_options.from_namespace(opt)
+    command = train if options.evolve is None else evolve
+    return command(options, task, given=opt.given)
 
 
 def run(**kwargs: Any) -> Any:

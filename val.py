@@ -14,11 +14,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.validation.options import settle, validation_parser
+from engine.validation.options import ValOptions, validation_parser, with_implied
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from engine.validation.evaluation import Verdict
+    from engine.validation.validator import ValidationSummary
 
 
 def _parser() -> CommandParser:
@@ -27,25 +27,25 @@ def _parser() -> CommandParser:
 
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    return settle(_parser().parse_args(argv))
+    return with_implied(_parser().parse_args(argv))
 
 
-def run(**kwargs: Any) -> Verdict:
+def run(**kwargs: Any) -> ValidationSummary:
     """Validate with the given options, the rest at their defaults: ``run(data=…, weights=…, imgsz=320)``.
 
     Returns ``(metrics, maps, speeds_ms)``: `metrics` is (mean precision, mean recall, mAP50, mAP50-95, box, obj, cls
     loss; the losses are 0 without a training criterion), `maps (nc,)` each class's mAP50-95 (the mean where a class
     has no label), `speeds_ms` pre-processing, inference and NMS per image.
     """
-    return main(settle(_parser().keywords(kwargs)))
+    return main(with_implied(_parser().keywords(kwargs)))
 
 
-def main(options: argparse.Namespace) -> Verdict:
+def main(options: argparse.Namespace) -> ValidationSummary:
     """Validate, measure or study, as `options.task` says."""
     from engine.task import DetectionTask
-    from engine.validation.command import run_task
+    from engine.validation.command import run_validation
 
-    return run_task(options, DetectionTask())
+    return run_validation(ValOptions.from_namespace(options), DetectionTask())
 
 
 def _command() -> None:

@@ -241,7 +241,7 @@ def baseline_color(image: np.ndarray, gains: Sequence[float]) -> np.ndarray:
 def exchange() -> None:
     """Put the baseline's parts in the place of ours, in this process."""
     import engine.training.setup
-    import engine.validator
+    import engine.validation.validator
     import utils.losses.detection
     import utils.metrics.matching
     from utils.data import loader
@@ -254,7 +254,7 @@ def exchange() -> None:
             loss = baseline_loss(predictions, targets, self.head, self.hyp)
             return loss, loss.detach().expand(3) / (3 * len(predictions[0]))  # nobody reads the parts here
 
-    class BaselineStreams(engine.validator.Streams):
+    class BaselineInference(engine.validation.validator.ThreadedInference):
         def __call__(self, images: torch.Tensor, **arguments: Any) -> Any:
             return self._one(images, arguments)
 
@@ -280,7 +280,7 @@ def exchange() -> None:
         (utils.metrics.matching, "match_detections", baseline_match),
         (nms, "non_max_suppression", suppression),
         (engine.training.setup, "smart_optimizer", optimizer),
-        (engine.validator, "Streams", BaselineStreams),
+        (engine.validation.validator, "ThreadedInference", BaselineInference),
         (ModelEMA, "update", average),
     ):
         assert hasattr(module, name), f"{module} has no {name} to exchange"

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.baseline import baseline_average_precision, baseline_match, baseline_suppression
 from benchmarks.measuring import BESIDE, DATA, RATIO, WEIGHTS, beside, command_in_turns, in_turns, report, rows_table
-from engine.validation.scene import scenes_of
-from engine.validation.streams import Streams
-from engine.validator import IOU_THRESHOLDS
+from engine.validation.threaded_inference import ThreadedInference
+from engine.validation.validated_image import validated_images
+from engine.validation.validator import IOU_THRESHOLDS
 from models.backends import DetectMultiBackend
 from utils.data.indexing.index import build_index
 from utils.data.loader import create_loader
@@ -40,12 +40,12 @@ def parts(model: Any, loader: Any, squares: Any, paths: list[str]) -> dict[str, 
     """The parts as functions, each on what the one before gives for all of `loader`; NMS for `squares`, another."""
     baseline_model = copy.deepcopy(model)
     model.to(memory_format=torch.channels_last)
-    streams = Streams(model, torch.device("cpu"), keep=lambda output: output[0])
+    inference = ThreadedInference(model, torch.device("cpu"), keep=lambda output: output[0])
     batches = list(loader)
     inputs = [batch.images.float() / 255 for batch in batches]
-    decoded: list[Any] = [streams(images) for images in inputs]
+    decoded: list[Any] = [inference(images) for images in inputs]
     found = [non_max_suppression(output, **NMS["validation"]) for output in decoded]
-    scenes = [scene for each in zip(batches, found, decoded, strict=True) for scene in scenes_of(*each)]
+    scenes = [scene for each in zip(batches, found, decoded, strict=True) for scene in validated_images(*each)]
     pairs = [(s.detections, s.labels, IOU_THRESHOLDS) for s in scenes]
     columns = zip(*((match_detections(*p), p[0][:, 4], p[0][:, 5], p[1][:, 0]) for p in pairs), strict=True)
     matched: Any = [torch.cat(column).numpy() for column in columns]
@@ -53,14 +53,14 @@ def parts(model: Any, loader: Any, squares: Any, paths: list[str]) -> dict[str, 
         "cv2.imread": lambda: [cv2.imread(path) for path in paths],
         "read and letterbox": lambda: list(loader),
         "bytes to numbers": lambda: [batch.images.float() / 255 for batch in batches],
-        "network": lambda: [streams(images) for images in inputs],
+        "network": lambda: [inference(images) for images in inputs],
         "network, baseline": lambda: [baseline_model(images)[0] for images in inputs],
         "matching": lambda: [match_detections(*pair) for pair in pairs],
         "matching, baseline": lambda: [baseline_match(*pair) for pair in pairs],
         "average precision": lambda: ap_per_class(*matched),
         "average precision, baseline": lambda: baseline_average_precision(*matched),
     }
-    square = [streams(batch.images.float() / 255) for batch in squares]
+    square = [inference(batch.images.float() / 255) for batch in squares]
     for name, options in NMS.items():
         for way, nms in (("", non_max_suppression), (", baseline", baseline_suppression)):
             work[f"NMS, {name}{way}"] = lambda nms=nms, options=options: [nms(output, **options) for output in square]  # type: ignore[misc]

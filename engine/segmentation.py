@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from engine.task import DetectionTask
-from engine.validation.scene import Scene
+from engine.training.options import SegmentTrainOptions, TrainOptions
+from engine.validation.validated_image import ValidatedImage
 from utils.data.batch import Batch
 from utils.data.rasterize import MaskFormat, polygons_to_box_masks, rasterize
 from utils.logging import LOGGER
@@ -37,6 +38,7 @@ class SegmentationTask(DetectionTask):
     metric_groups = ("(B)", "(M)")
     iou_types = ("bbox", "segm")
     polygons = True
+    train_options = SegmentTrainOptions
 
     def __init__(self, retina_masks: bool = False) -> None:
         self.retina_masks = retina_masks
@@ -48,7 +50,7 @@ class SegmentationTask(DetectionTask):
 
         return SegmentationModel(cfg, ch=ch, nc=nc, anchors=anchors)
 
-    def cfg_like(self, cfg: dict[str, Any]) -> dict[str, Any]:
+    def cfg_from_checkpoint(self, cfg: dict[str, Any]) -> dict[str, Any]:
         """`cfg`; a detector's with a `Segment` for its `Detect`, so that it lends a segmenter all but the outputs."""
         *rows, (sources, number, module, *arguments) = cfg["head"]
         if module != "Detect":
@@ -56,21 +58,22 @@ class SegmentationTask(DetectionTask):
         LOGGER.info("The checkpoint is a detector: its network gets a Segment head, with new outputs and prototypes")
         return {**cfg, "head": [*rows, [sources, number, "Segment", *arguments]]}
 
-    def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {"polygons": True, "masks": MaskFormat(options["mask_ratio"], overlap=not options["no_overlap"])}
+    def data_options(self, options: TrainOptions) -> dict[str, Any]:
+        assert isinstance(options, SegmentTrainOptions)
+        return {"polygons": True, "masks": MaskFormat(options.mask_ratio, overlap=not options.no_overlap)}
 
-    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: Mapping[str, Any] | None = None) -> Any:
+    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: TrainOptions | None = None) -> Any:
         from utils.losses.segmentation import SegmentationLoss
 
-        return SegmentationLoss(model, hyp, overlap=not (options or {}).get("no_overlap", False))
+        return SegmentationLoss(model, hyp, overlap=not getattr(options, "no_overlap", False))
 
     def loss(self, criterion: Any, predictions: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         return criterion(predictions, batch.targets, batch.masks)
 
-    def raw(self, output: Any) -> Any:
+    def training_output(self, output: Any) -> Any:
         return [level.float() for level in output[2]], output[1].float()
 
-    def without_raw(self, output: Any) -> Any:
+    def inference_output(self, output: Any) -> Any:
         return tuple(output[:2])
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
@@ -79,7 +82,7 @@ class SegmentationTask(DetectionTask):
 
     def with_labels(self, output: Any, batch: Batch) -> tuple[Any, list[Tensor]]:
         """As for detection; each label brings its own mask as one prototype more, of which it has the only share."""
-        decoded, prototypes = self.without_raw(output)
+        decoded, prototypes = self.inference_output(output)
         _, labels = super().with_labels(output, batch)
         assert batch.polygons is not None, "a loader with polygons=True is needed"
         counts, (b, nm, h, w) = [len(rows) for rows in labels], prototypes.shape
@@ -94,7 +97,7 @@ class SegmentationTask(DetectionTask):
         ]
         return (pad(decoded, (0, max(counts))), torch.cat((prototypes, own), 1)), labels
 
-    def evidence(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    def match_inputs(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """The overlaps (m, n) of labels and detections, or with `retina_masks` the prototypes (nm, h, w)."""
         prototypes, size = output[1], (batch.images.shape[2], batch.images.shape[3])
         if self.retina_masks:
@@ -106,34 +109,35 @@ class SegmentationTask(DetectionTask):
             overlaps.append(mask_iou(known.to(own.device, non_blocking=True), masks))
         return {"mask_iou": overlaps}
 
-    def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
+    def match(self, image: ValidatedImage, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
         from utils.metrics.matching import match_by_iou
 
-        iou = self._retina_iou(scene) if self.retina_masks else scene.kept["mask_iou"]
-        right = match_by_iou(iou, scene.labels[:, 0], scene.detections[:, 5], iou_thresholds)
-        return *super().match(scene, iou_thresholds), right
+        iou = self._retina_iou(image) if self.retina_masks else image.cache["mask_iou"]
+        right = match_by_iou(iou, image.labels[:, 0], image.detections[:, 5], iou_thresholds)
+        return *super().match(image, iou_thresholds), right
 
     def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
     ) -> list[BoxMask]:
         return self._masks(output[1][index], rows, input_shape, size, None, self.retina_masks)
 
-    def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Tensor]:
-        return batch.mask_stacks(overlap=not options["no_overlap"])
+    def target_masks(self, batch: Batch, options: TrainOptions) -> Sequence[Tensor]:
+        assert isinstance(options, SegmentTrainOptions)
+        return batch.mask_stacks(overlap=not options.no_overlap)
 
-    def drawn_masks(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-        prototypes, size = scene.output[1][scene.index], scene.input_shape
-        known = rasterize(scene.polygons(), size, size[0] // prototypes.shape[1])
-        rows = scene.raw.to(prototypes.device)
+    def plot_masks(self, image: ValidatedImage) -> tuple[np.ndarray, np.ndarray]:
+        prototypes, size = image.output[1][image.index], image.input_shape
+        known = rasterize(image.polygons(), size, size[0] // prototypes.shape[1])
+        rows = image.input_detections.to(prototypes.device)
         return known, process_mask(prototypes, rows[:, 6:], rows[:, :4], size).cpu().numpy()
 
-    def scene_masks(self, scene: Scene) -> list[BoxMask]:
-        if "masks" not in scene.kept:  # matching, JSON and text files ask for the same ones
-            prototypes = scene.kept.get("prototypes", scene.output[1][scene.index])
-            scene.kept["masks"] = self._masks(
-                prototypes, scene.raw, scene.input_shape, scene.size, scene.placement, retina=True
+    def original_masks(self, image: ValidatedImage) -> list[BoxMask]:
+        if "masks" not in image.cache:  # matching, JSON and text files ask for the same ones
+            prototypes = image.cache.get("prototypes", image.output[1][image.index])
+            image.cache["masks"] = self._masks(
+                prototypes, image.input_detections, image.input_shape, image.size, image.ratio_pad, retina=True
             )
-        return scene.kept["masks"]
+        return image.cache["masks"]
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:
         batch = super().dummy_batch(size, device, nc)
@@ -142,9 +146,9 @@ class SegmentationTask(DetectionTask):
         batch.masks[0, height // 4 : height // 2, width // 4 : width // 2] = 1
         return batch
 
-    def _retina_iou(self, scene: Scene) -> np.ndarray:
+    def _retina_iou(self, image: ValidatedImage) -> np.ndarray:
         """(m, n) labels × detections, in pixels of the original."""
-        return box_mask_iou(polygons_to_box_masks(scene.original_polygons(), scene.size), self.scene_masks(scene))
+        return box_mask_iou(polygons_to_box_masks(image.original_polygons(), image.size), self.original_masks(image))
 
     @staticmethod
     def _masks(
@@ -152,8 +156,8 @@ class SegmentationTask(DetectionTask):
         rows: Tensor,
         input_shape: tuple[int, int],
         size: tuple[int, int],
-        placement: tuple | None,
+        ratio_pad: tuple | None,
         retina: bool,
     ) -> list[BoxMask]:
-        boxes = scale_boxes(input_shape, rows[:, :4].clone(), size, placement)
-        return box_masks(prototypes, rows[:, 6:], boxes, size, input_shape, placement, retina)
+        boxes = scale_boxes(input_shape, rows[:, :4].clone(), size, ratio_pad)
+        return box_masks(prototypes, rows[:, 6:], boxes, size, input_shape, ratio_pad, retina)

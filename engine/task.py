@@ -1,8 +1,8 @@
-"""Task: the only seam between detection and segmentation. The loops in `engine/` ask it for everything that differs."""
+"""The task: the only seam between detection and segmentation. The three loops ask it for everything that differs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.validation.scene import Scene
+from engine.training.options import TrainOptions
+from engine.validation.validated_image import ValidatedImage
 from utils.cli import command_of
 from utils.data.batch import Batch
 from utils.errors import UserError
@@ -25,12 +26,12 @@ COMMANDS = {
 
 
 def wrong_task(weights: str, task: str, command: str) -> UserError:
-    """What to say of `weights` of another `task`, and which `command` (train, val, predict) is theirs."""
+    """The error for `weights` of another `task`; it names the `command` (train, val or predict) that is theirs."""
     return UserError(f"{weights}: a {task} model; the command for it is {command_of(COMMANDS[task][command])}")
 
 
 class DetectionTask:
-    """Boxes: the `Detect` head, box + objectness + class loss, one metric group."""
+    """Detection of boxes: the `Detect` head, a loss of box, objectness and class, and one metric group."""
 
     name = "detect"
     default_cfg = "yolov5_MobileNetv2.yaml"
@@ -39,6 +40,7 @@ class DetectionTask:
     metric_groups: tuple[str, ...] = ("",)  # suffix of the metric columns; segmentation has (B) and (M)
     iou_types: tuple[str, ...] = ("bbox",)  # of the official COCO evaluator, one for each metric group
     polygons = False  # whether the data path carries polygons
+    train_options: type[TrainOptions] = TrainOptions
 
     def build_model(
         self,
@@ -52,15 +54,15 @@ class DetectionTask:
 
         return DetectionModel(cfg, ch=ch, nc=nc, anchors=anchors)
 
-    def cfg_like(self, cfg: dict[str, Any]) -> dict[str, Any]:
-        """The network that a training starts from where only a checkpoint is given, whose own is `cfg`: that one."""
+    def cfg_from_checkpoint(self, cfg: dict[str, Any]) -> dict[str, Any]:
+        """The model YAML for a training that starts from a checkpoint and gives no --cfg; `cfg` is the checkpoint's."""
         return cfg
 
-    def data_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What `utils.data.loader.create_loader` must know in a training with these command-line `options`."""
+    def data_options(self, options: TrainOptions) -> dict[str, Any]:
+        """Arguments of `utils.data.loader.create_loader` for a training with these command-line `options`."""
         return {"polygons": False}
 
-    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: Mapping[str, Any] | None = None) -> Any:
+    def criterion(self, model: nn.Module, hyp: dict[str, Any], options: TrainOptions | None = None) -> Any:
         """The training loss for `model`; gains in `hyp` are used as given, `options` are the command line's."""
         from utils.losses.detection import DetectionLoss
 
@@ -70,12 +72,12 @@ class DetectionTask:
         """Total loss (1,) times the batch size, and its detached parts in the order of `loss_names`."""
         return criterion(predictions, batch.targets)
 
-    def raw(self, output: Any) -> Any:
-        """Of the model's evaluation output what `loss` reads, in float32."""
+    def training_output(self, output: Any) -> Any:
+        """The part of the model's output in evaluation mode that `loss` reads, as float32."""
         return [level.float() for level in output[1]]
 
-    def without_raw(self, output: Any) -> Any:
-        """The model's evaluation output less what only the loss needs: what the methods below read."""
+    def inference_output(self, output: Any) -> Any:
+        """The part of the model's output in evaluation mode that the methods below read."""
         return output[0] if isinstance(output, (list, tuple)) else output
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
@@ -88,24 +90,24 @@ class DetectionTask:
         return non_max_suppression(output, **nms)
 
     def with_labels(self, output: Any, batch: Batch) -> tuple[Any, list[Tensor]]:
-        """For --save-hybrid: `output`, and what `postprocess` takes as ``labels``: per image class, xywh pixels."""
+        """For --save-hybrid: `output`, and per image the ``labels`` for `postprocess`: (m, 5) class, xywh pixels."""
         height, width = batch.images.shape[2:]
         pixels = batch.targets * batch.targets.new_tensor([1, 1, width, height, width, height])
         return output, [pixels[pixels[:, 0] == i, 1:] for i in range(len(batch))]
 
-    def evidence(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-        """What `match` reads of a batch beside boxes, in `Scene.kept`: under each name one float tensor an image.
+    def match_inputs(self, output: Any, batch: Batch, detections: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """What `match` needs beside boxes: under each name, one float tensor per image.
 
-        It is still on the device of `output` and `detections`; the validator brings all of it to the CPU at once, where
-        `batch` is already.
+        They are on the device of `output` and `detections`. The validator copies all of them to the CPU at once, where
+        `batch` already is, and puts them into `ValidatedImage.cache`.
         """
         return {}
 
-    def match(self, scene: Scene, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
-        """For each of `metric_groups`, (n, len(iou_thresholds)) bool: which detections of `scene` are right."""
+    def match(self, image: ValidatedImage, iou_thresholds: Tensor) -> tuple[Tensor, ...]:
+        """Which detections of `image` are right: (n, len(iou_thresholds)) bool for each of `metric_groups`."""
         from utils.metrics.matching import match_detections
 
-        return (match_detections(scene.detections[:, :6], scene.labels, iou_thresholds),)
+        return (match_detections(image.detections[:, :6], image.labels, iou_thresholds),)
 
     def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
@@ -121,16 +123,16 @@ class DetectionTask:
         """
         return None
 
-    def target_masks(self, batch: Batch, options: Mapping[str, Any]) -> Sequence[Any] | None:
-        """The true masks in a training batch, (n_i, h, w) of each image, any resolution, to draw; None for boxes."""
+    def target_masks(self, batch: Batch, options: TrainOptions) -> Sequence[Any] | None:
+        """The label masks of a training batch to draw, (n_i, h, w) per image, at any resolution; None without masks."""
         return None
 
-    def drawn_masks(self, scene: Scene) -> tuple[np.ndarray, np.ndarray] | None:
-        """Masks over the network input, any resolution, to draw: (m, h, w) of the labels, (n, h, w) of `scene.raw`."""
+    def plot_masks(self, image: ValidatedImage) -> tuple[np.ndarray, np.ndarray] | None:
+        """Masks to draw over the network input, at any resolution: (m, h, w) of labels, (n, h, w) of detections."""
         return None
 
-    def scene_masks(self, scene: Scene) -> list[BoxMask] | None:
-        """The masks of the detections of `scene`, as exact as can be, in pixels of the original; None without masks."""
+    def original_masks(self, image: ValidatedImage) -> list[BoxMask] | None:
+        """The masks of the detections of `image`, in pixels of the original image; None without masks."""
         return None
 
     def dummy_batch(self, size: tuple[int, int], device: torch.device, nc: int) -> Batch:

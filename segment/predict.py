@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from engine.prediction.options import prediction_parser
+from engine.prediction.options import DetectOptions, prediction_parser
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from engine.predictor import Summary
+    from engine.prediction.predictor import PredictionSummary
 
 
 def _parser() -> CommandParser:
@@ -38,10 +38,10 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
-def run(**kwargs: Any) -> Summary:
+def run(**kwargs: Any) -> PredictionSummary:
     """Segment with the given options, the rest at their defaults: ``run(weights=…, source=…, retina_masks=True)``.
 
-    Returns a `Summary`: run folder, numbers of images and frames, detections by class, what could not be read, speeds.
+    Returns a `PredictionSummary`: run folder, counts of images, frames and detections, unreadable sources, speeds.
     """
     from utils.logging import configure_logging
 
@@ -49,12 +49,12 @@ def run(**kwargs: Any) -> Summary:
     return main(_parser().keywords(kwargs))
 
 
-def main(options: argparse.Namespace) -> Summary:
+def main(options: argparse.Namespace) -> PredictionSummary:
     """Segment as `options` say."""
     from engine.prediction.command import run_prediction
     from engine.segmentation import SegmentationTask
 
-    return run_prediction(options, SegmentationTask(retina_masks=options.retina_masks))
+    return run_prediction(DetectOptions.from_namespace(options), SegmentationTask(retina_masks=options.retina_masks))
 
 
 def _command() -> int:

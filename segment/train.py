@@ -31,9 +31,9 @@ def _parser() -> CommandParser:
         cfg="yolov5_MobileNetv2-seg.yaml",
     )
     parser.add_argument(
-        "--mask-ratio", type=Whole(1, 64), default=4, help="true masks are this many times smaller than images"
+        "--mask-ratio", type=Whole(1, 64), default=4, help="label masks are this many times smaller than the images"
     )
-    parser.add_argument("--no-overlap", action="store_true", help="keep what of a mask lies below smaller objects")
+    parser.add_argument("--no-overlap", action="store_true", help="keep one full mask per object, even if they overlap")
     return parser
 
 
@@ -43,7 +43,7 @@ def parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(opt: argparse.Namespace) -> Any:
-    """Train as `opt` says; returns the final validation (`engine.validator.ValidationResult`)."""
+    """Train as `opt` says; returns the final validation (`engine.validation.validator.ValidationResult`)."""
     from engine.segmentation import SegmentationTask
 
     return train.main(opt, SegmentationTask())

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from engine.validation.options import settle, validation_parser
+from engine.validation.options import ValOptions, validation_parser, with_implied
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from engine.validation.evaluation import Verdict
+    from engine.validation.validator import ValidationSummary
 
 
 def _parser() -> CommandParser:
@@ -33,32 +33,33 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--retina-masks",
         action="store_true",
-        help="match masks in pixels of the original picture, not in the coarser cells of the prototypes "
-        "(--save-json implies it: the official evaluator does)",
+        help="match masks at the resolution of the original image instead of the coarser prototypes "
+        "(implied by --save-json, as the official evaluator does so)",
     )
     return parser
 
 
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of `argv`, by default of the command line."""
-    return settle(_parser().parse_args(argv))
+    return with_implied(_parser().parse_args(argv))
 
 
-def run(**kwargs: Any) -> Verdict:
+def run(**kwargs: Any) -> ValidationSummary:
     """Validate with the given options, the rest at their defaults; see `val.run`.
 
     `metrics` has mean precision, mean recall, mAP50, mAP50-95 of the boxes, then of the masks, then the losses box,
     seg, obj, cls; `maps (nc,)` is each class's mAP50-95, the mean of boxes and masks.
     """
-    return main(settle(_parser().keywords(kwargs)))
+    return main(with_implied(_parser().keywords(kwargs)))
 
 
-def main(options: argparse.Namespace) -> Verdict:
+def main(options: argparse.Namespace) -> ValidationSummary:
     """Validate, measure or study, as `options.task` says."""
     from engine.segmentation import SegmentationTask
-    from engine.validation.command import run_task
+    from engine.validation.command import run_validation
 
-    return run_task(options, SegmentationTask(retina_masks=options.retina_masks or options.save_json))
+    task = SegmentationTask(retina_masks=options.retina_masks or options.save_json)
+    return run_validation(ValOptions.from_namespace(options), task)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_other_ways_to_run(weights: Path, photos: Path, tmp_path: Path, flags: d
 def test_imgsz_is_rounded_up_to_the_stride(weights: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detect.run(weights=weights, source=str(photos / "a.jpg"), imgsz=[60, 70], nosave=True, device="cpu")
     captured = capsys.readouterr()
-    assert "--imgsz must be a multiple of the stride 32; using 64 96" in captured.err
+    assert "--imgsz 60x70 is no multiple of the stride 32; using 64x96" in captured.err
     assert ": 64x96 " in captured.out
 
 

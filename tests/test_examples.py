@@ -69,7 +69,7 @@ def weights(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     shutil.copy(shared_data / "weights" / "yolov5n.pt", paths["detect"])
     detector = build_model(load_checkpoint(paths["detect"]))
     torch.manual_seed(0)
-    segmenter = SegmentationModel(SegmentationTask().cfg_like(detector.yaml), nc=detector.nc)
+    segmenter = SegmentationModel(SegmentationTask().cfg_from_checkpoint(detector.yaml), nc=detector.nc)
     state, known = segmenter.state_dict(), detector.head.no
     for name, value in detector.state_dict().items():
         if value.shape == state[name].shape:
@@ -155,7 +155,7 @@ def assert_same_masks(own: np.ndarray, theirs: np.ndarray, least: float = 0.98) 
         assert (one & other).sum() >= least * (one | other).sum(), f"object {number}"
 
 
-def drawn_masks(detections: list[Any], size: tuple[int, int]) -> np.ndarray:
+def plot_masks(detections: list[Any], size: tuple[int, int]) -> np.ndarray:
     """The masks of an example's (class, confidence, box, mask) as a picture of instances, the surest on top."""
     instances = np.zeros(size, np.uint8)
     for number in range(len(detections), 0, -1):
@@ -179,7 +179,7 @@ def test_onnxruntime_example_gives_our_boxes_and_masks(
     if want.instances is None:
         assert all(mask is None for *_, mask in detections)
     else:
-        assert_same_masks(drawn_masks(detections, image.shape[:2]), want.instances)
+        assert_same_masks(plot_masks(detections, image.shape[:2]), want.instances)
 
 
 @pytest.mark.parametrize(("flags", "pixels"), [(("--batch-size", "2"), 1), (("--half",), 4)], ids=["batch", "half"])

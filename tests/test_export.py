@@ -22,6 +22,7 @@ import val
 from engine.export.formats import FORMATS
 from engine.task import DetectionTask
 from engine.validation.evaluation import Evaluation
+from engine.validation.options import ValOptions
 from models.loading import load_model
 from tests.engine.export.samples import lively, save
 from utils.cli import run_command
@@ -236,7 +237,7 @@ def test_coco128_scores_as_the_checkpoint_does(
     def score(weights: Path, rectangular: bool) -> tuple[float, ...]:
         words = ["--weights", str(weights), "--data", data, "--imgsz", "320", "--batch-size", "8", "--workers", "0"]
         options = val.parse_opt([*words, "--project", str(tmp_path), "--device", "cpu", "--no-plots"])
-        evaluation = Evaluation.prepare(options, DetectionTask())
+        evaluation = Evaluation.prepare(ValOptions.from_namespace(options), DetectionTask())
         if evaluation.model.pt:
             evaluation.model.any_size = rectangular  # a checkpoint would always take rectangular batches
         assert evaluation.model.any_size == rectangular

@@ -79,7 +79,7 @@ def test_killed_after_the_last_epoch_the_rest_is_done(
 
     if early:
         fitnesses = iter([0.5, *[0.4] * 9])
-        monkeypatch.setattr("engine.validator.fitness", lambda metrics: next(fitnesses))
+        monkeypatch.setattr("engine.validation.validator.fitness", lambda metrics: next(fitnesses))
         options = {**options, "epochs": 9, "patience": 1}
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(f"engine.training.command.{place}", kill)
@@ -109,7 +109,7 @@ def test_a_training_that_stopped_early_goes_on_with_more_patience(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitnesses = iter([0.5, *[0.4] * 20])
-    monkeypatch.setattr("engine.validator.fitness", lambda metrics: next(fitnesses))
+    monkeypatch.setattr("engine.validation.validator.fitness", lambda metrics: next(fitnesses))
     train.run(**{**options, "epochs": 4, "patience": 1})
     assert len(rows(tmp_path / "runs" / "exp")) == 1 + 2
     train.run(resume=str(tmp_path / "runs" / "exp" / "weights" / "last.pt"), patience=0)

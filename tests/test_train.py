@@ -103,7 +103,7 @@ def test_frozen_rows_stay_bit_identical(options: dict[str, Any], tmp_path: Path)
 
 def test_patience_stops(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitnesses = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr("engine.validator.fitness", lambda metrics: next(fitnesses))
+    monkeypatch.setattr("engine.validation.validator.fitness", lambda metrics: next(fitnesses))
     train.run(**{**options, "epochs": 5, "patience": 2})
     assert [row[0] for row in rows(tmp_path / "runs" / "exp")[1:]] == ["0", "1", "2"]
 

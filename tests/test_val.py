@@ -158,7 +158,7 @@ def test_official_annotations(quick, tmp_path):
 
 
 def test_speed_and_study(quick, tmp_path, weights, monkeypatch):
-    monkeypatch.setattr("engine.validation.speed_study.SIZES", (32, 64))
+    monkeypatch.setattr("engine.validation.command.SIZES", (32, 64))
     assert len(val.run(**quick, task="speed").metrics) == 7
     val.run(**{**quick, "weights": [str(weights), str(weights)], "task": "study"})
     folder = tmp_path / "runs" / "exp2"
@@ -224,16 +224,16 @@ def test_test_time_augmentation(quick):
 
 @pytest.mark.slow
 def test_the_references_figures(shared_data, tmp_path):
-    verdict = val.run(
+    summary = val.run(
         weights=str(shared_data / "weights" / "yolov5n.pt"), data=str(shared_data / "data" / "coco128.yaml"), imgsz=640,
         batch_size=16, project=str(tmp_path), save_json=True, no_plots=True, device="cpu",
     )  # fmt: skip
-    assert verdict.metrics[:4] == pytest.approx((0.586, 0.508, 0.568, 0.365), abs=0.002)
+    assert summary.metrics[:4] == pytest.approx((0.586, 0.508, 0.568, 0.365), abs=0.002)
     index = json.loads((tmp_path / "exp" / "ground_truth.json").read_text())
     assert (len(index["images"]), len(index["annotations"])) == (128, 929)
     folder = tmp_path / "exp"
     official = score_officially(
         folder / "ground_truth.json", folder / "yolov5n_predictions.json", [image["id"] for image in index["images"]]
     )
-    assert official.ap == pytest.approx(verdict.metrics[3], abs=0.01)
-    assert official.ap50 == pytest.approx(verdict.metrics[2], abs=0.01)
+    assert official.ap == pytest.approx(summary.metrics[3], abs=0.01)
+    assert official.ap50 == pytest.approx(summary.metrics[2], abs=0.01)

@@ -11,7 +11,7 @@ import torch
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.validation.evaluation import check_classes
-from engine.validator import ValidationResult, validate
+from engine.validation.validator import ValidationResult, validate
 from models.backends import DetectMultiBackend
 from models.export_metadata import ExportMetadata
 from utils.data.indexing.index import build_index
@@ -41,7 +41,7 @@ def accuracy(
 
     Every image is letterboxed to exactly `imgsz` (height, width), even where the network would take a smaller one, so
     that a checkpoint and the files made from it see the same pixels. `nms` replaces `conf_thres`, `iou_thres` and
-    `max_det` of `engine.validator.validate`. Raises `UserError` where weights, data and size do not fit together.
+    `max_det` of `validate`. Raises `UserError` where weights, data and size do not fit together.
     """
     model = DetectMultiBackend(weights, device, dnn=dnn, fp16=fp16, trust=trust)
     model.to(memory_format=torch.channels_last)  # as `Evaluation.prepare` does

@@ -1,68 +1,65 @@
-"""The prediction command: weights and a source in, pictures, files and counts out."""
+"""The prediction command: weights and a source in; annotated frames, files and counts out."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
 
 import cv2
 
+from engine.options import network_size
+from engine.prediction.options import DetectOptions
 from engine.prediction.outputs import OutputOptions
-from engine.predictor import PredictOptions, Summary, predict, tell_summary
+from engine.prediction.predictor import InferenceOptions, PredictionSummary, log_summary, predict
 from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
 from models.checkpoints.checkpoint import strip_optimizer
 from models.weights import find_weights, newest_best
-from utils.cli import image_size
 from utils.data.images.memory import check_memory
 from utils.data.sources.source import open_source
 from utils.devices import select_one_device
 from utils.errors import UserError
 from utils.files import ROOT, increment_path
 from utils.logging import LOGGER
-from utils.ops.letterbox import make_divisible
 
-_HOW = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
+_INFERENCE = ("batch_size", "conf_thres", "iou_thres", "max_det", "classes", "agnostic_nms", "augment", "visualize")
 _FILES = ("save_txt", "save_csv", "save_crop", "save_mask")
 _OUTPUT = (*_FILES, "save_conf", "nosave", "view_img", "line_thickness", "hide_labels", "hide_conf")
 
 
-def run_prediction(options: argparse.Namespace, task: DetectionTask) -> Summary:
-    """Do what the command line's `options` say; everything that can be checked is, before the run folder is made."""
+def run_prediction(options: DetectOptions, task: DetectionTask) -> PredictionSummary:
+    """Predict as `options` say. Everything that can be checked is checked before the run folder is made."""
     source = open_source(_source(options.source), options.vid_stride)
     font = _font(options.font)
     backend = _backend(options, task)
-    imgsz = _network_size(options.imgsz, backend.stride)
+    imgsz = network_size(options.imgsz, backend.stride)
     backend.check(imgsz, options.augment, options.visualize)
     check_memory(options.batch_size, imgsz)
     _quieten_decoders()
 
-    wanted = {name: getattr(options, name, False) for name in _OUTPUT}  # detection has no --save-mask
-    writes = not options.nosave or options.visualize or any(wanted[name] for name in _FILES)
+    writes = not options.nosave or options.visualize or any(getattr(options, name) for name in _FILES)
     save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=writes)
-    output = OutputOptions(save_dir, font=font, **wanted)
+    inference = InferenceOptions(imgsz, **{name: getattr(options, name) for name in _INFERENCE})
+    output = OutputOptions(save_dir, font=font, **{name: getattr(options, name) for name in _OUTPUT})
     try:
-        how = PredictOptions(imgsz, **{name: getattr(options, name) for name in _HOW})
-        summary = predict(source, backend, task, how, output)
+        summary = predict(source, backend, task, inference, output)
     finally:
-        _drop_if_empty(save_dir)
-    tell_summary(summary, backend.names, imgsz)
+        _remove_if_empty(save_dir)
+    log_summary(summary, backend.names, imgsz)
     summary.save_dir = save_dir if save_dir.exists() else None
     if summary.save_dir:
         LOGGER.info(f"Results saved to {save_dir}")
     return summary
 
 
-def _backend(options: argparse.Namespace, task: DetectionTask) -> DetectMultiBackend:
-    """The network of ``--weights``; one of another task, or without the ``--classes``, is a `UserError`."""
+def _backend(options: DetectOptions, task: DetectionTask) -> DetectMultiBackend:
+    """The network of ``--weights``. Raises `UserError` if it is of another task or has not all of ``--classes``."""
     weights = _weights(options, task)
     backend = DetectMultiBackend(
         weights,
         device=select_one_device(options.device),
         dnn=options.dnn,
-        data=options.data,
         fp16=options.half,
         trust=options.trust,
     )
@@ -74,31 +71,22 @@ def _backend(options: argparse.Namespace, task: DetectionTask) -> DetectMultiBac
     return backend
 
 
-def _network_size(given: int | list[int], stride: int) -> tuple[int, int]:
-    """(height, width) of ``--imgsz``, rounded up to multiples of the stride with a warning."""
-    height, width = image_size(given)
-    size = make_divisible(height, stride), make_divisible(width, stride)
-    if size != (height, width):
-        LOGGER.warning(f"--imgsz must be a multiple of the stride {stride}; using {size[0]} {size[1]}")
-    return size
-
-
 def _quieten_decoders() -> None:
-    """Decoders write their own complaints about broken files and streams to stderr; the sources say it in one line."""
+    """Keep decoders from writing about broken files and streams to stderr; the sources say it in one line."""
     logging = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4, OpenCV 5
     logging.setLogLevel(0)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read by OpenCV when the first video is opened
 
 
-def _drop_if_empty(folder: Path) -> None:
-    """No run folder for a run that read nothing."""
+def _remove_if_empty(folder: Path) -> None:
+    """A run that could read nothing leaves no run folder behind."""
     if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
         shutil.rmtree(folder)
 
 
-def _source(given: str) -> str:
-    """The default source lies in the project, wherever the command was started."""
-    return given if given != "data/images" or Path(given).exists() else str(ROOT / given)
+def _source(given: str | list[str] | tuple[str, ...]) -> str | list[str] | tuple[str, ...]:
+    """`given`; the default source is in the project's folder, wherever the command was started."""
+    return given if given != "data/images" or Path(given).exists() else str(ROOT / "data" / "images")
 
 
 def _font(given: str | None) -> str | None:
@@ -109,13 +97,12 @@ def _font(given: str | None) -> str | None:
     return font_file(given)
 
 
-def _weights(options: argparse.Namespace, task: DetectionTask) -> list[str]:
+def _weights(options: DetectOptions, task: DetectionTask) -> list[str]:
     if not options.weights:
         newest = newest_best(task.run_suffix)
         LOGGER.info(f"--weights not given, so the newest training's: {newest}")
         return [str(newest)]
-    weights = [options.weights] if isinstance(options.weights, (str, Path)) else list(options.weights)
-    found = [str(find_weights(w)) for w in weights]
+    found = [str(find_weights(weights)) for weights in options.weights]
     if options.update:
         for path in found:
             if Path(path).suffix == ".pt":  # exported files hold no training state

@@ -1,9 +1,56 @@
-"""The flags of `detect.py` and `segment/predict.py`. Imports nothing heavy: ``--help`` answers at once."""
+"""The flags of `detect.py` and `segment/predict.py`. Imports nothing heavy, so that ``--help`` answers at once."""
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import dataclass, replace
+
+from engine.options import CommandOptions, list_of_weights
 from utils.cli import CommandParser
 from utils.commands.values import Fraction, Whole, batch_size, image_side, text
+
+
+@dataclass(frozen=True)
+class DetectOptions(CommandOptions):
+    """The options of `detect.py` and `segment/predict.py`."""
+
+    weights: list[str]  # none: the newest training's
+    source: str | list[str] | tuple[str, ...]
+    data: str | None
+    imgsz: list[int]
+    conf_thres: float
+    iou_thres: float
+    max_det: int
+    classes: list[int] | None
+    agnostic_nms: bool
+    vid_stride: int
+    device: str
+    batch_size: int
+    augment: bool
+    half: bool
+    dnn: bool
+    trust: bool
+    update: bool
+    project: str
+    name: str
+    exist_ok: bool
+    nosave: bool
+    save_txt: bool
+    save_conf: bool
+    save_csv: bool
+    save_crop: bool
+    view_img: bool
+    visualize: bool
+    line_thickness: int
+    hide_labels: bool
+    hide_conf: bool
+    font: str | None
+    save_mask: bool = False  # segmentation only
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> DetectOptions:
+        options = super().from_namespace(namespace)
+        return replace(options, weights=list_of_weights(options.weights))
 
 
 def prediction_parser(description: str, *, project: str, masks: bool = False) -> CommandParser:
@@ -36,13 +83,13 @@ def _add_what(parser: CommandParser) -> None:
     )
     add("--data", type=text, default=None, help="data set YAML, for weights that do not hold the class names")
     sizes = ("--imgsz", "--img", "--img-size")
-    add(*sizes, nargs="+", type=image_side, default=[640], help="pixels: one size, or height and width")
-    add("--conf-thres", type=Fraction(), default=0.25, help="least confidence of a detection")
-    add("--iou-thres", type=Fraction(), default=0.45, help="overlap above which NMS drops the lesser box")
-    add("--max-det", type=Whole(1), default=1000, help="most detections an image")
+    add(*sizes, nargs="+", type=image_side, default=[640], help="image size in pixels: one number, or height and width")
+    add("--conf-thres", type=Fraction(), default=0.25, help="minimum confidence of a detection")
+    add("--iou-thres", type=Fraction(), default=0.45, help="IoU above which NMS drops the less confident of two boxes")
+    add("--max-det", type=Whole(1), default=1000, help="maximum number of detections per image")
     add("--classes", nargs="+", type=Whole(0), default=None, help="keep these classes only: --classes 0 2 3")
     add("--agnostic-nms", action="store_true", help="let boxes of different classes suppress each other")
-    add("--vid-stride", type=Whole(1), default=1, help="take every so many frames of a video or stream")
+    add("--vid-stride", type=Whole(1), default=1, help="take every Nth frame of a video or stream")
 
 
 def _add_how(parser: CommandParser) -> None:
@@ -53,30 +100,30 @@ def _add_how(parser: CommandParser) -> None:
         "--batch",
         type=batch_size,
         default=1,
-        help="images (frames) that go through the network together",
+        help="images or frames per batch",
     )
     add("--augment", action="store_true", help="test-time augmentation")
     add("--half", action="store_true", help="half precision (GPU only)")
     add("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
-    add("--trust", action="store_true", help="run a .torchscript, and read weights with classes off the allow-list")
-    add("--update", action="store_true", help="strip optimiser and other training state from the weights, then run")
+    add("--trust", action="store_true", help="run a .torchscript, and read weights with classes outside the allow-list")
+    add("--update", action="store_true", help="first remove optimiser and other training state from the weights file")
 
 
 def _add_output(parser: CommandParser, project: str, crops: str) -> None:
     add = parser.add_argument
     add("--project", type=text, default=project, help="folder of the run folders")
     add("--name", type=text, default="exp", help="name of the run folder")
-    add("--exist-ok", action="store_true", help="use the run folder again if it exists")
-    add("--nosave", action="store_true", help="save no pictures or videos")
-    add("--save-txt", action="store_true", help="a label file for each picture: labels/NAME.txt")
+    add("--exist-ok", action="store_true", help="write into the run folder if it exists already")
+    add("--nosave", action="store_true", help="save no images or videos")
+    add("--save-txt", action="store_true", help="write a label file per image: labels/NAME.txt")
     add("--save-conf", action="store_true", help="write the confidence into label files")
-    add("--save-csv", action="store_true", help="all detections in one table: predictions.csv")
-    add("--save-crop", action="store_true", help=f"cut every detection out: crops/CLASS/NAME.{crops}")
-    add("--view-img", action="store_true", help="show the pictures (q or Escape ends)")
-    add("--visualize", action="store_true", help="a picture of each layer's features")
-    add("--line-thickness", type=Whole(0, 1000), default=3, help="of boxes, in pixels; 0 suits the picture")
-    add("--hide-labels", action="store_true", help="boxes without labels")
-    add("--hide-conf", action="store_true", help="labels without confidences")
+    add("--save-csv", action="store_true", help="write all detections into one table: predictions.csv")
+    add("--save-crop", action="store_true", help=f"write every detection as a crop: crops/CLASS/NAME.{crops}")
+    add("--view-img", action="store_true", help="show the images (q or Escape ends the run)")
+    add("--visualize", action="store_true", help="write an image of each layer's features")
+    add("--line-thickness", type=Whole(0, 1000), default=3, help="line width in pixels; 0 adapts it to the image")
+    add("--hide-labels", action="store_true", help="draw boxes without labels")
+    add("--hide-conf", action="store_true", help="draw labels without confidences")
     add(
         "--font",
         type=text,
@@ -87,5 +134,9 @@ def _add_output(parser: CommandParser, project: str, crops: str) -> None:
 
 def _add_masks(parser: CommandParser) -> None:
     add = parser.add_argument
-    add("--retina-masks", action="store_true", help="masks at the picture's own resolution: finer edges, slower")
-    add("--save-mask", action="store_true", help="classes and instances as PNG: masks/NAME_{classes,instances}.png")
+    add("--retina-masks", action="store_true", help="masks at the resolution of the image: finer edges, slower")
+    add(
+        "--save-mask",
+        action="store_true",
+        help="write class and instance PNGs: masks/NAME_{classes,instances}.png",
+    )

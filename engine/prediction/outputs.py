@@ -1,4 +1,4 @@
-"""Everything that was asked for, behind one `write`."""
+"""The outputs of a prediction run: everything that the flags ask for, behind one `write`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.prediction.drawing import Drawer
-from engine.prediction.masks import MaskFiles
-from engine.prediction.pictures import Crops, Pictures
-from engine.prediction.result import Result
-from engine.prediction.text import CsvFile, LabelFiles
+from engine.prediction.annotated_frames import AnnotatedFrames, FrameAnnotator
+from engine.prediction.object_images import CropFiles, MaskFiles
+from engine.prediction.result import FrameResult
+from engine.prediction.text_files import CsvFile, LabelFiles
 from utils.plots.window import Window, check_imshow
 
 
 class Output(Protocol):
-    """One kind of output. `picture` is the annotated frame, (H, W, 3) uint8 BGR, None where nobody wanted one."""
+    """One kind of output. `annotated` is the frame with its detections drawn, (H, W, 3) uint8 BGR, or None if nobody
+    asked for it or nothing was detected."""
 
-    def write(self, result: Result, picture: np.ndarray | None) -> None: ...
+    def write(self, result: FrameResult, annotated: np.ndarray | None) -> None: ...
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to write into `save_dir`, an existing folder, and how to draw; `font` is a font file's path."""
+    """What to write into `save_dir`, an existing folder, and how to draw; `font` is the path of a font file."""
 
     save_dir: Path
     nosave: bool = False
@@ -45,45 +45,45 @@ class OutputOptions:
 
 
 class Outputs:
-    """Writes each result to all outputs; `stopped` once the user closed the window."""
+    """Writes each result to all outputs; `stopped` is set once the user has closed the window."""
 
     def __init__(self, options: OutputOptions, names: Mapping[int, str], live: bool = False) -> None:
         self.stopped = False
         self._live = live
         self._window = Window() if options.view_img and check_imshow(warn=True) else None
-        self._parts: list[Output] = []
+        self._outputs: list[Output] = []
         if options.save_txt:
-            self._parts.append(LabelFiles(options.save_dir / "labels", options.save_conf))
+            self._outputs.append(LabelFiles(options.save_dir / "labels", options.save_conf))
         if options.save_csv:
-            self._parts.append(CsvFile(options.save_dir / "predictions.csv", names))
+            self._outputs.append(CsvFile(options.save_dir / "predictions.csv", names))
         if options.save_crop:
-            self._parts.append(Crops(options.save_dir / "crops", names))
+            self._outputs.append(CropFiles(options.save_dir / "crops", names))
         if options.save_mask:
-            self._parts.append(MaskFiles(options.save_dir / "masks", names))
+            self._outputs.append(MaskFiles(options.save_dir / "masks", names))
         if not options.nosave:
-            self._parts.append(Pictures(options.save_dir))
-        self._draw = None
+            self._outputs.append(AnnotatedFrames(options.save_dir))
+        self._annotate = None
         if not options.nosave or self._window:
-            self._draw = Drawer(
+            self._annotate = FrameAnnotator(
                 names, options.line_thickness, options.hide_labels, options.hide_conf, options.font
-            )  # fmt: skip
+            )
 
-    def write(self, result: Result) -> None:
-        """Draw, write, show."""
-        picture = self._draw(result) if self._draw and len(result) else None
-        for part in self._parts:
-            part.write(result, picture)
+    def write(self, result: FrameResult) -> None:
+        """Draw the detections of `result`, write every output, and show the frame."""
+        annotated = self._annotate(result) if self._annotate and len(result) else None
+        for output in self._outputs:
+            output.write(result, annotated)
         if self._window:
-            waiting = 0 if result.frame.kind == "image" and not self._live else 1
-            shown = result.frame.image if picture is None else picture
-            self.stopped = not self._window.show(result.frame.path, shown, waiting)
+            milliseconds = 0 if result.frame.kind == "image" and not self._live else 1  # 0 waits for a key
+            shown = result.frame.image if annotated is None else annotated
+            self.stopped = not self._window.show(result.frame.path, shown, milliseconds)
 
     def __enter__(self) -> Outputs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.ExitStack() as stack:  # all of them, though one may fail
-            for part in self._parts:
-                stack.callback(part.close)
+        with contextlib.ExitStack() as stack:  # close all of them, even if closing one of them fails
+            for output in self._outputs:
+                stack.callback(output.close)
             if self._window:
                 stack.callback(self._window.close)

@@ -1,4 +1,4 @@
-"""The detections of one frame, in that frame's own pixels."""
+"""The detections of one frame, and the file names of what is written about it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from utils.ops.masks import BoxMask
 
 
 @dataclass(frozen=True)
-class Result:
-    """`boxes` (n, 4) float32 xyxy pixels of `frame.image`, `confidences` (n,) float32, `classes` (n,) int64.
+class FrameResult:
+    """The detections of `frame`, by falling confidence.
 
-    By falling confidence. `name` begins the file names of everything that is written about the source. `masks`, in the
-    same order and in pixels of `frame.image`, is None where the task has none; a mask may be empty.
+    `boxes (n, 4) float32` are xyxy in pixels of `frame.image`, `confidences` is (n,) float32, `classes` (n,) int64.
+    `masks` are in pixels of `frame.image`, too, or None if the task has none; a mask may be empty. The names of all
+    files that are written about the source begin with `name`.
     """
 
     frame: Frame
@@ -36,7 +37,7 @@ class Result:
 
     @property
     def frame_name(self) -> str:
-        """`name`, with the frame's number for a video or stream."""
+        """`name`, followed by the number of the frame for a video or stream."""
         return self.name if self.frame.kind == "image" else f"{self.name}_{self.frame.number}"
 
     def summary(self, names: Mapping[int, str]) -> str:
@@ -44,11 +45,11 @@ class Result:
         return describe(Counter(self.classes.tolist()), names)
 
 
-_LONGEST = 100  # characters of a name made of an address, which may hold a long token
+_LONGEST = 100  # characters of a name made from an address, which may contain a long token
 
 
 class OutputNames:
-    """One file name a source: two files called alike (in two folders, or ``a.jpg`` and ``a.png``) get two names."""
+    """One name per source: files with equal names (in two folders, or ``a.jpg`` and ``a.png``) get different ones."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, str] = {}
@@ -58,7 +59,7 @@ class OutputNames:
         if path not in self._by_path:
             stem = re.sub(r"[^\w.-]+", "_", path)[-_LONGEST:] if is_url(path) else Path(path).stem
             name, number = stem, 1
-            while name.lower() in self._taken:  # some file systems do not tell A from a
+            while name.lower() in self._taken:  # some file systems take A and a for the same
                 number += 1
                 name = f"{stem}-{number}"
             self._taken.add(name.lower())

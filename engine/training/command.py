@@ -1,14 +1,14 @@
-"""What `train.py` does with its options: resolve the run, train, and end with a picture and the next thing to type."""
+"""The training command: find the run to go on with, train, validate the best weights, and log the next commands."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from engine.task import COMMANDS, DetectionTask
 from engine.training.events import Events
-from engine.training.image_weights import ImageWeights
-from engine.training.loggers import attach_loggers
+from engine.training.listeners import attach_listeners
+from engine.training.options import TrainOptions
 from engine.training.restart import Launch
 from engine.training.resume import resume_options
 from engine.training.safeguards.interruption import resumable
@@ -16,7 +16,7 @@ from engine.training.saver import Stage, mark_finished
 from engine.training.session import Session
 from engine.training.setup import build_session, process_device
 from engine.training.trainer import Trainer, smaller_batch
-from engine.validator import ValidationResult, validate
+from engine.validation.validator import ValidationResult, validate
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint, strip_optimizer
 from models.loading import build_model
 from utils.cli import command_of
@@ -28,30 +28,30 @@ from utils.logging import LOGGER, configure_logging
 from utils.yamls import save_yaml
 
 ALONE = {
-    "image_weights": "the images of an epoch are drawn anew by chance, and the processes would each draw their own",
+    "image_weights": "the images of an epoch are drawn at random, and each process would draw its own",
     "evolve": "a generation is one training of one process; start one search a GPU, each with its own --name",
 }
 
 
-def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> ValidationResult | None:
-    """One training from start to end; returns the validation of its best weights.
+def train(options: TrainOptions, task: DetectionTask, given: set[str]) -> ValidationResult | None:
+    """Train from start to end; returns the validation of the best weights.
 
-    None off the main process, and where `torchrun` started the processes again though the training was finished.
+    Returns None in all processes but the main one, and if `torchrun` restarted the processes of a finished training.
     """
     configure_logging(rank=rank())
-    if options["resume"] in (False, None):
+    if options.resume in (False, None):
         check_options(options)
-    with process_group(process_device(options["device"])):
+    with process_group(process_device(options.device)):
         launch = Launch.of(options)
         begun = begin(options, task, given, launch) if is_main_process() else None
         begun = broadcast(begun)  # other machines may not have the file
         if begun is None:
             return None
         options, checkpoint, run = begun
-        new = Path(options["project"]) / options["name"]
+        new = Path(options.project) / options.name
         session = build_session(options, task, run or new, checkpoint)
         if is_main_process():
-            session.save_dir = run or increment_path(new, options["exist_ok"], mkdir=True)
+            session.save_dir = run or increment_path(new, options.exist_ok, mkdir=True)
             if run:
                 remove_leftovers(run)
             launch.mark(session.save_dir)
@@ -65,14 +65,14 @@ def train(options: dict[str, Any], task: DetectionTask, given: set[str]) -> Vali
 
 
 def begin(
-    options: dict[str, Any], task: DetectionTask, given: set[str], launch: Launch
-) -> tuple[dict[str, Any], Checkpoint | None, Path | None] | None:
-    """What to train: the options, and the checkpoint and the run folder to go on with, None for a new training.
+    options: TrainOptions, task: DetectionTask, given: set[str], launch: Launch
+) -> tuple[TrainOptions, Checkpoint | None, Path | None] | None:
+    """The options of the training, and the checkpoint and run folder to resume, which are None for a new training.
 
-    None in all: `torchrun` started the processes again after the last thing was written, and nothing is left to do.
+    Returns None instead if `torchrun` restarted the processes of a finished training, so that nothing is left to do.
     """
-    if options["resume"] in (False, None):
-        run = launch.find(Path(options["project"]))
+    if options.resume in (False, None):
+        run = launch.find(Path(options.project))
         if run is None:
             return options, None, None
         LOGGER.info(f"started again by torchrun: going on with {run.as_posix()}")
@@ -83,27 +83,25 @@ def begin(
             LOGGER.info("it was finished already")
             launch.unmark(run)
             return None
-        options, given = {**options, "resume": str(last)}, set()
+        options, given = replace(options, resume=str(last)), set()
     options, checkpoint, run = resume_options(options, task, given)
     check_options(options)
     return options, checkpoint, run
 
 
 def train_session(session: Session) -> ValidationResult | None:
-    """Train what has been built, and conclude."""
+    """Train the `session`, and validate its best weights."""
     events = Events()
     if is_main_process():
         make_folder(session.save_dir)
         save_yaml(session.save_dir / "hyp.yaml", session.hyp)
-        save_yaml(session.save_dir / "opt.yaml", session.options)
-        attach_loggers(events, session)
-    if session.options["image_weights"]:
-        events.subscribe(ImageWeights())
+        save_yaml(session.save_dir / "opt.yaml", session.options.to_dict())
+    attach_listeners(events, session)
     last = session.save_dir / "weights" / "last.pt"
     with resumable(last):
         result = Trainer(session, events).fit()
-        if not session.options["evolve"]:
-            result = conclude(session) or result
+        if not session.options.evolve:
+            result = validate_best(session) or result
         if not is_main_process():
             return None
         events.emit("train_end", session=session, result=result)
@@ -111,20 +109,20 @@ def train_session(session: Session) -> ValidationResult | None:
     return result
 
 
-def check_options(options: dict[str, Any]) -> None:
+def check_options(options: TrainOptions) -> None:
     """Refuse flags that contradict each other, before anything is written."""
-    if options["weights"] and options["backbone_weights"]:
+    if options.weights and options.backbone_weights:
         raise UserError("--weights already brings a backbone, --backbone-weights would replace it; give one of them")
     for name, why in ALONE.items():
-        if options[name] and world_size() > 1:
+        if getattr(options, name) and world_size() > 1:
             raise UserError(f"--{name.replace('_', '-')} does not work with several processes: {why}; start one")
-    if options["quad"] and (options["batch_size"] % 4 or options["rect"]):
+    if options.quad and (options.batch_size % 4 or options.rect):
         raise UserError("--quad joins images by fours: --batch-size must be a multiple of 4, and --rect off")
-    load_hyp(options["hyp"])
+    load_hyp(options.hyp)
 
 
-def conclude(session: Session) -> ValidationResult | None:
-    """Validate the best weights with all plots, and say where they are and what to type next."""
+def validate_best(session: Session) -> ValidationResult | None:
+    """Validate the best weights with all plots, and log where they are and which commands use them."""
     s = session
     weights = s.save_dir / "weights"
     best = weights / "best.pt" if (weights / "best.pt").is_file() else weights / "last.pt"
@@ -144,19 +142,19 @@ def conclude(session: Session) -> ValidationResult | None:
             names=s.names,
             device=s.device,
             amp_dtype=s.amp_dtype,
-            single_cls=s.options["single_cls"],
+            single_cls=s.options.single_cls,
             save_dir=s.save_dir,
-            plots=not s.options["noplots"],
+            plots=not s.options.noplots,
             verbose=True,
             processes=s.val_loader.processes,
         )
     if is_main_process():
-        tell_what_next(s, best)
+        log_next_commands(s, best)
     return result
 
 
-def tell_what_next(session: Session, best: Path) -> None:
-    """Where everything is, and commands that use the weights `best`."""
+def log_next_commands(session: Session, best: Path) -> None:
+    """Log where the results are, and commands that use the weights `best`."""
     s = session
     size = " ".join(str(n) for n in dict.fromkeys(s.imgsz))
     lines = [f"\nResults saved to {s.save_dir.as_posix()}"]
@@ -166,6 +164,6 @@ def tell_what_next(session: Session, best: Path) -> None:
     lines += [
         "Next:",
         f"  {predict} --weights {best.as_posix()} --img {size} --source path/to/images",
-        f"  {val} --weights {best.as_posix()} --img {size} --data {s.options['data']} --verbose",
+        f"  {val} --weights {best.as_posix()} --img {size} --data {s.options.data} --verbose",
     ]
     LOGGER.info("\n".join(lines))

@@ -1,4 +1,4 @@
-"""A small event bus: the loops emit, loggers and plots listen, and neither knows the other."""
+"""The events of a training: the loop emits them, listeners such as loggers subscribe, and neither knows the other."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-EVENTS = (
+EVENTS = (  # with the facts that listeners get as keywords
     "train_start",  # session
     "epoch_start",  # session, epoch
-    "train_batch_end",  # session, epoch, step, batch, items
-    "epoch_end",  # session, epoch, losses, result, lrs
+    "train_batch_end",  # session, epoch, step, batch
+    "epoch_end",  # session, epoch, losses, rates, result
     "train_end",  # session, result
 )
 
 
 class Events:
-    """``on(name, listener)`` subscribes, ``emit(name, **facts)`` calls the listeners in the order they came."""
+    """``on(name, listener)`` subscribes, ``emit(name, **facts)`` calls the listeners in the order of subscription."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = defaultdict(list)
@@ -28,12 +28,12 @@ class Events:
         self._listeners[name].append(listener)
 
     def subscribe(self, listener: object) -> None:
-        """Connect every method of `listener` that bears the name of an event."""
+        """Subscribe every method of `listener` that has the name of an event."""
         for name in EVENTS:
             if hasattr(listener, name):
                 self.on(name, getattr(listener, name))
 
     def emit(self, name: str, **facts: Any) -> None:
-        """Tell all listeners of `name`."""
+        """Call all listeners of event `name` with `facts`."""
         for listener in self._listeners[name]:
             listener(**facts)

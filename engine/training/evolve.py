@@ -1,8 +1,9 @@
-"""Genetic search for hyper-parameters: each generation mutates a good earlier one, trains, and records the fitness."""
+"""Genetic search for hyper-parameters: each generation mutates a good earlier one, trains, and records its fitness."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from engine.task import DetectionTask
 from engine.training.command import check_options, train_session
+from engine.training.options import TrainOptions
 from engine.training.setup import build_session
 from utils.errors import UserError
 from utils.files import atomic_write, increment_path
@@ -52,28 +54,29 @@ RANGES: dict[str, tuple[float, float, float]] = {
 PARENTS = 5
 
 
-def evolve(options: dict[str, Any], task: DetectionTask, given: set[str]) -> dict[str, Any]:
-    """Train `options["evolve"]` generations; writes evolve.csv and hyp_evolve.yaml, returns the best hyper-parameters.
+def evolve(options: TrainOptions, task: DetectionTask, given: set[str]) -> dict[str, Any]:
+    """Train `options.evolve` generations; writes evolve.csv and hyp_evolve.yaml, returns the best hyper-parameters.
 
     A search that was interrupted goes on where evolve.csv ends if it is started again with --exist-ok.
     """
-    if options["resume"]:
+    if options.resume:
         raise UserError(
             "--evolve does not resume a training; run it again with --exist-ok to go on with its evolve.csv"
         )
+    assert options.evolve is not None
     check_options(options)
-    default = options["project"] == f"runs/train{task.run_suffix}"
-    folder = Path(f"runs/evolve{task.run_suffix}" if default else options["project"])
-    save_dir = increment_path(folder / options["name"], options["exist_ok"], mkdir=True)
-    start = load_hyp(options["hyp"])
+    default = options.project == f"runs/train{task.run_suffix}"
+    folder = Path(f"runs/evolve{task.run_suffix}" if default else options.project)
+    save_dir = increment_path(folder / options.name, options.exist_ok, mkdir=True)
+    start = load_hyp(options.hyp)
     genes = [name for name in RANGES if name in start]
     table = EvolutionTable(save_dir / "evolve.csv", genes, task.metric_groups)
-    rng = np.random.default_rng(options["seed"])
-    for generation in range(len(table.rows), options["evolve"]):
+    rng = np.random.default_rng(options.seed)
+    for generation in range(len(table.rows), options.evolve):
         hyp = table.child(start, rng)
-        LOGGER.info(f"\nGeneration {generation + 1}/{options['evolve']}")
+        LOGGER.info(f"\nGeneration {generation + 1}/{options.evolve}")
         save_yaml(save_dir / "hyp_candidate.yaml", hyp)
-        candidate = {**options, "hyp": hyp, "noval": True, "nosave": True, "noplots": True, "exist_ok": True}
+        candidate = replace(options, hyp=hyp, noval=True, nosave=True, noplots=True, exist_ok=True)
         result = train_session(build_session(candidate, task, save_dir))
         assert result is not None
         table.add(hyp, [result.fitness, *result.means])

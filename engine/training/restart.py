@@ -1,13 +1,15 @@
-"""When a process dies, `torchrun --max-restarts` starts all of them again, with the command line they had: which run to
-go on with then."""
+"""Restarts by torchrun, which starts all processes again with the same command line if one of them dies.
+
+This module finds the run that they have to go on with.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from engine.training.options import TrainOptions
 from utils.commands.launcher import agent
 from utils.distributed import all_gather
 from utils.errors import UserError
@@ -30,23 +32,23 @@ class Launch:
     options: str  # digest
 
     @classmethod
-    def of(cls, options: dict[str, Any]) -> Launch:
-        """That of this process, whose command line gave `options`. All processes ask together."""
-        told = repr(sorted((key, str(value)) for key, value in options.items()))
+    def of(cls, options: TrainOptions) -> Launch:
+        """The launch of this process, whose command line gave `options`. All processes have to call this together."""
+        told = repr(sorted((key, str(value)) for key, value in options.to_dict().items()))
         agents = sorted({name for name in all_gather(agent()) if name is not None})
         return cls(tuple(agents), hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest())
 
     def mark(self, run: Path) -> None:
-        """Write into the folder `run` that this launch trains there."""
+        """Record in the folder `run` that this launch trains there."""
         if self.agents:
             save_yaml(make_folder(run) / MARK, {"agents": list(self.agents), "options": self.options})
 
     def unmark(self, run: Path) -> None:
-        """The training of `run` has come to its end."""
+        """Record that the training of `run` has come to its end."""
         (run / MARK).unlink(missing_ok=True)
 
     def find(self, project: Path) -> Path | None:
-        """The run folder in `project` that this launch began and has not finished."""
+        """The run folder in `project` that this launch has begun and not finished; None if there is none."""
         for file in project.glob(f"*/{MARK}") if self.agents else ():
             try:
                 mark = load_yaml(file)

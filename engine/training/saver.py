@@ -1,4 +1,4 @@
-"""What a training writes so that it can be used and continued: last.pt, best.pt, epochN.pt."""
+"""The checkpoints that a training writes: last.pt, best.pt and epochN.pt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.files import make_folder
 
 
 class Stage:
-    """How far the training is whose last.pt says so (`Checkpoint.extra`)."""
+    """How far a training has come, as its last.pt says (`Checkpoint.extra`)."""
 
     TRAINING = "training"
     VALIDATING = "validating"  # the last epoch is trained, but not yet validated
@@ -51,13 +51,13 @@ class Saver:
 
 
 def mark_finished(last: Path) -> None:
-    """Note in the file `last` that nothing is left to do."""
+    """Record in the file `last` that nothing is left to do."""
     checkpoint = load_checkpoint(last)
     save_checkpoint(last, replace(checkpoint, extra={**checkpoint.extra, "stage": Stage.FINISHED}))
 
 
 def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Checkpoint:
-    """All that is needed to go on after `epoch`, or to use the model, as plain data."""
+    """A checkpoint with all that is needed to resume after `epoch`, or to use the model."""
     net = session.net
     extra = {"best_epoch": session.stopper.best_epoch, "imgsz": list(session.imgsz), "stage": stage}
     if stage == Stage.VALIDATING and session.trained is not None:
@@ -74,7 +74,7 @@ def snapshot(session: Session, epoch: int, stage: str = Stage.TRAINING) -> Check
         epoch=epoch,
         best_fitness=session.best_fitness,
         hyp=session.hyp,
-        opt=session.options,
+        opt=session.options.to_dict(),
         rng=session.generators,
         extra=extra,
     )

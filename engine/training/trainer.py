@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop: epochs of batches, each followed by a validation and a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.training.events import Events
-from engine.training.safeguards.guard import DELAY, FiniteGuard
+from engine.training.safeguards.finite_loss import DELAY, FiniteLossGuard
 from engine.training.saver import Saver, Stage
-from engine.training.session import Session, Trained
-from engine.validator import ValidationResult, validate
+from engine.training.session import Session, TrainedEpoch
+from engine.validation.validator import ValidationResult, validate
 from utils.distributed import broadcast, broadcast_tensors, is_main_process, world_size
 from utils.errors import out_of_memory_means
 from utils.progress import Progress
@@ -32,8 +32,8 @@ class Trainer:
     def __init__(self, session: Session, events: Events) -> None:
         self.session = session
         self.events = events
-        self.saver = Saver(session.save_dir / "weights", session.options["save_period"]) if is_main_process() else None
-        self.guard = FiniteGuard(session.task.loss_names, delay=DELAY if is_fused(session.optimizer) else 0)
+        self.saver = Saver(session.save_dir / "weights", session.options.save_period) if is_main_process() else None
+        self.guard = FiniteLossGuard(session.task.loss_names, delay=DELAY if is_fused(session.optimizer) else 0)
 
     def fit(self) -> ValidationResult | None:
         """Train from `start_epoch` to the end (or the early stop); returns the last validation, on the main process."""
@@ -49,15 +49,15 @@ class Trainer:
             if s.trained is None:
                 with out_of_memory_means(smaller_batch(s, f"in epoch {epoch}")):
                     losses = self.train_epoch(epoch)
-                s.trained = Trained(losses.tolist(), [group["lr"] for group in s.optimizer.param_groups])
+                s.trained = TrainedEpoch(losses.tolist(), [group["lr"] for group in s.optimizer.param_groups])
             s.generators = gather_rng_states()
             final = epoch + 1 == s.epochs
-            if broadcast(final or s.stopper.possible_stop or not s.options["noval"]):
-                if self.saver and (final or not s.options["nosave"]):
+            if broadcast(final or s.stopper.possible_stop or not s.options.noval):
+                if self.saver and (final or not s.options.nosave):
                     self.saver.save(s, epoch, stage=Stage.VALIDATING)  # whatever happens now, the epoch is not lost
                 with out_of_memory_means(smaller_batch(s, f"in the validation of epoch {epoch}")):
                     result = self.validate()
-            if broadcast(self.conclude_epoch(epoch, s.trained, result, final) if self.saver else False):
+            if broadcast(self.finish_epoch(epoch, s.trained, result, final) if self.saver else False):
                 break
             s.trained = None
         s.trained = None
@@ -76,7 +76,7 @@ class Trainer:
         for step, batch in enumerate(progress, start=epoch * len(s.train_loader)):
             accumulate = s.schedule.apply(s.optimizer, step, epoch)
             batch = batch.to(s.device)
-            with s.exchanging(gradients=accumulator.due(step, accumulate)):
+            with s.gradient_sync(accumulator.due(step, accumulate)):
                 with self.autocast():
                     predictions = s.model(self.network_input(batch.images))
                     loss, items = s.task.loss(s.criterion, predictions, batch)
@@ -93,7 +93,7 @@ class Trainer:
         return losses.mean
 
     def optimizer_step(self) -> None:
-        """Unscale, clip, step, and move the average along.
+        """Unscale, clip, step, and update the moving average.
 
         Where the step is left out on the device, because of a loss or a gradient that is not finite, the average moves
         towards the weights as they are, as if they had been trained for another step.
@@ -111,20 +111,20 @@ class Trainer:
         s.ema.update(s.net)
 
     def autocast(self) -> torch.autocast:
-        """Mixed precision where it is on."""
+        """The context of mixed precision, if it is on."""
         s = self.session
         return torch.autocast(s.device.type, dtype=s.amp_dtype, enabled=s.amp_dtype is not None)
 
     @property
     def loss_scale(self) -> float:
-        """DDP averages gradients over processes, and --quad folds four images into one: both are undone here."""
-        return world_size() * (4.0 if self.session.options["quad"] else 1.0)
+        """Undoes that DDP averages gradients over processes, and that --quad folds four images into one."""
+        return world_size() * (4.0 if self.session.options.quad else 1.0)
 
     def network_input(self, images: Tensor) -> Tensor:
-        """Float images in 0..1, resized at random between half and one and a half with --multi-scale."""
+        """Float images in 0..1; with --multi-scale, randomly resized to 50–150 % of --imgsz."""
         s = self.session
         images = images.to(memory_format=torch.channels_last).float().div_(255)
-        if s.options["multi_scale"]:
+        if s.options.multi_scale:
             ratio = random.uniform(0.5, 1.5)
             size = [max(math.ceil(n * ratio / s.stride), 1) * s.stride for n in s.imgsz]
             if size != list(images.shape[2:]):
@@ -161,14 +161,14 @@ class Trainer:
             device=s.device,
             amp_dtype=s.amp_dtype,
             criterion=s.criterion,
-            single_cls=s.options["single_cls"],
+            single_cls=s.options.single_cls,
             save_dir=s.save_dir,
             processes=s.val_loader.processes,
         )
         s.class_maps = result.maps
         return result
 
-    def conclude_epoch(self, epoch: int, trained: Trained, result: ValidationResult | None, final: bool) -> bool:
+    def finish_epoch(self, epoch: int, trained: TrainedEpoch, result: ValidationResult | None, final: bool) -> bool:
         """Record and save the epoch; returns whether to stop early."""
         s = self.session
         assert self.saver is not None
@@ -178,7 +178,7 @@ class Trainer:
         if is_best:
             s.best_fitness = score
         self.events.emit("epoch_end", session=s, epoch=epoch, result=result, **trained._asdict())
-        if final or stop or not s.options["nosave"]:
+        if final or stop or not s.options.nosave:
             self.saver.save(s, epoch, is_best=is_best, stage=Stage.CLOSING if final or stop else Stage.TRAINING)
         return stop
 
@@ -202,8 +202,8 @@ class RunningMean:
 
 
 def smaller_batch(session: Session, where: str) -> str:
-    """The advice after memory ran out `where`."""
-    batch_size = session.options["batch_size"]
+    """What to do after memory ran out `where`, for the error message."""
+    batch_size = session.options.batch_size
     smaller, last = max(batch_size // 2, 1), session.save_dir / "weights" / "last.pt"
     return (
         f"{where} at --batch-size {batch_size}; go on with --resume {last.as_posix()} --batch-size {smaller}, "

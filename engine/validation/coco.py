@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from engine.task import DetectionTask
-from engine.validation.scene import Scene
+from engine.validation.validated_image import ValidatedImage
 from utils.data.batch import Batch
 from utils.data.indexing.index import ImageIndex
 from utils.errors import UserError
@@ -159,14 +159,14 @@ class JsonWriter(contextlib.AbstractContextManager):
         self._file: IO[str] = self._stack.enter_context(atomic_write(path, "w"))
         self._file.write("[")
 
-    def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
-        for scene in scenes:
-            if scene.path in self.ids.images:
-                rows = bbox_rows(scene, self.ids.images[scene.path], self.ids.categories)
-                masks = self.task.scene_masks(scene)
+    def add(self, batch: Batch, images: Sequence[ValidatedImage]) -> None:
+        for image in images:
+            if image.path in self.ids.images:
+                rows = bbox_rows(image, self.ids.images[image.path], self.ids.categories)
+                masks = self.task.original_masks(image)
                 if masks is not None:
                     for row, box_mask in zip(rows, masks, strict=True):
-                        row["segmentation"] = run_lengths(box_mask, scene.size)
+                        row["segmentation"] = run_lengths(box_mask, image.size)
                 for row in rows:
                     self._file.write(("," if self.count else "") + "\n" + json.dumps(row))
                     self.count += 1
@@ -177,9 +177,9 @@ class JsonWriter(contextlib.AbstractContextManager):
         return self._stack.__exit__(*error)
 
 
-def bbox_rows(scene: Scene, image_id: int, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """The detections of `scene` as rows of a COCO results file: bbox is left, top, width, height in pixels."""
-    table = scene.detections[:, :6].cpu().double()
+def bbox_rows(image: ValidatedImage, image_id: int, categories: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of `image` as rows of a COCO results file: bbox is left, top, width, height in pixels."""
+    table = image.detections[:, :6].cpu().double()
     table[:, 2:4] -= table[:, :2]
     return [
         {

@@ -1,17 +1,16 @@
-"""One validation as a command does it: weights and data set in, table, files and verdict out."""
+"""One validation of the command: loads weights and data set, scores them, writes and prints the results."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 
+from engine.options import network_size
 from engine.task import DetectionTask, wrong_task
 from engine.validation.coco import (
     CocoIds,
@@ -23,8 +22,9 @@ from engine.validation.coco import (
     write_ground_truth,
 )
 from engine.validation.listeners import TextWriter, ValidationListener
+from engine.validation.options import ValOptions
 from engine.validation.report import write_per_class
-from engine.validator import ValidationResult, validate
+from engine.validation.validator import ValidationResult, ValidationSummary, validate
 from models.backends import DetectMultiBackend
 from utils.cli import image_size
 from utils.data.images.memory import check_memory
@@ -38,23 +38,11 @@ from utils.logging import LOGGER, colorstr
 from utils.ops.letterbox import make_divisible
 
 
-class Verdict(NamedTuple):
-    """What ``val.run()`` returns, in YOLOv5's form.
-
-    `metrics`: for each metric group mean precision, mean recall, mAP50, mAP50-95; then the losses. `maps (nc,)`:
-    mAP50-95 of each class, the mean of the groups. `speeds_ms`: pre-processing, inference, NMS, per image.
-    """
-
-    metrics: tuple[float, ...]
-    maps: np.ndarray
-    speeds_ms: tuple[float, float, float]
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """A model and a data set split, ready to be scored as `options` say."""
 
-    options: argparse.Namespace
+    options: ValOptions
     task: DetectionTask
     model: DetectMultiBackend
     device: torch.device
@@ -64,14 +52,14 @@ class Evaluation:
     save_dir: Path
 
     @classmethod
-    def prepare(cls, options: argparse.Namespace, task: DetectionTask) -> Evaluation:
+    def prepare(cls, options: ValOptions, task: DetectionTask) -> Evaluation:
         """Load what `options` name, and refuse what does not fit together before anything takes long."""
         check_options(options)
         if options.save_json:
             import_pycocotools()
         device = select_one_device(options.device)
         model = DetectMultiBackend(
-            options.weights, device, dnn=options.dnn, data=options.data, fp16=options.half, trust=options.trust
+            options.weights, device, dnn=options.dnn, fp16=options.half, trust=options.trust
         )  # fmt: skip
         model.to(memory_format=torch.channels_last)  # a third less time on a CPU, tensor cores fed right on a GPU
         if model.task != task.name:
@@ -95,8 +83,8 @@ class Evaluation:
         save_dir = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
         return cls(options, task, model, device, index, names, official, save_dir)
 
-    def run(self) -> Verdict:
-        """Score, write what was asked for, and say where it is."""
+    def run(self) -> ValidationSummary:
+        """Score, write the files that were asked for, and log where they are."""
         options = self.options
         writers = contextlib.ExitStack()
         with writers:
@@ -119,7 +107,7 @@ class Evaluation:
                 f"{len(list((self.save_dir / 'labels').glob('*.txt')))} label files in {self.save_dir / 'labels'}"
             )
         LOGGER.info(f"Results in {colorstr('bold', str(self.save_dir))}")
-        return verdict(result)
+        return result.summary
 
     def score(
         self, imgsz: tuple[int, int], *, listeners: list[ValidationListener] | None = None, **overrides: Any
@@ -127,7 +115,7 @@ class Evaluation:
         """Validate at `imgsz` (height, width); also the input shape. `overrides` replace arguments of `validate`."""
         options = self.options
         stride = self.model.stride
-        size = fit_size(imgsz, stride)
+        size = network_size(imgsz, stride)
         rect = self.model.any_size and options.task != "speed"
         loader = create_loader(
             self.index, size, min(options.batch_size, len(self.index)), stride=stride, rect=rect,
@@ -144,8 +132,8 @@ class Evaluation:
             "verbose": options.verbose or len(self.names) < 50, "listeners": listeners or (),
         }  # fmt: skip
         arguments.update(overrides)
-        size = options.batch_size
-        with out_of_memory_means(f"at --batch-size {size}; try --batch-size {max(size // 2, 1)}"):
+        given = options.batch_size
+        with out_of_memory_means(f"at --batch-size {given}; try --batch-size {max(given // 2, 1)}"):
             result = validate(self.model, loader, self.task, names=self.names, device=self.device, **arguments)
         return result, shape
 
@@ -164,22 +152,17 @@ class Evaluation:
         return path, write_ground_truth(self.index, self.names, path)
 
     def score_officially(self, result: ValidationResult, truth: Path, predictions: Path, ids: CocoIds) -> None:
-        """Run the official evaluator on each metric group and print its gap to ours."""
+        """Run the official evaluator on each metric group and log how far our figures are from its own."""
         LOGGER.info(f"Scoring {predictions} against {truth}")
         for iou_type, metrics in zip(self.task.iou_types, result.groups, strict=True):
             official = score_officially(truth, predictions, list(ids.images.values()), iou_type)
             report_gap(official, metrics.map50, metrics.map, iou_type)
 
 
-def verdict(result: ValidationResult) -> Verdict:
-    """`result` in the form that ``run()`` returns."""
-    return Verdict((*result.means, *result.losses), result.maps, result.speeds_ms)
-
-
 def official_annotations(
-    options: argparse.Namespace, spec: DatasetSpec, index: ImageIndex, names: Mapping[int, str], outlines: bool
+    options: ValOptions, spec: DatasetSpec, index: ImageIndex, names: Mapping[int, str], outlines: bool
 ) -> tuple[Path, CocoIds] | None:
-    """With --save-json, the annotation file to score against where there is one, and its ids.
+    """With --save-json, the annotation file to score against and its ids; None if there is no such file.
 
     ``--coco-annotations`` names it; else it is ``annotations/instances_<folder of the images>.json`` of the data set,
     as COCO ships it.
@@ -194,7 +177,7 @@ def official_annotations(
     return path, ids_of_annotations(path, index.paths, names, outlines)
 
 
-def check_options(options: argparse.Namespace) -> None:
+def check_options(options: ValOptions) -> None:
     """Refuse flags that contradict each other."""
     image_size(options.imgsz)
     if options.coco_annotations and not options.save_json:
@@ -206,7 +189,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def check_classes(names: Mapping[int, str], spec: DatasetSpec, weights: str) -> None:
-    """Raise `UserError` where model and data set differ in their number of classes; warn where names differ."""
+    """Raise `UserError` if model and data set differ in their number of classes; warn if names differ."""
     if len(names) != spec.nc:
         raise UserError(
             f"{weights} detects {len(names)} classes ({_some(names)}), but {spec.yaml_file or 'the data set'} has "
@@ -224,13 +207,3 @@ def check_classes(names: Mapping[int, str], spec: DatasetSpec, weights: str) -> 
 def _some(names: Mapping[int, str]) -> str:
     shown = [str(name) for name in list(names.values())[:3]]
     return ", ".join([*shown, "…"] if len(names) > 3 else shown)
-
-
-def fit_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """`size` (height, width) rounded up to multiples of `stride`, with a word about it."""
-    fitting = tuple(make_divisible(n, stride) for n in size)
-    if fitting != tuple(size):
-        LOGGER.warning(
-            f"--imgsz {size[0]}×{size[1]} is no multiple of the stride {stride}, so {fitting[0]}×{fitting[1]}"
-        )
-    return fitting[0], fitting[1]

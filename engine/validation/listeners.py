@@ -1,4 +1,4 @@
-"""What may watch a validation: each listener gets every batch with its scenes, after the clock has stopped."""
+"""Listeners of a validation: text files and plots. Each is called with every batch, outside of the timed stages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.prediction.result import OutputNames
-from engine.prediction.text import label_rows
-from engine.validation.scene import Scene
+from engine.prediction.text_files import label_rows
+from engine.validation.validated_image import ValidatedImage
 from utils.data.batch import Batch
 from utils.devices import to_cpu
 from utils.files import atomic_write, make_folder
@@ -27,16 +27,16 @@ CURVE_PREFIX = {"(B)": "Box", "(M)": "Mask"}  # of the curves' file names, where
 
 
 class ValidationListener(Protocol):
-    """Called once a batch."""
+    """An object that `validate` calls once per batch."""
 
-    def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
-        """Take what is wanted from `scenes`, the images of `batch` in order."""
+    def add(self, batch: Batch, images: Sequence[ValidatedImage]) -> None:
+        """Process `images`, the images of `batch` in order."""
 
 
 class TextWriter:
-    """``labels/<image>.txt`` with a row for each detection: class, xywh or outline, and the confidence if wanted.
+    """Writes ``labels/<image>.txt`` with a row per detection: class, xywh or outline, and on request the confidence.
 
-    Images without detections get no file.
+    An image without detections gets no file.
     """
 
     def __init__(self, save_dir: Path, confidence: bool, task: DetectionTask) -> None:
@@ -45,22 +45,22 @@ class TextWriter:
         self.task = task
         self._names = OutputNames()
 
-    def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
-        for scene in scenes:
-            found = scene.detections.float().cpu().numpy()
+    def add(self, batch: Batch, images: Sequence[ValidatedImage]) -> None:
+        for image in images:
+            found = image.detections.float().cpu().numpy()
             confidences = found[:, 4] if self.confidence else None
-            masks = self.task.scene_masks(scene)
-            if rows := label_rows(found[:, 5], found[:, :4], scene.size, confidences, masks):
-                with atomic_write(self.folder / f"{self._names[scene.path]}.txt", "w", durable=False) as file:
+            masks = self.task.original_masks(image)
+            if rows := label_rows(found[:, 5], found[:, :4], image.size, confidences, masks):
+                with atomic_write(self.folder / f"{self._names[image.path]}.txt", "w", durable=False) as file:
                     file.writelines(rows)
 
 
-class Pictures:
-    """What a person looks at, written into `save_dir`.
+class ValidationPlots:
+    """The plots of a validation, written into `save_dir`.
 
-    ``val_batchN_labels.jpg`` and ``val_batchN_pred.jpg`` of the first `batches` while the validation runs; at its end
-    the curves, and the confusion matrix (confidence 0.25, IoU 0.45) as picture and table. Detections are drawn as
-    `detect.py` gives them: those that are judged, several classes and overlaps included, would hide the objects.
+    While the validation runs, these are ``val_batchN_labels.jpg`` and ``val_batchN_pred.jpg`` of the first `batches`.
+    At its end, these are the curves, and the confusion matrix (confidence 0.25, IoU 0.45) as plot and table. Drawn are
+    the detections that `detect.py` would give. Those that the metrics need, unsure and overlapping ones too, hide much.
     """
 
     def __init__(
@@ -74,33 +74,33 @@ class Pictures:
         self._single = nc == 1
         self._seen = 0
 
-    def add(self, batch: Batch, scenes: Sequence[Scene]) -> None:
-        for scene in scenes:
-            self.confusion.process_batch(scene.detections[:, :6], scene.labels)
+    def add(self, batch: Batch, images: Sequence[ValidatedImage]) -> None:
+        for image in images:
+            self.confusion.process_batch(image.detections[:, :6], image.labels)
         if self._seen < self.batches:
-            self._draw(batch, scenes)
+            self._draw(batch, images)
             self._seen += 1
 
-    def _draw(self, batch: Batch, scenes: Sequence[Scene]) -> None:
-        """Labels and detections of the first images, each in one picture."""
+    def _draw(self, batch: Batch, images: Sequence[ValidatedImage]) -> None:
+        """Draw the first images of a batch twice: with their labels, and with their detections."""
         stem = self.save_dir / f"val_batch{self._seen}"
-        shown = self._as_detected(scenes)[:MOST_IMAGES]
-        masks = [self.task.drawn_masks(scene) for scene in shown]
+        shown = self._as_detected(images)[:MOST_IMAGES]
+        masks = [self.task.plot_masks(image) for image in shown]
         of_labels, of_detections = zip(*masks, strict=True) if masks and masks[0] is not None else (None, None)
         plot_images(batch.images, batch.targets, batch.paths, f"{stem}_labels.jpg", self.names, masks=of_labels)
-        found = [scene.raw for scene in shown]
+        found = [image.input_detections for image in shown]
         plot_images(batch.images, found, batch.paths, f"{stem}_pred.jpg", self.names, masks=of_detections)
 
-    def _as_detected(self, scenes: Sequence[Scene]) -> list[Scene]:
-        """`scenes` with what `detect.py` would find in them by default: the best class of each box, confidence 0.25."""
-        found = to_cpu(self.task.postprocess(scenes[0].output, agnostic=self._single, **DETECT))
+    def _as_detected(self, images: Sequence[ValidatedImage]) -> list[ValidatedImage]:
+        """`images` with the detections that `detect.py` gives by default: one class per box, confidence above 0.25."""
+        found = to_cpu(self.task.postprocess(images[0].output, agnostic=self._single, **DETECT))
         if self._single:
             for rows in found:
                 rows[:, 5] = 0
-        return [replace(scene, raw=rows, kept={}) for scene, rows in zip(scenes, found, strict=True)]
+        return [replace(image, input_detections=rows, cache={}) for image, rows in zip(images, found, strict=True)]
 
     def finish(self, metrics: Sequence[DetectionMetrics], groups: Sequence[str]) -> None:
-        """Draw what needs all images; `groups` are the suffixes of the metric columns, in the order of `metrics`."""
+        """Draw the plots that need all images; `groups` are the suffixes of the columns of `metrics`, in order."""
         for group, m in zip(groups, metrics, strict=True):
             plot_curves(m.result, self.names, self.save_dir, prefix=CURVE_PREFIX.get(group, ""))
         plot_confusion(self.confusion.matrix, self.names, self.save_dir / "confusion_matrix.png")

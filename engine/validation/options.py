@@ -1,14 +1,53 @@
-"""The flags of `val.py` and `segment/val.py`. Imports nothing heavy: ``--help`` answers at once."""
+"""The flags and the options of `val.py` and `segment/val.py`. Imports nothing heavy: ``--help`` answers at once."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
+from engine.options import CommandOptions, list_of_weights
 from utils.cli import CommandParser
 from utils.commands.values import Fraction, Whole, batch_size, image_side, processes, text
 
 TASKS = ("train", "val", "test", "speed", "study")
+
+
+@dataclass(frozen=True)
+class ValOptions(CommandOptions):
+    """The options of `val.py` and `segment/val.py`."""
+
+    data: str | dict[str, Any]
+    weights: list[str]  # none: the newest training's
+    task: str
+    batch_size: int
+    imgsz: list[int]
+    conf_thres: float
+    iou_thres: float
+    max_det: int
+    single_cls: bool
+    device: str
+    workers: int
+    augment: bool
+    half: bool
+    dnn: bool
+    trust: bool
+    verbose: bool
+    save_txt: bool
+    save_hybrid: bool
+    save_conf: bool
+    save_json: bool
+    coco_annotations: str | None
+    no_plots: bool
+    project: str
+    name: str
+    exist_ok: bool
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> ValOptions:
+        options = super().from_namespace(namespace)
+        return replace(options, weights=list_of_weights(options.weights))
 
 
 def validation_parser(description: str, *, data: str, project: str) -> CommandParser:
@@ -21,8 +60,8 @@ def validation_parser(description: str, *, data: str, project: str) -> CommandPa
     return parser
 
 
-def settle(options: argparse.Namespace) -> argparse.Namespace:
-    """Carry implied options through: hybrid labels are text files; COCO has its own evaluator, used if installed."""
+def with_implied(options: argparse.Namespace) -> argparse.Namespace:
+    """`options` with those that others imply: --save-hybrid writes text files, COCO is scored by its own evaluator."""
     options.save_txt |= options.save_hybrid
     if str(options.data).endswith("coco.yaml") and find_spec("pycocotools"):
         options.save_json = True
@@ -39,9 +78,9 @@ def _add_what(parser: CommandParser, data: str) -> None:
         help="checkpoint(s); several make an ensemble (default: newest best.pt)",
     )
     parser.add_argument(
-        "--task", choices=TASKS, default="val", help="a split to score, or speed, or a study over sizes"
+        "--task", choices=TASKS, default="val", help="the split to score; or measure speed, or study image sizes"
     )
-    parser.add_argument("--batch-size", "--batch", type=batch_size, default=32, help="images a batch")
+    parser.add_argument("--batch-size", "--batch", type=batch_size, default=32, help="images per batch")
     parser.add_argument(
         "--imgsz",
         "--img",
@@ -49,37 +88,37 @@ def _add_what(parser: CommandParser, data: str) -> None:
         nargs="+",
         type=image_side,
         default=[640],
-        help="pixels: one size, or height width",
+        help="image size in pixels: one number, or height and width",
     )
-    parser.add_argument("--conf-thres", type=Fraction(), default=0.001, help="least confidence of a detection")
+    parser.add_argument("--conf-thres", type=Fraction(), default=0.001, help="minimum confidence of a detection")
     parser.add_argument(
-        "--iou-thres", type=Fraction(), default=0.6, help="overlap above which NMS drops the lesser box"
+        "--iou-thres", type=Fraction(), default=0.6, help="IoU above which NMS drops the less confident of two boxes"
     )
-    parser.add_argument("--max-det", type=Whole(1), default=300, help="most detections an image")
+    parser.add_argument("--max-det", type=Whole(1), default=300, help="maximum number of detections per image")
     parser.add_argument("--single-cls", action="store_true", help="treat all classes as one")
 
 
 def _add_how(parser: CommandParser) -> None:
-    parser.add_argument("--device", default="", help="cuda device, 0 or 0,1 or cpu; empty picks")
-    parser.add_argument("--workers", type=processes, default=8, help="most data loader processes")
+    parser.add_argument("--device", default="", help="cuda device such as 0, or cpu; '' takes the first GPU there is")
+    parser.add_argument("--workers", type=processes, default=8, help="maximum number of data loader processes")
     parser.add_argument("--augment", action="store_true", help="test-time augmentation")
     parser.add_argument("--half", action="store_true", help="half precision (CUDA only)")
     parser.add_argument("--dnn", action="store_true", help="OpenCV DNN for ONNX weights")
     parser.add_argument(
-        "--trust", action="store_true", help="run a .torchscript, and read weights with classes off the allow-list"
+        "--trust", action="store_true", help="run a .torchscript, and read weights with classes outside the allow-list"
     )
 
 
 def _add_output(parser: CommandParser, project: str) -> None:
-    parser.add_argument("--verbose", action="store_true", help="a line for each class")
-    parser.add_argument("--save-txt", action="store_true", help="detections as YOLO text files")
-    parser.add_argument("--save-hybrid", action="store_true", help="text files of labels and detections together")
-    parser.add_argument("--save-conf", action="store_true", help="confidences in the text files")
-    parser.add_argument("--save-json", action="store_true", help="COCO JSON, scored by the official evaluator too")
+    parser.add_argument("--verbose", action="store_true", help="print a line per class")
+    parser.add_argument("--save-txt", action="store_true", help="write detections as YOLO text files")
+    parser.add_argument("--save-hybrid", action="store_true", help="write text files of labels and detections together")
+    parser.add_argument("--save-conf", action="store_true", help="write confidences into the text files")
+    parser.add_argument("--save-json", action="store_true", help="write COCO JSON, scored by the official evaluator")
     parser.add_argument(
         "--coco-annotations", type=text, default=None, metavar="JSON", help="official ground truth for --save-json"
     )
-    parser.add_argument("--no-plots", action="store_true", help="write no pictures")
-    parser.add_argument("--project", type=text, default=project, help="save to project/name")
-    parser.add_argument("--name", type=text, default="exp", help="save to project/name")
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing project/name")
+    parser.add_argument("--no-plots", action="store_true", help="write no plots")
+    parser.add_argument("--project", type=text, default=project, help="folder of the run folders")
+    parser.add_argument("--name", type=text, default="exp", help="name of the run folder")
+    parser.add_argument("--exist-ok", action="store_true", help="write into the run folder if it exists already")

@@ -1,4 +1,4 @@
-"""What a validation says: the table on the screen and ``metrics_per_class.csv``."""
+"""The report of a validation: the table on the screen and ``metrics_per_class.csv``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _METRICS = ("P", "R", "mAP50", "mAP50-95")
 
 @dataclass
 class LabelCounts:
-    """How often each class is labelled: `images (nc,)` that hold it, `instances (nc,)` in all, `seen` images."""
+    """How often each class is labelled: in `images (nc,)`, with `instances (nc,)`; `seen` counts all images."""
 
     images: np.ndarray
     instances: np.ndarray
@@ -37,14 +37,14 @@ class LabelCounts:
 
 
 def table_header(groups: Sequence[str] = ("",)) -> str:
-    """The heads of the columns, as wide as the lines of `print_table`."""
+    """The headings of the columns, as wide as the lines of `print_table`."""
     return f"{'Class':>22}{'Images':>11}{'Instances':>11}" + "".join(
         f"{metric + group:>12}" for group in groups for metric in _METRICS
     )
 
 
 def table_line(name: str, images: int, instances: int, values: Sequence[float]) -> str:
-    """One line of the table; a name too long for its column is cut."""
+    """One line of the table; a name that is too long for its column is cut."""
     name = name if len(name) <= 21 else f"{name[:20]}…"
     return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{value:>12.3g}" for value in values)
 
@@ -56,9 +56,9 @@ def print_table(
     groups: Sequence[str] = ("",),
     verbose: bool = False,
 ) -> None:
-    """The line of all classes and, with `verbose`, one for each labelled class, for each of the metric `groups`.
+    """Print the line of all classes and, with `verbose`, a line per labelled class, for each of the metric `groups`.
 
-    The head of the table stands in the progress line above.
+    The headings of the table are in the progress line above it.
     """
     means = [value for m in metrics for value in (m.mp, m.mr, m.map50, m.map)]
     LOGGER.info(table_line("all", counts.seen, int(counts.instances.sum()), means))
@@ -73,13 +73,13 @@ def print_table(
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class's figures: precision, recall, F1, mAP50, mAP50-95 for each metric group."""
+    """The figures of one class: precision, recall, F1, mAP50, mAP50-95 for each metric group."""
 
     values: np.ndarray  # (groups, 5)
 
     @property
     def table(self) -> list[float]:
-        """What the printed table shows: all but F1."""
+        """The figures that the printed table shows: all but F1."""
         return self.values[:, [0, 1, 3, 4]].ravel().tolist()
 
 
@@ -101,7 +101,7 @@ def write_per_class(
     names: Mapping[int, str],
     groups: Sequence[str] = ("",),
 ) -> Path:
-    """Write ``metrics_per_class.csv``: a line for each labelled class; returns `path`."""
+    """Write ``metrics_per_class.csv`` with a line per labelled class; returns `path`."""
     heads = [f"{name}{group}" for group in groups for name in ("precision", "recall", "f1", "mAP50", "mAP50-95")]
     with atomic_write(path, "w") as file:
         rows = csv.writer(file, lineterminator="\n")

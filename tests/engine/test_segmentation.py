@@ -12,9 +12,10 @@ from pycocotools import mask as coco_mask
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.validation import coco
-from engine.validation.scene import scenes_of
-from engine.validation.tally import BatchTally, Tally
-from engine.validator import IOU_THRESHOLDS, judge, result_of
+from engine.validation.statistics import BatchStatistics, ValidationStatistics
+from engine.validation.validated_image import validated_images
+from engine.validation.validator import IOU_THRESHOLDS, compute_result, evaluate_image
+from tests.engine.training.step import make_options
 from utils.data.batch import Batch, LetterboxInfo
 from utils.data.indexing.index import ImageIndex
 
@@ -36,7 +37,7 @@ def rectangle(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
 
 
 def figures_of(scene, task):
-    return result_of(Tally([BatchTally(np.zeros(4), [judge(scene, task)])]), 2, task)
+    return compute_result(ValidationStatistics([BatchStatistics(np.zeros(4), [evaluate_image(scene, task)])]), 2, task)
 
 
 def make_scene(labels, detections, original=SIZE, placement=None):
@@ -53,8 +54,8 @@ def make_scene(labels, detections, original=SIZE, placement=None):
         polygons=[points for _, points in labels],
     )
     found = torch.tensor([[*row[:6], *row[6]] for row in detections], dtype=torch.float32).view(-1, 9)
-    (scene,) = scenes_of(batch, [found], (None, prototypes()))
-    (scene.kept["mask_iou"],) = SegmentationTask().evidence(scene.output, batch, [found])["mask_iou"]
+    (scene,) = validated_images(batch, [found], (None, prototypes()))
+    (scene.cache["mask_iou"],) = SegmentationTask().match_inputs(scene.output, batch, [found])["mask_iou"]
     return scene
 
 
@@ -105,7 +106,7 @@ def test_original_pixels_through_the_letterbox():
         placement=((0.5, 0.5), (0.0, 24.0)),
     )
     np.testing.assert_allclose(scene.original_polygons()[0], rectangle(32, 8, 96, 24))
-    (box_mask,) = SegmentationTask().scene_masks(scene)
+    (box_mask,) = SegmentationTask().original_masks(scene)
     mask = coco_mask.decode(coco.run_lengths(box_mask, scene.size))
     assert mask.shape == (32, 128)
     expected = np.zeros((32, 128), np.uint8)
@@ -156,7 +157,7 @@ def test_the_official_evaluator_agrees(tmp_path):
 
 def test_what_is_drawn():
     scene = make_scene([(1, rectangle(16, 16, 48, 48))], [(16, 16, 48, 48, 0.9, 1, LEFT)])
-    labels, detections = SegmentationTask().drawn_masks(scene)
+    labels, detections = SegmentationTask().plot_masks(scene)
     assert labels.sum() == 8 * 8
     assert detections.sum() == 4 * 8
 
@@ -167,9 +168,9 @@ def test_dry_run_batch_and_loss_inputs():
     assert batch.masks is not None
     assert batch.masks.shape == (2, 16, 32)
     assert sorted(batch.masks.unique().tolist()) == [0, 1]
-    raw, protos = task.raw((None, torch.zeros(1, 2, 4, 4).half(), [torch.zeros(1).half()]))
+    raw, protos = task.training_output((None, torch.zeros(1, 2, 4, 4).half(), [torch.zeros(1).half()]))
     assert protos.dtype == raw[0].dtype == torch.float32
-    options = task.data_options({"mask_ratio": 2, "no_overlap": True})
+    options = task.data_options(make_options("segment", mask_ratio=2, no_overlap=True))
     assert options["polygons"]
     assert (options["masks"].ratio, options["masks"].overlap) == (2, False)
 
@@ -179,7 +180,7 @@ def test_which_networks_get_a_segment_head():
     detector = {"nc": 2, "head": [*rows, [[0], 1, "Detect", ["nc", "anchors"]]]}
     segmenter = {"nc": 2, "head": [*rows, [[0], 1, "Segment", ["nc", "anchors", 8, 16], {"proto": "LightProto"}]]}
     task = SegmentationTask()
-    assert task.cfg_like(detector) == {"nc": 2, "head": [*rows, [[0], 1, "Segment", ["nc", "anchors"]]]}
+    assert task.cfg_from_checkpoint(detector) == {"nc": 2, "head": [*rows, [[0], 1, "Segment", ["nc", "anchors"]]]}
     assert detector["head"][-1][2] == "Detect"
-    assert task.cfg_like(segmenter) == segmenter
-    assert DetectionTask().cfg_like(detector) == detector
+    assert task.cfg_from_checkpoint(segmenter) == segmenter
+    assert DetectionTask().cfg_from_checkpoint(detector) == detector

@@ -77,12 +77,12 @@ def test_training_and_validation_print_the_same_numbers(options: dict[str, Any],
     train.run(**{**options, "epochs": 12, "hyp": {"nbs": 4, "lr0": 0.02, "warmup_epochs": 0.0}})
     folder = tmp_path / "runs" / "exp"
     during = [float(value) for value in rows(folder)[-1][5:13]]
-    verdict = val.run(
+    summary = val.run(
         weights=str(folder / "weights" / "last.pt"), data=options["data"], imgsz=64, batch_size=8, workers=0,
         project=str(tmp_path / "val"), no_plots=True, device="cpu",
     )  # fmt: skip
     assert sum(during) > 0
-    assert [f"{value:.5g}" for value in verdict.metrics[:8]] == [f"{value:.5g}" for value in during]
+    assert [f"{value:.5g}" for value in summary.metrics[:8]] == [f"{value:.5g}" for value in during]
 
 
 @pytest.mark.parametrize(

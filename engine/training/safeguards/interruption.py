@@ -1,4 +1,4 @@
-"""Signals and a full disk end a training as Ctrl-C does: with what has been saved, and a word on how to go on."""
+"""Signals and a full disk end a training like Ctrl-C: what was saved stays, and one line tells how to resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.errors import STORAGE_ERRORS, Aftermath, UserError, dead_worker
 
 @contextlib.contextmanager
 def resumable(last: Path) -> Iterator[None]:
-    """Whatever ends the block early becomes one line that tells how to resume from `last`.
+    """Turn whatever ends the block early into one line that tells how to resume from `last`.
 
     `last` is written atomically before the first epoch and after each, so nothing need be saved here: the state of
     half an epoch is not worth keeping.

@@ -17,7 +17,7 @@ from engine.export.network import metadata_of
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.validation.report import LabelCounts
-from engine.validator import Speeds, ValidationResult
+from engine.validation.validator import Speeds, ValidationResult
 from models.loading import load_model
 from segment import val as segment_val
 from utils.metrics.detection import DetectionMetrics
@@ -46,16 +46,16 @@ def test_figures_are_those_of_the_validation_commands(
     data = request.getfixturevalue("tiny_data" if head == "Detect" else "tiny_polygons")
     weights = make_weights(names=("light", "dark"), head=head)
     command: Any = val if head == "Detect" else segment_val
-    verdict = command.run(
+    summary = command.run(
         weights=str(weights), data=str(data), imgsz=64, task="speed", workers=0, project=str(tmp_path / "runs")
     )
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     found = accuracy(weights, data, (64, 64), CPU, workers=0, conf_thres=0.25, iou_thres=0.45)
-    assert found.means == pytest.approx(verdict.metrics[: len(found.means)], abs=1e-6)
+    assert found.means == pytest.approx(summary.metrics[: len(found.means)], abs=1e-6)
     assert len(found.means) == 4 if head == "Detect" else 8
     assert max(found.means) > 0
-    np.testing.assert_allclose(found.maps, verdict.maps, atol=1e-6)
+    np.testing.assert_allclose(found.maps, summary.maps, atol=1e-6)
     assert not list(Path().iterdir())  # no run folder
 
 

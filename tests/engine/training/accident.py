@@ -14,17 +14,17 @@ from typing import Any
 from unittest import mock
 
 import train
-from engine.training.safeguards.guard import FiniteGuard
+from engine.training.safeguards.finite_loss import FiniteLossGuard
 from utils.cli import run_command
 from utils.errors import UserError
 
-accepts = FiniteGuard.accepts
+accepts = FiniteLossGuard.accepts
 
 
 def main() -> Any:
     who, when, what = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
-    def watched(self: FiniteGuard, *arguments: Any, step: int, **others: Any) -> bool:
+    def watched(self: FiniteLossGuard, *arguments: Any, step: int, **others: Any) -> bool:
         if step == when and os.environ["RANK"] == str(who) and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -36,7 +36,7 @@ def main() -> Any:
                 raise ZeroDivisionError("a defect")
         return accepts(self, *arguments, step=step, **others)
 
-    with mock.patch.object(FiniteGuard, "accepts", watched):
+    with mock.patch.object(FiniteLossGuard, "accepts", watched):
         return train.main(train.parse_opt(sys.argv[4:]))
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from engine.training.setup import parallel
+from engine.training.setup import data_parallel
 from engine.training.trainer import Trainer
 from tests.engine.training.step import Batches, make_batch, make_trainer
 from utils import distributed
@@ -64,7 +64,7 @@ def make_epoch(name: str, batches: int, accumulate: int) -> tuple[Trainer, list[
     """A trainer of this process's share, and the list that gets the gradients of each optimiser step in an epoch."""
     trainer = make_trainer(name, Path(), "cpu")
     s = trainer.session
-    s.model, s.freezer = parallel(s.net, {"sync_bn": False}, CPU), StatisticsKept()  # type: ignore[assignment]
+    s.model, s.freezer = data_parallel(s.net, CPU, sync_bn=False), StatisticsKept()  # type: ignore[assignment]
     s.train_loader = Batches(share_of(trainer, seed) for seed in range(batches))
     s.schedule = Schedule(lambda epoch: 1.0, momentum=0.9, accumulate=accumulate, warmup_steps=-1)
     steps: list[Any] = []

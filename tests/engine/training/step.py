@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+import segment.train
+import train
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from engine.training.events import Events
+from engine.training.options import TrainOptions
 from engine.training.session import Session
 from engine.training.trainer import Trainer
 from utils.data.batch import Batch
@@ -64,6 +68,12 @@ def make_task(name: str) -> DetectionTask:
     return SegmentationTask() if name == "segment" else DetectionTask()
 
 
+def make_options(name: str, **values: Any) -> TrainOptions:
+    """The options of a training of task `name`: `values`, the others at their defaults."""
+    command = segment.train if name == "segment" else train
+    return replace(make_task(name).train_options.from_namespace(command.parse_opt([])), **values)
+
+
 def make_network(task: DetectionTask) -> nn.Module:
     """About the smallest network with three levels, the same in every call."""
     torch.manual_seed(0)
@@ -89,13 +99,14 @@ def make_trainer(
     `scaled`: with the gradient scaler of half precision.
     """
     task = make_task(name)
-    options = {"quad": False, "multi_scale": False, "save_period": -1, "no_overlap": not overlap, **options}
+    masks = {"no_overlap": not overlap} if name == "segment" else {}
+    given = make_options(name, optimizer=optimizer, **masks, **options)
     net = (net or make_network(task)).to(device)
     hyp = load_hyp("hyp.scratch-low.yaml")
     net.hyp = hyp
     session = Session(
         task=task,
-        options=options,
+        options=given,
         hyp=hyp,
         names={i: str(i) for i in range(NC)},
         save_dir=folder,
@@ -104,7 +115,7 @@ def make_trainer(
         net=net,
         ema=ModelEMA(net),
         freezer=Freezer(net, []),
-        criterion=task.criterion(net, hyp, options),
+        criterion=task.criterion(net, hyp, given),
         optimizer=smart_optimizer(net, optimizer, lr=0.01, momentum=0.9, decay=1e-4),
         scaler=torch.amp.GradScaler(device, enabled=scaled),
         schedule=Schedule(lambda epoch: 1.0, momentum=0.9, accumulate=1, warmup_steps=0),

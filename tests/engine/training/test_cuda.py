@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.training import trainer as trainer_module
 from engine.training.resume import restore
-from engine.training.safeguards.preflight import rehearse
+from engine.training.safeguards.dry_run import dry_run
 from engine.training.saver import snapshot
 from engine.training.session import Session
 from engine.training.trainer import RunningMean, Trainer
@@ -262,7 +262,7 @@ def test_torch_finds_it_too(tmp_path: Path, name: str) -> None:
 def test_the_rehearsal_runs_there(tmp_path: Path, task: str) -> None:
     with stand_in_cuda():
         session = make_trainer(task, tmp_path, "cuda").session
-        rehearse(session.net, session.task, session.hyp, session.device)
+        dry_run(session.net, session.task, session.hyp, session.device)
 
 
 def test_the_validation_computes_in_the_trainings_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,6 @@ def test_the_validation_computes_in_the_trainings_type(tmp_path: Path, monkeypat
     monkeypatch.setattr(trainer_module, "validate", lambda *_, **options: asked.update(options) or mock.Mock())
     trainer = make_trainer("detect", tmp_path, "cpu")
     trainer.session.val_loader, trainer.session.amp_dtype = trainer.session.train_loader, torch.bfloat16
-    trainer.session.options["single_cls"] = False
     trainer.validate()
     assert asked["amp_dtype"] is torch.bfloat16
 

@@ -11,7 +11,7 @@ import torch
 
 import train
 from engine.task import DetectionTask
-from engine.training.safeguards.preflight import rehearse
+from engine.training.safeguards.dry_run import dry_run
 from models.checkpoints.checkpoint import load_checkpoint
 from tests.engine.training.step import make_network
 from utils.errors import UserError
@@ -55,7 +55,7 @@ def test_an_operation_that_cannot_repeat_is_named_before_the_first_epoch(monkeyp
 
     monkeypatch.setattr(type(net), "forward", lambda self, images: refuse(images))
     with pytest.raises(UserError) as caught:
-        rehearse(net, task, load_hyp("hyp.scratch-low.yaml"), torch.device("cpu"))
+        dry_run(net, task, load_hyp("hyp.scratch-low.yaml"), torch.device("cpu"))
     assert str(caught.value) == (
         "--deterministic: adaptive_max_pool2d_backward_cuda, which this network needs, gives no repeatable results on "
         "cpu; leave --deterministic out, or give a network without that operation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from engine.training.restart import MARK, Launch
 from engine.training.saver import Stage
 from engine.training.setup import process_device
 from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from tests.engine.training.step import make_options
 from utils.errors import UserError
 
-OPTIONS: dict[str, Any] = {"epochs": 3, "data": "a.yaml", "resume": False, "name": "exp"}
+OPTIONS = make_options("detect", epochs=3, data="a.yaml")
 
 
 def launch(*agents: str, **options: Any) -> Launch:
-    return Launch(agents, Launch.of({**OPTIONS, **options}).options)
+    return Launch(agents, Launch.of(replace(OPTIONS, **options)).options)
 
 
 def test_its_own_run_is_found(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_without_torchrun_nothing_is_marked(tmp_path: Path) -> None:
 
 
 def test_a_run_that_had_saved_nothing_begins_again_in_its_folder(tmp_path: Path) -> None:
-    options = {**OPTIONS, "project": str(tmp_path)}
+    options = replace(OPTIONS, project=str(tmp_path))
     own = launch("a:/tmp/1", project=str(tmp_path))
     own.mark(tmp_path / "exp")
     assert begin(options, DetectionTask(), set(), own) == (options, None, tmp_path / "exp")
@@ -72,12 +74,13 @@ def test_a_run_that_was_finished_is_left_as_it_is(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["exp", "last.pt", "weights"]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("image_weights", "each draw their own"), ("evolve", "one search a GPU")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("image_weights", "each process would draw its own"), ("evolve", "one search a GPU")]
+)
 def test_what_one_process_alone_can_do_is_refused(name: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    options = {"weights": "", "backbone_weights": "", "image_weights": False, "evolve": None, "quad": False}
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} .* several processes: .*{reason}"):
-        check_options({**options, name: 1})
+        check_options(replace(OPTIONS, **{name: 1}))
 
 
 def test_each_process_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

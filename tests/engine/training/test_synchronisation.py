@@ -25,7 +25,7 @@ MULTI_SCALE = {
     ("engine/training/session.py:stride", "_to_copy"): (1, "the network's stride, once in a training"),
 }
 NOT_FUSED = {  # PyTorch has no fused RMSProp, so the CPU has to know whether to step
-    ("engine/training/safeguards/guard.py:_read", "_to_copy"): (
+    ("engine/training/safeguards/finite_loss.py:_read", "_to_copy"): (
         STEPS,
         "one copy: a loss that is not finite must not reach the gradients, which other batches may have added to",
     ),

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.validation.listeners import Pictures
-from engine.validator import ValidationResult, validate
+from engine.validation.listeners import ValidationPlots
+from engine.validation.validator import ValidationResult, validate
 from tests.engine.training.step import NC, make_task
 from tests.engine.validation.scenes import labelled_batches, unsure_network
 from utils.distributed import broadcast_tensors, destroy_process_group, init_process_group, rank
@@ -69,7 +69,7 @@ def compare(name: str, count: int, folder: Path) -> dict[str, Any]:
     together = validate(Coarse(net), share, task, processes=2, save_dir=folder / "together", **options)
     found = {"together": figures(together)}
     if rank() == 0:
-        options["plots"], unseen = False, Pictures(folder, options["names"], NC, task, batches=0)
+        options["plots"], unseen = False, ValidationPlots(folder, options["names"], NC, task, batches=0)
         found["alone"] = figures(validate(Coarse(net), batches, task, listeners=[unseen], **options))
         if (name, count) == DRAWN:
             unseen.confusion.csv(folder / "alone.csv", options["names"])

@@ -11,7 +11,7 @@ import torch
 
 from engine.task import DetectionTask
 from engine.validation import coco
-from engine.validation.scene import scenes_of
+from engine.validation.validated_image import validated_images
 from tests.engine.validation.scenes import SIZE, make_batches, make_index
 from utils.errors import UserError
 
@@ -23,7 +23,9 @@ def _write(path, index, detections, names=NAMES):
     ids = coco.write_ground_truth(index, names, path / "truth.json")
     with coco.JsonWriter(path / "found.json", ids, DetectionTask()) as writer:
         for i, batch in enumerate(make_batches(index, 1)):
-            writer.add(batch, scenes_of(batch, [torch.as_tensor(detections[i], dtype=torch.float32).view(-1, 6)], None))
+            writer.add(
+                batch, validated_images(batch, [torch.as_tensor(detections[i], dtype=torch.float32).view(-1, 6)], None)
+            )
     return ids
 
 
@@ -59,7 +61,7 @@ def test_rows_by_hand_and_in_pixels_of_the_original(tmp_path):
     index = make_index([[(1, 0.5, 0.5, 0.25, 0.5)]])
     ids = coco.CocoIds({"images/000.jpg": 42}, [1, 90])
     batch = make_batches(index, original=(192, 256))[0]  # twice the input
-    scenes = scenes_of(batch, [torch.tensor([[10.0, 20, 30, 60, 0.75, 1]])], None)
+    scenes = validated_images(batch, [torch.tensor([[10.0, 20, 30, 60, 0.75, 1]])], None)
     with coco.JsonWriter(tmp_path / "found.json", ids, DetectionTask()) as writer:
         writer.add(batch, scenes)
         assert not (tmp_path / "found.json").exists()
@@ -90,7 +92,7 @@ def test_perfect_half_and_none(tmp_path):
 
 def test_our_map_is_within_a_hundredth_of_the_official_one(tmp_path):
     """Random objects and imperfect detections of three classes, scored by both."""
-    from engine.validator import IOU_THRESHOLDS
+    from engine.validation.validator import IOU_THRESHOLDS
     from utils.metrics.detection import DetectionMetrics
 
     rng = np.random.default_rng(5)
@@ -116,7 +118,7 @@ def test_our_map_is_within_a_hundredth_of_the_official_one(tmp_path):
     ids = _write(tmp_path, index, detections, names)
     metrics = DetectionMetrics(3)
     for batch, found in zip(make_batches(index, 1), detections, strict=True):
-        (scene,) = scenes_of(batch, [torch.tensor(found, dtype=torch.float32)], None)
+        (scene,) = validated_images(batch, [torch.tensor(found, dtype=torch.float32)], None)
         (correct,) = task.match(scene, IOU_THRESHOLDS)
         metrics.update(correct, scene.detections[:, 4], scene.detections[:, 5], scene.labels[:, 0])
     metrics.compute()

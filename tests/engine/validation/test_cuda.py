@@ -14,8 +14,8 @@ from torch import nn
 
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
-from engine.validation.clock import StageClock
-from engine.validator import ValidationResult, validate
+from engine.validation.timer import StageTimer
+from engine.validation.validator import ValidationResult, validate
 from tests.engine.cuda import stand_in_cuda
 from tests.engine.training.step import NC
 from tests.engine.validation.scenes import labelled_batches, unsure_network
@@ -119,14 +119,14 @@ def test_stages_are_timed_without_waiting(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("torch.cuda.current_stream", lambda device: f"the stream of {device}")
     monkeypatch.setattr("torch.cuda.Event", _Event)
     monkeypatch.setattr("torch.cuda.synchronize", lambda *_: pytest.fail("waits for the GPU"))
-    clock = StageClock(torch.device("cuda", 1), 2)
+    timer = StageTimer(torch.device("cuda", 1), 2)
     for _ in range(2):
-        with clock.stage(0):
+        with timer.stage(0):
             pass
-        with clock.stage(1):
+        with timer.stage(1):
             pass
-        clock.settle()
-    np.testing.assert_allclose(clock.seconds, 2 * 3e-3)
+        timer.read_marks()
+    np.testing.assert_allclose(timer.seconds, 2 * 3e-3)
 
 
 def _argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,6 +172,6 @@ def test_a_tensor_left_on_the_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     task = TASKS["detect"]
     net = unsure_network(task)
     batches = labelled_batches(task, net)
-    monkeypatch.setattr("engine.validator.to_cpu", list)
+    monkeypatch.setattr("engine.validation.validator.to_cpu", list)
     with stand_in_cuda(), pytest.raises(TypeError, match="numpy"):
         _validate(task, net.to("cuda"), batches, "cuda")

@@ -11,7 +11,7 @@ import torch
 
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
-from engine.validator import validate
+from engine.validation.validator import validate
 from tests.engine.validation.scenes import Oracle, labelled_batches, make_batches, make_index, unsure_network
 from utils.ops.iou import box_iou
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from engine.task import DetectionTask
-from engine.validation.tally import BatchTally, Judged, Tally, merged
-from engine.validator import result_of
+from engine.validation.statistics import BatchStatistics, ImageStatistics, ValidationStatistics, merge_statistics
+from engine.validation.validator import compute_result
 from models.checkpoints.checkpoint import load_checkpoint
 from tests.engine.validation.process import CASES
 
@@ -80,17 +80,19 @@ def test_pictures_are_the_main_processs(found: tuple[Path, list[dict[str, Any]]]
 def test_the_order_of_the_batches_decides_between_equals() -> None:
     """Of four detections of one confidence two are right: which come first is worth a quarter of the precision."""
 
-    def batch(right: bool) -> BatchTally:
-        image = Judged((np.full((2, 10), right),), np.full(2, 0.5), np.zeros(2), np.zeros(2))
-        return BatchTally(np.full(3, 0.1 + right, np.float32), [image])
+    def batch(right: bool) -> BatchStatistics:
+        image = ImageStatistics((np.full((2, 10), right),), np.full(2, 0.5), np.zeros(2), np.zeros(2))
+        return BatchStatistics(np.full(3, 0.1 + right, np.float32), [image])
 
-    first, second = Tally([batch(True), batch(False)]), Tally([batch(False)])
-    alone = Tally([batch(True), batch(False), batch(False)])
+    first, second = ValidationStatistics([batch(True), batch(False)]), ValidationStatistics([batch(False)])
+    alone = ValidationStatistics([batch(True), batch(False), batch(False)])
     task = DetectionTask()
-    together, expected = (result_of(tally, 1, task) for tally in (merged([first, second]), alone))
+    together, expected = (
+        compute_result(statistics, 1, task) for statistics in (merge_statistics([first, second]), alone)
+    )
     assert together.means == expected.means
     assert together.losses == expected.losses
-    assert result_of(merged([second, first]), 1, task).means != expected.means
+    assert compute_result(merge_statistics([second, first]), 1, task).means != expected.means
 
 
 @pytest.mark.slow

@@ -213,13 +213,13 @@ def test_commands_run_exported_files(
     common = {"imgsz": 96, "device": "cpu", "project": str(tmp_path / "runs")}
     found = {}
     for path in (weights, static, dynamic):
-        verdict = val.run(weights=str(path), data=str(tiny_data), workers=0, batch_size=3, no_plots=True, **common)
+        validated = val.run(weights=str(path), data=str(tiny_data), workers=0, batch_size=3, no_plots=True, **common)
         pictures = tiny_data.parent / "images" / "val"
         # no rounding decides: the confidences nearest to the threshold are 0.0009 away, and no box suppresses another
         summary = detect.run(
             weights=str(path), source=str(pictures), nosave=True, conf_thres=0.5978, iou_thres=1.0, **common
         )
-        found[path] = verdict.metrics[:4], summary.detections
+        found[path] = validated.metrics[:4], summary.detections
     assert sum(found[weights][1].values()) > 0
     assert found[static][1] == found[dynamic][1] == found[weights][1]
     assert found[dynamic][0] == pytest.approx(found[weights][0], abs=0.002)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from engine.task import DetectionTask
-from engine.training.options import training_parser
+from engine.training.options import TrainOptions, training_parser
 from engine.training.setup import build_network
 from models.checkpoints.backbone import ConvBN, load_backbone
 from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
@@ -63,7 +64,8 @@ def cfg(**changes: Any) -> dict[str, Any]:
 def network(pth: Path, norm: str = "imagenet") -> DetectionModel:
     """What `train.py --backbone-weights … --backbone-norm …` starts from."""
     parser = training_parser("", data="a.yaml", project="runs", cfg="b.yaml")
-    options = vars(parser.parse_args(["--backbone-weights", str(pth), "--backbone-norm", norm])) | {"cfg": cfg()}
+    opt = parser.parse_args(["--backbone-weights", str(pth), "--backbone-norm", norm])
+    options = replace(TrainOptions.from_namespace(opt), cfg=cfg())
     return build_network(options, DetectionTask(), nc=2, hyp={}, checkpoint=None).eval()
 
 

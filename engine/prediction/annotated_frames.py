@@ -1,4 +1,4 @@
-"""Annotated pictures and videos, and crops."""
+"""Annotated frames: detections drawn into a copy of the frame, and the images and videos that show it."""
 
 from __future__ import annotations
 
@@ -10,52 +10,94 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.prediction.result import Result
+from engine.prediction.result import FrameResult
 from utils.data.sources.image_io import write_image
 from utils.data.sources.video import UnreadableVideo, Video
 from utils.errors import UserError
-from utils.files import make_folder, refuse_folder
-from utils.ops.class_names import class_name, folder_name
-from utils.ops.masks import BoxMask, paste_mask
-from utils.plots.crops import crop_window
+from utils.files import refuse_folder
+from utils.ops.class_names import class_name
+from utils.plots.annotator import Annotator
+from utils.plots.colors import colors
+from utils.plots.fonts import find_font
 
+_MASK_OPACITY = 0.4
 _LEAST_SPACE = 1 << 20  # bytes; a disk with less is full
 _LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still picture
 
 
-class Pictures:
-    """The annotated frames: an image file for an image, ``.mp4`` for a video or stream."""
+class FrameAnnotator:
+    """Draws boxes with class and confidence, over the masks where there are any; the most confident one on top.
+
+    `line_width` is in pixels, 0 for one that suits the size of the frame. `font` is the path of a font file; None takes
+    OpenCV's letters or, if a class name is not ASCII, a font of this system that has all its letters.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        line_width: int = 3,
+        hide_labels: bool = False,
+        hide_conf: bool = False,
+        font: str | None = None,
+    ) -> None:
+        self._names = names
+        self._line_width = line_width
+        self._hide_labels, self._hide_conf = hide_labels, hide_conf
+        letters = "".join(names.values())
+        self._font = font or (None if letters.isascii() or hide_labels else find_font(letters))
+
+    def __call__(self, result: FrameResult) -> np.ndarray:
+        """The annotated copy of the frame, (H, W, 3) uint8 BGR; the frame itself is not changed."""
+        annotator = Annotator(result.frame.image.copy(), self._line_width, font=self._font)
+        order = range(len(result) - 1, -1, -1)
+        shades = [colors(cls, bgr=True) for cls in result.classes]
+        if result.masks is not None:
+            annotator.masks([result.masks[i] for i in order], [shades[i] for i in order], alpha=_MASK_OPACITY)
+        for i in order:
+            label = self._label(int(result.classes[i]), float(result.confidences[i]))
+            annotator.box_label(result.boxes[i], label, shades[i])
+        return annotator.result()
+
+    def _label(self, cls: int, confidence: float) -> str:
+        if self._hide_labels:
+            return ""
+        name = class_name(self._names, cls)
+        return name if self._hide_conf else f"{name} {confidence:.2f}"
+
+
+class AnnotatedFrames:
+    """Writes the annotated frames: an image file for an image, ``.mp4`` for a video or stream."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._videos: dict[str, VideoFile] = {}
 
-    def write(self, result: Result, picture: np.ndarray | None) -> None:
+    def write(self, result: FrameResult, annotated: np.ndarray | None) -> None:
         frame = result.frame
-        picture = frame.image if picture is None else picture
+        image = frame.image if annotated is None else annotated
         if frame.kind == "image":
-            write_image(self._folder / f"{result.name}{Path(frame.path).suffix}", picture)
+            write_image(self._folder / f"{result.name}{Path(frame.path).suffix}", image)
             return
         if result.name not in self._videos:
-            if frame.kind == "video":  # files come one after the other, streams together
+            if frame.kind == "video":  # videos come one after the other, streams all at once
                 self.close()
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             self._videos[result.name] = VideoFile(self._folder / f"{result.name}.mp4", frame.fps, (width, height))
-        self._videos[result.name].write(picture, frame.time)
+        self._videos[result.name].write(image, frame.time)
 
     def close(self) -> None:
-        """Finish the videos; before that they cannot be played."""
-        with contextlib.ExitStack() as stack:  # all of them, though one may fail
+        """Finish the videos. They cannot be played before that."""
+        with contextlib.ExitStack() as stack:  # close all of them, even if closing one of them fails
             while self._videos:
                 stack.callback(self._videos.popitem()[1].close)
 
 
 class VideoFile:
-    """An MP4 being written; under ``NAME.part.mp4`` until `close`, so that half a video never bears the final name.
+    """An MP4 file, written as ``NAME.part.mp4`` until `close`, so that half a video never has the final name.
 
     `size` is (width, height); pictures of another size are resized to it. Pictures with a `time` (seconds) are repeated
-    or dropped so that the video runs as fast as the world did. Raises `UserError` where OpenCV has no encoder, and from
-    `close` where what was written cannot be read back: OpenCV does not tell of a full disk.
+    or dropped, so that the video runs at the speed of the real scene. Raises `UserError` if OpenCV has no encoder. Also
+    `close` raises it, if what was written cannot be read back, because OpenCV does not report a full disk.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
@@ -106,48 +148,3 @@ class VideoFile:
                 f"cannot write video '{self.path}': {frames} of {self._written} frames were stored ({reason})"
             )
         self._part.replace(self.path)
-
-
-class Crops:
-    """``crops/CLASS/NAME.jpg`` for every detection, numbered from the second of a name on (``NAME2``).
-
-    A number that gives another picture's name (``clip_12`` is frame 12, or frame 1's second crop) is passed over.
-    With masks ``NAME.png``, the mask as its alpha channel; an empty mask has no crop.
-    """
-
-    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
-        self._folder = folder
-        self._names = names
-        self._written: set[Path] = set()
-
-    def write(self, result: Result, picture: np.ndarray | None) -> None:
-        suffix = ".jpg" if result.masks is None else ".png"
-        for i, cls in enumerate(result.classes.tolist()):
-            crop = _crop(result, i)
-            if crop is None:
-                continue
-            folder = self._folder / folder_name(class_name(self._names, cls))
-            path, number = folder / f"{result.frame_name}{suffix}", 1
-            while path in self._written:
-                number += 1
-                path = folder / f"{result.frame_name}{number}{suffix}"
-            self._written.add(path)
-            make_folder(folder)
-            write_image(path, np.ascontiguousarray(crop))
-
-    def close(self) -> None:
-        """Nothing is kept open."""
-
-
-def _crop(result: Result, index: int) -> np.ndarray | None:
-    """(h, w, 3) uint8 BGR around detection `index`, (h, w, 4) with its mask; None where nothing would be seen."""
-    image = result.frame.image
-    window = crop_window((image.shape[0], image.shape[1]), result.boxes[index])
-    crop = window.of(image)
-    if result.masks is None:
-        return crop if crop.size else None
-    left, top, pixels = result.masks[index]
-    if not pixels.any():
-        return None
-    seen = paste_mask(BoxMask(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
-    return np.dstack([crop, seen * np.uint8(255)])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Judged(NamedTuple):
+class ImageStatistics(NamedTuple):
     """One image: its detections by falling confidence, right or wrong, and its labels."""
 
     correct: tuple[np.ndarray, ...]  # for each metric group (n, T) bool, T IoU thresholds
@@ -19,26 +19,26 @@ class Judged(NamedTuple):
     labels: np.ndarray  # (m,) the class of each label
 
 
-class BatchTally(NamedTuple):
+class BatchStatistics(NamedTuple):
     """One batch: its losses (k,) float32, zeros where none are computed, and its images in order."""
 
     losses: np.ndarray
-    images: list[Judged]
+    images: list[ImageStatistics]
 
 
 @dataclass
-class Tally:
-    """What one process found, batch by batch; `seconds` of pre-processing, inference and suppression.
+class ValidationStatistics:
+    """What one process has found, batch by batch; `seconds` of pre-processing, inference and suppression.
 
     `confusion (nc + 1, nc + 1)` is there where pictures are drawn.
     """
 
-    batches: list[BatchTally] = field(default_factory=list)
+    batches: list[BatchStatistics] = field(default_factory=list)
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(3))
     confusion: np.ndarray | None = None
 
     @property
-    def images(self) -> list[Judged]:
+    def images(self) -> list[ImageStatistics]:
         """All images, in the order of the batches."""
         return [image for batch in self.batches for image in batch.images]
 
@@ -51,14 +51,14 @@ class Tally:
         return tuple((total / np.float32(max(len(self.batches), 1))).tolist())
 
 
-def merged(shares: Sequence[Tally]) -> Tally:
-    """One tally of the `shares` of several processes, which were dealt the batches in turn.
+def merge_statistics(shares: Sequence[ValidationStatistics]) -> ValidationStatistics:
+    """The `shares` of several processes, which were dealt the batches in turn, as one.
 
     The order of the batches is restored: among detections of equal confidence it decides which comes first.
     """
     turns = itertools.zip_longest(*(share.batches for share in shares))
     confusions = [share.confusion for share in shares if share.confusion is not None]
-    return Tally(
+    return ValidationStatistics(
         [batch for turn in turns for batch in turn if batch is not None],
         np.sum([share.seconds for share in shares], 0),
         np.sum(confusions, 0) if confusions else None,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.prediction.result import Result
-from engine.prediction.text import CsvFile, LabelFiles
+from engine.prediction.result import FrameResult
+from engine.prediction.text_files import CsvFile, LabelFiles
 from utils.data.indexing.labels import parse_labels
 from utils.data.sources.frame import Frame
 from utils.errors import UserError
@@ -18,10 +18,10 @@ from utils.ops.masks import BoxMask
 NAMES = {0: 'a, "quoted" name', 1: "человек"}
 
 
-def result(kind: str = "image", number: int = 0, n: int = 2) -> Result:
+def result(kind: str = "image", number: int = 0, n: int = 2) -> FrameResult:
     frame = Frame("folder/ü.jpg", np.zeros((100, 200, 3), np.uint8), kind, number)  # type: ignore[arg-type]
     boxes = np.array([[20, 10, 60, 30], [0, 0, 200, 100]], np.float32)[:n]
-    return Result(frame, "ü", boxes, np.array([0.9, 0.123456], np.float32)[:n], np.array([1, 0])[:n])
+    return FrameResult(frame, "ü", boxes, np.array([0.9, 0.123456], np.float32)[:n], np.array([1, 0])[:n])
 
 
 def test_labels_are_normalised_centres_and_sizes(tmp_path: Path) -> None:
@@ -36,12 +36,12 @@ def test_no_detections_no_file(tmp_path: Path) -> None:
     assert not list((tmp_path / "labels").iterdir())
 
 
-def masked(*masks: BoxMask) -> Result:
+def masked(*masks: BoxMask) -> FrameResult:
     """Detections of a picture of 100×200."""
     frame = Frame("a.jpg", np.zeros((100, 200, 3), np.uint8))
     n = len(masks)
     confidences = np.linspace(0.9, 0.8, n).astype(np.float32)
-    return Result(frame, "a", np.zeros((n, 4), np.float32), confidences, np.arange(n), masks)
+    return FrameResult(frame, "a", np.zeros((n, 4), np.float32), confidences, np.arange(n), masks)
 
 
 def inside(points: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_folders_in_the_place_of_tables_and_labels(tmp_path: Path) -> None:
 def test_names_that_are_not_unicode_keep_their_bytes(tmp_path: Path) -> None:
     table = CsvFile(tmp_path / "predictions.csv", NAMES)
     frame = Frame("\udcff.jpg", np.zeros((100, 200, 3), np.uint8))
-    table.write(Result(frame, "x", result().boxes, result().confidences, result().classes), None)
+    table.write(FrameResult(frame, "x", result().boxes, result().confidences, result().classes), None)
     table.close()
     assert b"\xff.jpg" in (tmp_path / "predictions.csv").read_bytes()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.prediction.outputs import OutputOptions
-from engine.predictor import PredictOptions, Summary, predict, tell_summary
+from engine.prediction.predictor import InferenceOptions, PredictionSummary, log_summary, predict
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from tests.engine.spotter import MaskSpotter, Spotter, scene
@@ -25,14 +25,14 @@ def run(
     source: object,
     folder: Path,
     backend: object | None = None,
-    options: PredictOptions | None = None,
+    options: InferenceOptions | None = None,
     task: DetectionTask | None = None,
     **output: object,
-) -> Summary:
+) -> PredictionSummary:
     folder.mkdir(exist_ok=True)
     if isinstance(source, (str, Path)):
         source = MediaFiles(find_media(source), progress=False)
-    options = options or PredictOptions(imgsz=(320, 320))
+    options = options or InferenceOptions(imgsz=(320, 320))
     written = OutputOptions(folder, **{"nosave": True, "save_txt": True, "save_conf": True, **output})  # type: ignore[arg-type]
     return predict(source, backend or Spotter(), task or DetectionTask(), options, written)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def test_thresholds_and_classes_reach_the_suppression(tmp_path: Path) -> None:
         ({"max_det": 1}, {0: 1}),
         ({"conf_thres": 0.95}, {}),
     ):
-        summary = run(tmp_path / "a.png", tmp_path / "out", options=PredictOptions(imgsz=(64, 64), **options))  # type: ignore[arg-type]
+        summary = run(tmp_path / "a.png", tmp_path / "out", options=InferenceOptions(imgsz=(64, 64), **options))  # type: ignore[arg-type]
         assert dict(summary.detections) == expected
 
 
@@ -91,7 +91,7 @@ def test_batches_of_one_shape_lose_and_mix_up_nothing(tmp_path: Path, batch_size
         write_image(tmp_path / "in" / f"{i}.png", scene(h, w, red=(5 * i, 0, 5 * i + 10, 20)))
     backend = Spotter()
     summary = run(
-        tmp_path / "in", tmp_path / "out", backend, PredictOptions(imgsz=(320, 320), batch_size=batch_size)
+        tmp_path / "in", tmp_path / "out", backend, InferenceOptions(imgsz=(320, 320), batch_size=batch_size)
     )  # fmt: skip
     assert summary.images == summary.frames == sum(s[0] for s in backend.shapes) == len(sizes)
     assert max(s[0] for s in backend.shapes) <= batch_size
@@ -123,7 +123,7 @@ def test_waiting_images_are_bounded(tmp_path: Path) -> None:
             assert len(read) - sum(s[0] for s in self.shapes) <= 8
             return super().__call__(im, augment, visualize)
 
-    summary = run(Source(), tmp_path, Counting(), PredictOptions(imgsz=(320, 320), batch_size=2))
+    summary = run(Source(), tmp_path, Counting(), InferenceOptions(imgsz=(320, 320), batch_size=2))
     assert summary.frames == 100
 
 
@@ -140,7 +140,7 @@ def make_video(path: Path, frames: int = 35, fps: float = 12.0, size: tuple[int,
 def test_video_is_annotated_in_order_and_can_be_played(tmp_path: Path, stride: int, batch_size: int) -> None:
     path = make_video(tmp_path / "clip é.avi")
     source = MediaFiles([str(path)], vid_stride=stride, progress=False)
-    options = PredictOptions(imgsz=(160, 160), batch_size=batch_size)
+    options = InferenceOptions(imgsz=(160, 160), batch_size=batch_size)
     summary = run(source, tmp_path / "out", options=options, nosave=False)
     numbers = list(range(1, 36, stride))
     assert (summary.frames, summary.images) == (len(numbers), 0)
@@ -167,7 +167,7 @@ def test_two_videos_and_an_image_between_them(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "b.png", scene(96, 160, blue=(0, 0, 20, 20)))
     make_video(tmp_path / "in" / "c.avi", frames=5)
     backend = Spotter()
-    run(tmp_path / "in", tmp_path / "out", backend, PredictOptions(imgsz=(160, 160), batch_size=4), nosave=False)
+    run(tmp_path / "in", tmp_path / "out", backend, InferenceOptions(imgsz=(160, 160), batch_size=4), nosave=False)
     assert [s[0] for s in backend.shapes] == [4, 1, 1, 4, 1]
     for name in ("a.mp4", "c.mp4"):
         assert cv2.VideoCapture(str(tmp_path / "out" / name)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
@@ -180,7 +180,7 @@ def test_broken_files_do_not_stop_it(tmp_path: Path, capsys: pytest.CaptureFixtu
         write_image(tmp_path / "in" / name, scene(64, 64, red=(0, 0, 20, 20)))
     (tmp_path / "in" / "b.jpg").write_bytes((tmp_path / "in" / "a.jpg").read_bytes()[:300])
     summary = run(tmp_path / "in", tmp_path / "out", nosave=False)
-    tell_summary(summary, Spotter.names, (320, 320))
+    log_summary(summary, Spotter.names, (320, 320))
     assert not summary.complete
     assert [Path(u.path).name for u in summary.unreadable] == ["b.jpg"]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == ["a.jpg", "c.jpg"]
@@ -257,7 +257,7 @@ def test_features_have_a_folder_for_each_picture(tmp_path: Path) -> None:
     for name in "ab":
         write_image(tmp_path / "in" / f"{name}.png", scene(64, 64))
     backend = Spotter()
-    options = PredictOptions(imgsz=(64, 64), batch_size=2, visualize=True)
+    options = InferenceOptions(imgsz=(64, 64), batch_size=2, visualize=True)
     run(tmp_path / "in", tmp_path / "out", backend, options)
     assert backend.features == [tmp_path / "out" / "a", tmp_path / "out" / "b"]
     assert all(Path(str(f)).is_dir() for f in backend.features)
@@ -329,7 +329,7 @@ def test_masks_of_a_batch_are_not_mixed_up(tmp_path: Path) -> None:
     for i in range(5):
         write_image(tmp_path / "in" / f"{i}.png", scene(64, 96, red=(16 * i, 8, 16 * i + 16, 40)))
     write_image(tmp_path / "in" / "none.png", scene(64, 96))
-    options = PredictOptions(imgsz=(64, 96), batch_size=4)
+    options = InferenceOptions(imgsz=(64, 96), batch_size=4)
     flags = {"save_conf": False, "save_mask": True, "save_crop": True}
     run(tmp_path / "in", tmp_path / "out", MaskSpotter(), options, SegmentationTask(), **flags)
     for i in range(5):
@@ -346,7 +346,7 @@ def test_masks_of_a_batch_are_not_mixed_up(tmp_path: Path) -> None:
 
 def test_masks_of_a_video_are_drawn_and_written_for_every_frame(tmp_path: Path) -> None:
     source = MediaFiles([str(make_video(tmp_path / "clip.avi", frames=6))], progress=False)
-    options = PredictOptions(imgsz=(160, 160), batch_size=4)
+    options = InferenceOptions(imgsz=(160, 160), batch_size=4)
     run(source, tmp_path / "out", MaskSpotter(), options, SegmentationTask(), nosave=False, save_mask=True)
     names = {f"clip_{n}_{kind}.png" for n in range(1, 7) for kind in ("classes", "instances")}
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == names

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.validation.streams import Streams, joined
+from engine.validation.threaded_inference import ThreadedInference, concatenated
 
 CPU = torch.device("cpu")
 
@@ -39,8 +39,8 @@ def _threads():
 def test_pieces(batch, threads, sizes):
     torch.set_num_threads(threads)
     network, images = Network(), torch.rand(batch, 3, 4, 5)
-    with Streams(network, CPU) as streams:
-        decoded, (flat, (sums, nothing)) = streams(images, add=1)
+    with ThreadedInference(network, CPU) as inference:
+        decoded, (flat, (sums, nothing)) = inference(images, add=1)
     assert torch.equal(decoded, images * 2 + 1)
     assert torch.equal(flat, images.flatten(1))
     assert torch.equal(sums, images.sum((1, 2, 3)))
@@ -58,8 +58,8 @@ def test_a_real_network_answers_the_same():
     model = DetectionModel("yolov5n.yaml", nc=3).eval()
     images = torch.rand(7, 3, 64, 96)
     torch.set_num_threads(2)
-    with Streams(model, CPU) as streams, torch.inference_mode():
-        decoded, raw = streams(images)
+    with ThreadedInference(model, CPU) as inference, torch.inference_mode():
+        decoded, raw = inference(images)
         expected, expected_raw = model(images)
     torch.testing.assert_close(decoded, expected, rtol=1e-4, atol=1e-4)
     for a, b in zip(raw, expected_raw, strict=True):
@@ -69,9 +69,9 @@ def test_a_real_network_answers_the_same():
 def test_only_what_is_kept_is_joined():
     images = torch.rand(4, 3, 8, 8)
     torch.set_num_threads(2)
-    with Streams(Network(), CPU, keep=lambda answer: answer[0]) as streams:
-        assert torch.equal(streams(images), images * 2)
-        assert torch.equal(streams(images[:1]), images[:1] * 2)
+    with ThreadedInference(Network(), CPU, keep=lambda answer: answer[0]) as inference:
+        assert torch.equal(inference(images), images * 2)
+        assert torch.equal(inference(images[:1]), images[:1] * 2)
 
 
 def test_errors_of_a_piece_reach_the_caller_and_threads_are_restored():
@@ -80,20 +80,20 @@ def test_errors_of_a_piece_reach_the_caller_and_threads_are_restored():
             raise RuntimeError("boom")
 
     torch.set_num_threads(2)
-    with pytest.raises(RuntimeError, match="boom"), Streams(Broken(), CPU) as streams:
-        streams(torch.rand(4, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="boom"), ThreadedInference(Broken(), CPU) as inference:
+        inference(torch.rand(4, 3, 8, 8))
     assert torch.get_num_threads() == 2
 
 
 def test_other_runtimes_and_devices_get_whole_batches():
     network = Network()
     network.pt = False
-    with Streams(network, CPU) as streams:
-        streams(torch.rand(6, 3, 4, 4))
+    with ThreadedInference(network, CPU) as inference:
+        inference(torch.rand(6, 3, 4, 4))
     assert [size for size, _, _ in network.calls] == [6]
-    assert not Streams(Network(), torch.device("cuda")).split
+    assert not ThreadedInference(Network(), torch.device("cuda")).split
 
 
 def test_only_tensors_can_be_joined():
     with pytest.raises(AssertionError, match="cannot join str"):
-        joined(["a", "b"])
+        concatenated(["a", "b"])

@@ -15,8 +15,8 @@ from engine.task import DetectionTask
 from engine.validation.coco import JsonWriter, write_ground_truth
 from engine.validation.listeners import TextWriter
 from engine.validation.report import print_table, table_header, write_per_class
-from engine.validation.scene import scenes_of
-from engine.validator import validate
+from engine.validation.validated_image import validated_images
+from engine.validation.validator import validate
 from tests.engine.validation.scenes import SIZE, Oracle, make_batches, make_index, perfect
 
 CPU = torch.device("cpu")
@@ -129,11 +129,11 @@ def test_the_model_is_left_in_the_mode_it_was_in(training):
 
 def test_scenes_are_in_pixels_of_the_original():
     batch = make_batches(make_index([[(1, 0.5, 0.5, 0.25, 0.5)]]), original=(192, 256))[0]
-    (scene,) = scenes_of(batch, [torch.tensor([[-4.0, 10, 30, 60, 0.9, 2]])], None)
+    (scene,) = validated_images(batch, [torch.tensor([[-4.0, 10, 30, 60, 0.9, 2]])], None)
     assert scene.size == (192, 256)
     assert scene.labels.tolist() == [[1, 96, 48, 160, 144]]
     np.testing.assert_allclose(scene.detections, [[0, 20, 60, 120, 0.9, 2]])  # cut at the left edge
-    np.testing.assert_allclose(scene.raw, [[-4, 10, 30, 60, 0.9, 2]])
+    np.testing.assert_allclose(scene.input_detections, [[-4, 10, 30, 60, 0.9, 2]])
     assert batch.targets[0, 2:].tolist() == [0.5, 0.5, 0.25, 0.5]  # untouched
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.training.safeguards.guard import DELAY, PATIENCE, FiniteGuard
+from engine.training.safeguards.finite_loss import DELAY, PATIENCE, FiniteLossGuard
 from tests.engine.cuda import stand_in_cuda
 from utils.errors import UserError
 
 NAMES = ("box", "obj", "cls")
 
 
-def ask(guard: FiniteGuard, value: float, step: int = 17, device: str = "cpu") -> bool:
+def ask(guard: FiniteLossGuard, value: float, step: int = 17, device: str = "cpu") -> bool:
     items = torch.tensor([0.1, value, 0.2], device=device)
     return guard.accepts(items.sum()[None], items, epoch=3, step=step, paths=["a.jpg", "b.jpg"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_names_epoch_batch_component_and_files(value: float, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not ask(FiniteGuard(NAMES), value)
+    assert not ask(FiniteLossGuard(NAMES), value)
     err = capsys.readouterr().err
     assert "epoch 3, batch 17" in err
     assert f"(obj {value})" in err
@@ -27,7 +27,7 @@ def test_names_epoch_batch_component_and_files(value: float, capsys: pytest.Capt
 
 
 def test_stops_at_the_tenth_in_a_row() -> None:
-    guard = FiniteGuard(NAMES)
+    guard = FiniteLossGuard(NAMES)
     for _ in range(PATIENCE - 1):
         assert not ask(guard, float("nan"))
     assert ask(guard, 1.0)  # one good batch and the count starts again
@@ -39,7 +39,7 @@ def test_stops_at_the_tenth_in_a_row() -> None:
 
 def test_with_a_delay_a_bad_batch_is_told_of_later_and_nobody_waits(capsys: pytest.CaptureFixture[str]) -> None:
     with stand_in_cuda() as watch:
-        guard = FiniteGuard(NAMES, delay=DELAY)
+        guard = FiniteLossGuard(NAMES, delay=DELAY)
         told = []
         for step in range(2 * DELAY):
             watch.waits.clear()  # a test makes numbers on the CPU
@@ -51,7 +51,7 @@ def test_with_a_delay_a_bad_batch_is_told_of_later_and_nobody_waits(capsys: pyte
 
 def test_the_end_of_an_epoch_tells_of_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     with stand_in_cuda():
-        guard = FiniteGuard(NAMES, delay=DELAY)
+        guard = FiniteLossGuard(NAMES, delay=DELAY)
         ask(guard, float("inf"), 5, "cuda")
         assert not capsys.readouterr().err
         guard.end_epoch()
@@ -61,7 +61,7 @@ def test_the_end_of_an_epoch_tells_of_the_rest(capsys: pytest.CaptureFixture[str
 
 def test_with_a_delay_the_tenth_in_a_row_stops_later() -> None:
     with stand_in_cuda():
-        guard = FiniteGuard(NAMES, delay=DELAY)
+        guard = FiniteLossGuard(NAMES, delay=DELAY)
         for step in range(PATIENCE - 1 + DELAY):
             ask(guard, float("nan") if step < PATIENCE else 1.0, step, "cuda")
         with pytest.raises(UserError, match=f"epoch 3, batch {PATIENCE - 1}: .*10 batches in a row"):
@@ -71,7 +71,7 @@ def test_with_a_delay_the_tenth_in_a_row_stops_later() -> None:
 @pytest.mark.parametrize("bad", [None, 0, 1, 2])
 def test_batches_of_one_step_are_judged_together(bad: int | None) -> None:
     with stand_in_cuda():
-        guard = FiniteGuard(NAMES, delay=DELAY)
+        guard = FiniteLossGuard(NAMES, delay=DELAY)
         for step in range(3):
             ask(guard, float("nan") if step == bad else 1.0, step, "cuda")
             assert guard.finite.item() == (step != bad)
@@ -84,6 +84,6 @@ def test_batches_of_one_step_are_judged_together(bad: int | None) -> None:
 
 
 def test_without_a_delay_there_is_nothing_left_to_say() -> None:
-    guard = FiniteGuard(NAMES)
+    guard = FiniteLossGuard(NAMES)
     assert ask(guard, 1.0)
     assert guard.since_last_step() is None

@@ -1,4 +1,4 @@
-"""The loop of detection: frames in, detections out, whatever the source and the task."""
+"""The prediction loop: frames in, detections out, for every kind of source and every task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.prediction.outputs import OutputOptions, Outputs
-from engine.prediction.result import OutputNames, Result
+from engine.prediction.result import FrameResult, OutputNames
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.source import Source
 from utils.devices import Profile, smart_inference_mode
@@ -29,7 +29,7 @@ from utils.ops.masks import BoxMask
 
 
 class PredictionTask(Protocol):
-    """The part of a task that prediction needs."""
+    """The methods of a task that prediction calls."""
 
     def postprocess(self, output: Any, **nms: Any) -> list[Tensor]:
         """Per image (n, 6 [+ nm]): xyxy pixels of the network input, confidence, class, …, by falling confidence."""
@@ -37,15 +37,15 @@ class PredictionTask(Protocol):
     def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
     ) -> Sequence[BoxMask] | None:
-        """The masks of `rows`, which `postprocess` gave for image `index` of the batch; None for a task without.
+        """The masks of `rows`, the detections of image `index` of the batch, in pixels of the frame, or None.
 
-        `input_shape` is (height, width) of the network input, `size` of the picture; in pixels of the picture.
+        `input_shape` is (height, width) of the network input, `size` that of the frame.
         """
 
 
 @dataclass(frozen=True)
-class PredictOptions:
-    """How to run the network and what to keep of its answer; `imgsz` is (height, width), multiples of the stride."""
+class InferenceOptions:
+    """How to run the network, and which detections to keep; `imgsz` is (height, width), multiples of the stride."""
 
     imgsz: tuple[int, int] = (640, 640)
     batch_size: int = 1
@@ -59,11 +59,11 @@ class PredictOptions:
 
 
 @dataclass
-class Summary:
-    """What a run did.
+class PredictionSummary:
+    """What a run has read and found.
 
-    `sources` files or streams were named, `images` and `frames` (images included) read. `detections` counts by class;
-    `unreadable` names what could not be read, or not in full.
+    `sources` counts the files or streams that were named, `images` and `frames` (images included) those that were read.
+    `detections` counts detections by class. `unreadable` names what could not be read, or not completely.
     """
 
     save_dir: Path | None = None
@@ -73,42 +73,42 @@ class Summary:
     detections: Counter[int] = field(default_factory=Counter)
     unreadable: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
-    speeds_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pre-process, inference, NMS and masks; per frame
+    speeds_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # pre-processing, inference, NMS and masks; per frame
     interrupted: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was named could be read."""
+        """Whether all sources could be read."""
         return not self.unreadable
 
 
-class _Prepared(NamedTuple):
+class _PreparedFrame(NamedTuple):
     frame: Frame
     input: np.ndarray  # (3, h, w) uint8 RGB
 
 
 @smart_inference_mode()
 def predict(
-    source: Source, backend: Any, task: PredictionTask, options: PredictOptions, output: OutputOptions
-) -> Summary:
-    """Run `backend` on every frame of `source` and write what `output` asks for.
+    source: Source, backend: Any, task: PredictionTask, options: InferenceOptions, output: OutputOptions
+) -> PredictionSummary:
+    """Run `backend` on every frame of `source` and write the outputs that `output` asks for.
 
-    Ctrl-C ends a live source like its last frame would; in any other it is raised again, after the videos begun have
-    been finished. Raises `UserError` where an output would overwrite an input.
+    Ctrl-C ends a live source in the ordinary way. For any other source it is raised again, after the videos that were
+    begun have been finished. Raises `UserError` if an output would overwrite an input.
     """
     _protect_inputs(source, output)
     if backend.device.type != "cpu":
         backend.warmup(imgsz=(1 if source.live else options.batch_size, 3, *options.imgsz))
-    summary = Summary(output.save_dir, sources=len(source))
-    runner = _Runner(backend, task, options, output.save_dir)
-    log = _Log(backend.names, source.live)
+    summary = PredictionSummary(output.save_dir, sources=len(source))
+    predictor = _BatchPredictor(backend, task, options, output.save_dir)
+    log = _ResultLog(backend.names, source.live)
     start = time.perf_counter()
     with Outputs(output, backend.names, source.live) as outputs:
         try:
             for batch in _batches(source, backend, options):
-                for result in runner(batch):
+                for result in predictor(batch):
                     outputs.write(result)
-                    log.tell(result, batch[0].input.shape, runner.milliseconds)
+                    log.add(result, batch[0].input.shape, predictor.milliseconds)
                     summary.frames += 1
                     summary.images += result.frame.kind == "image"
                     summary.detections.update(result.classes.tolist())
@@ -121,21 +121,21 @@ def predict(
                 raise
     summary.seconds = time.perf_counter() - start
     summary.unreadable = source.unreadable
-    summary.speeds_ms = runner.speeds_ms()
+    summary.speeds_ms = predictor.speeds_ms()
     return summary
 
 
-class _Runner:
-    """From a batch of prepared frames to their results; adds up the time of each stage."""
+class _BatchPredictor:
+    """Computes the results of batches of prepared frames, and adds up the time of each stage."""
 
-    def __init__(self, backend: Any, task: PredictionTask, options: PredictOptions, save_dir: Path) -> None:
+    def __init__(self, backend: Any, task: PredictionTask, options: InferenceOptions, save_dir: Path) -> None:
         self._backend, self._task, self._options, self._save_dir = backend, task, options, save_dir
         self._names = OutputNames()
         self._timers = Profile(), Profile(), Profile()
         self._frames = 0
         self.milliseconds = 0.0  # inference, per frame of the last batch
 
-    def __call__(self, batch: list[_Prepared]) -> list[Result]:
+    def __call__(self, batch: list[_PreparedFrame]) -> list[FrameResult]:
         options, (before, inference, after) = self._options, self._timers
         with before:
             pixels = torch.from_numpy(np.stack([item.input for item in batch])).to(self._backend.device)
@@ -160,12 +160,12 @@ class _Runner:
         self.milliseconds = inference.dt / len(batch) * 1000
         return results
 
-    def _result(self, frame: Frame, predictions: Any, index: int, rows: Tensor, shape: tuple[int, int]) -> Result:
+    def _result(self, frame: Frame, predictions: Any, index: int, rows: Tensor, shape: tuple[int, int]) -> FrameResult:
         size = frame.image.shape[0], frame.image.shape[1]
         masks = self._task.instance_masks(predictions, index, rows, shape, size)
         boxes = scale_boxes(shape, rows[:, :4].clone(), size).cpu().numpy()
         confidences, classes = rows[:, 4].cpu().numpy(), rows[:, 5].long().cpu().numpy()
-        return Result(frame, self._names[frame.path], boxes, confidences, classes, masks)
+        return FrameResult(frame, self._names[frame.path], boxes, confidences, classes, masks)
 
     def _feature_folder(self, frame: Frame) -> Path | bool:
         if not self._options.visualize:
@@ -179,17 +179,19 @@ class _Runner:
         return before, inference, after
 
 
-def _batches(source: Source, backend: Any, options: PredictOptions) -> Iterator[list[_Prepared]]:
-    """Groups of up to `batch_size` frames whose network inputs have one shape.
+def _batches(source: Source, backend: Any, options: InferenceOptions) -> Iterator[list[_PreparedFrame]]:
+    """Batches of up to `batch_size` frames whose network inputs have the same shape.
 
-    Images wait for others of their shape, a few batches at the most; frames of a live source do not wait; those of a
-    video keep their order and come before those of the next.
+    Images wait until there are enough of their shape, for a few batches at most. Frames of a live source do not wait.
+    Frames of a video keep their order, and come before those of the next video.
     """
     size = 1 if options.visualize else max(1, options.batch_size)
-    waiting: dict[tuple[int, ...], list[_Prepared]] = {}  # oldest shape first
+    waiting: dict[tuple[int, ...], list[_PreparedFrame]] = {}  # the shape that has waited longest is first
 
-    def prepared(frame: Frame) -> _Prepared:
-        return _Prepared(frame, letterbox_chw(frame.image, options.imgsz, int(backend.stride), auto=backend.any_size))
+    def prepared(frame: Frame) -> _PreparedFrame:
+        return _PreparedFrame(
+            frame, letterbox_chw(frame.image, options.imgsz, int(backend.stride), auto=backend.any_size)
+        )
 
     previous: Frame | None = None
     for group in source:
@@ -211,22 +213,22 @@ def _batches(source: Source, backend: Any, options: PredictOptions) -> Iterator[
 
 
 def _protect_inputs(source: Source, output: OutputOptions) -> None:
-    """Annotated pictures bear their sources' names, so they must not go where the sources are."""
+    """Refuse to write annotated images over their sources, whose names they have."""
     folder = output.save_dir.resolve()
     for path in source.paths:
         if not output.nosave and not source.live and Path(path).resolve().parent == folder:
             raise UserError(f"'{path}' lies in '{output.save_dir}' and would be overwritten; choose another --name")
 
 
-class _Log:
-    """A line for each image; for a stream, a line now and then. (A video's progress is shown by its source.)"""
+class _ResultLog:
+    """Logs a line per image, and one every few seconds for a stream. The source shows the progress of a video."""
 
     def __init__(self, names: dict[int, str], live: bool) -> None:
         self._names = names
         self._pause = (1.0 if sys.stdout.isatty() else 10.0) if live else 0.0
         self._last: dict[str, float] = {}
 
-    def tell(self, result: Result, shape: Sequence[int], milliseconds: float) -> None:
+    def add(self, result: FrameResult, shape: Sequence[int], milliseconds: float) -> None:
         frame = result.frame
         if frame.kind == "video":
             return
@@ -239,10 +241,10 @@ class _Log:
         LOGGER.info(printable(f"{frame.place} {frame.path}{number}: {text}"))
 
 
-def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
-    """Log what was found, how fast, where it is, and what could not be read."""
+def log_summary(summary: PredictionSummary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
+    """Log what was found, how fast, and what could not be read."""
     if summary.frames:
-        _tell_counts(summary, names, imgsz)
+        _log_counts(summary, names, imgsz)
     if summary.unreadable:
         count = len(summary.unreadable)
         named = [f"{item.path} ({item.reason})" for item in summary.unreadable[:5]]
@@ -250,7 +252,7 @@ def tell_summary(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]
         LOGGER.error(f"{count} of {summary.sources} sources could not be read, or not in full: {listed}")
 
 
-def _tell_counts(summary: Summary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
+def _log_counts(summary: PredictionSummary, names: dict[int, str], imgsz: tuple[int, int]) -> None:
     stills = f"{summary.images} image{'s' if summary.images != 1 else ''}"
     moving = summary.frames - summary.images
     what = f"{stills} and {moving} frames" if summary.images and moving else f"{moving} frames" if moving else stills

@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what a training can go on with: checked before anything of it is put to use."""
+"""Checks that a checkpoint holds what a training can resume from, before any of it is used."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MOST_EPOCHS = 1_000_000
 
 
 @contextmanager
-def part(name: str, what: str) -> Iterator[None]:
-    """Whatever fails within, because `what` of the checkpoint `name` is not as it was saved, is a `UserError`."""
+def reporting_damage(name: str, what: str) -> Iterator[None]:
+    """Turn an error within the block into a `UserError`: `what` of the checkpoint `name` is not as it was saved."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -33,11 +33,11 @@ def part(name: str, what: str) -> Iterator[None]:
 def check_progress(checkpoint: Checkpoint, name: str) -> None:
     """Raise `UserError` for counters that no training saves, and for options that no command line gives."""
     opt = checkpoint.opt or {}
-    with part(name, "its number of epochs"):
+    with reporting_damage(name, "its number of epochs"):
         _check(-1 <= checkpoint.epoch <= _MOST_EPOCHS and checkpoint.ema_updates >= 0, "an impossible count")
-    with part(name, "its best fitness"):
+    with reporting_damage(name, "its best fitness"):
         _check(math.isfinite(checkpoint.best_fitness or 0.0), f"{checkpoint.best_fitness}")
-    with part(name, "its best epoch"):
+    with reporting_damage(name, "its best epoch"):
         _check(-1 <= int(checkpoint.extra.get("best_epoch", 0)) <= _MOST_EPOCHS, "an impossible count")
     for key in _ALWAYS:
         if opt.get(key) is None:
@@ -54,7 +54,7 @@ def check_optimizer(state: Mapping[str, Any], optimizer: Optimizer, name: str) -
     """Raise `UserError` where `state` is not what ``optimizer.state_dict()`` gives after some steps."""
     own = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with part(name, "its optimiser state"):
+    with reporting_damage(name, "its optimiser state"):
         groups, slots = state["param_groups"], state["state"]
         _check(len(groups) == len(own["param_groups"]), f"{len(groups)} groups of parameters")
         for given, mine in zip(groups, own["param_groups"], strict=True):
@@ -74,7 +74,7 @@ def check_optimizer(state: Mapping[str, Any], optimizer: Optimizer, name: str) -
 
 def check_scaler(state: Mapping[str, Any], name: str) -> None:
     """Raise `UserError` where `state` is not what a `GradScaler` gives."""
-    with part(name, "its loss scale"):
+    with reporting_damage(name, "its loss scale"):
         for key in ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"):
             value = state[key]
             _check(type(value) in (int, float) and math.isfinite(value) and value >= 0, f"{key} {value!r:.80}")

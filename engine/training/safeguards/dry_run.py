@@ -1,4 +1,4 @@
-"""A rehearsal on a copy of the model before epoch 0: what would fail after 150 epochs fails now."""
+"""A dry run on a copy of the model before epoch 0, so that what would fail after 150 epochs fails now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.task import DetectionTask
 from utils.errors import UserError, is_out_of_memory
 
 
-def rehearse(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device: torch.device) -> None:
+def dry_run(model: nn.Module, task: DetectionTask, hyp: dict[str, Any], device: torch.device) -> None:
     """Run loss, backward, fuse and a validation-mode forward on two small grey images, on a copy of `model`.
 
     Raises `UserError` that names the stage and the cause; `model` and its gradients are untouched.

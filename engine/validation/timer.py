@@ -1,4 +1,4 @@
-"""A stopwatch for the stages of a batch that does not make the CPU wait for the GPU."""
+"""A timer for the stages of a batch, which does not make the CPU wait for the GPU."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 
-class StageClock:
-    """`seconds (stages,)` that each stage of all batches took.
+class StageTimer:
+    """Adds up the `seconds (stages,)` that each stage took over all batches.
 
-    On CUDA a stage is marked by events on the GPU's own time line; they are read by `settle`, once the results of the
-    batch have come to the CPU and everything before them is over anyway. Elsewhere the CPU's clock is read.
+    On CUDA, events on the GPU mark the beginning and the end of a stage. `read_marks` reads them once the results of
+    the batch have come to the CPU, when the GPU has done that work anyway. On other devices the CPU's clock is read.
     """
 
     def __init__(self, device: torch.device, stages: int) -> None:
@@ -31,8 +31,8 @@ class StageClock:
         yield
         self._marks.append((number, start, self._now()))
 
-    def settle(self) -> None:
-        """Add what has been marked; on CUDA only after the device has been waited for."""
+    def read_marks(self) -> None:
+        """Add the times marked so far; on CUDA, call it only after waiting for the device."""
         for number, start, end in self._marks:
             self.seconds[number] += start.elapsed_time(end) / 1e3 if self._events else end - start
         self._marks.clear()

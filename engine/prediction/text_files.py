@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.prediction.result import Result
+from engine.prediction.result import FrameResult
 from utils.files import atomic_write, make_folder, refuse_folder
 from utils.ops.boxes import xyxy2xywhn
 from utils.ops.class_names import class_name
@@ -19,17 +19,18 @@ from utils.ops.masks import BoxMask, mask_to_polygon
 
 
 class LabelFiles:
-    """``labels/NAME.txt``, for a video ``labels/NAME_FRAME.txt``: class, box or outline, confidence if `save_conf`.
+    """Writes ``labels/NAME.txt``, for a video ``labels/NAME_FRAME.txt``, with class and box or outline in each row.
 
-    The box is xywh, the outline x1 y1 x2 y2 … of all parts of the mask, normalised. Without `save_conf` the rows are
-    labels to train with. An empty mask has no row, a frame without rows no file.
+    The box is xywh; the outline is x1 y1 x2 y2 … of all parts of the mask; both are normalised. With `save_conf` the
+    confidence follows, without it the rows are labels to train with. An empty mask gets no row, and a frame without
+    rows gets no file.
     """
 
     def __init__(self, folder: Path, save_conf: bool = False) -> None:
         self._folder = make_folder(folder)
         self._save_conf = save_conf
 
-    def write(self, result: Result, picture: np.ndarray | None) -> None:
+    def write(self, result: FrameResult, annotated: np.ndarray | None) -> None:
         size = result.frame.image.shape[0], result.frame.image.shape[1]
         confidences = result.confidences if self._save_conf else None
         if rows := label_rows(result.classes, result.boxes, size, confidences, result.masks):
@@ -67,9 +68,9 @@ def label_rows(
 
 
 class CsvFile:
-    """One row a detection: image, class number, class, confidence, x1, y1, x2, y2 (pixels), frame (of a video).
+    """Writes a row per detection: image, class number, class, confidence, x1, y1, x2, y2 (pixels), frame (of a video).
 
-    The table grows while the run goes on, so that it can be read meanwhile. It always ends with a whole row.
+    The table grows during the run and can be read meanwhile. It always ends with a complete row.
     """
 
     header = ("image", "class_id", "class", "confidence", "x1", "y1", "x2", "y2", "frame")
@@ -80,7 +81,7 @@ class CsvFile:
         self._file = path.open("wb", buffering=0)
         self._append([self.header])
 
-    def write(self, result: Result, picture: np.ndarray | None) -> None:
+    def write(self, result: FrameResult, annotated: np.ndarray | None) -> None:
         frame = result.frame
         number = "" if frame.kind == "image" else frame.number
         self._append(

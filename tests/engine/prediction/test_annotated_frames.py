@@ -1,4 +1,4 @@
-"""Pictures, videos and crops on disk."""
+"""Annotated frames: what is drawn, and the images and videos on disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.prediction.drawing import Drawer
-from engine.prediction.pictures import Crops, Pictures, VideoFile
-from engine.prediction.result import OutputNames, Result, describe
+from engine.prediction.annotated_frames import AnnotatedFrames, FrameAnnotator, VideoFile
+from engine.prediction.result import FrameResult, OutputNames, describe
 from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image
 from utils.errors import UserError
@@ -20,11 +19,11 @@ from utils.plots.colors import colors
 NAMES = {0: "a/b", 1: "..", 2: "person"}
 
 
-def result(path: str = "x.png", n: int = 3) -> Result:
+def result(path: str = "x.png", n: int = 3) -> FrameResult:
     image = np.full((100, 200, 3), 50, np.uint8)
     boxes = np.array([[20, 30, 60, 60], [100, 40, 150, 90], [104, 44, 154, 94]], np.float32)[:n]
     classes, confidences = np.array([0, 2, 2])[:n], np.array([0.9, 0.8, 0.7], np.float32)[:n]
-    return Result(Frame(path, image), Path(path).stem, boxes, confidences, classes)
+    return FrameResult(Frame(path, image), Path(path).stem, boxes, confidences, classes)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -42,7 +41,7 @@ def test_names_are_unique_and_stable() -> None:
 
 
 def test_picture_is_written_as_it_came(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path)
+    pictures = AnnotatedFrames(tmp_path)
     picture = np.full((100, 200, 3), 7, np.uint8)
     pictures.write(result("dir/é.png"), picture)
     pictures.write(result("dir/raw.dng"), None)
@@ -93,7 +92,9 @@ def filled_with(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         def release(self) -> None:
             Path(self.path).write_bytes(text)
 
-    monkeypatch.setattr("engine.prediction.pictures.cv2.VideoWriter", type("W", (Full,), {"fourcc": lambda *c: 0}))
+    monkeypatch.setattr(
+        "engine.prediction.annotated_frames.cv2.VideoWriter", type("W", (Full,), {"fourcc": lambda *c: 0})
+    )
 
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 4000])
@@ -112,10 +113,10 @@ def test_a_video_that_a_full_disk_cut_short(left: bytes, tmp_path: Path, monkeyp
 def test_one_lost_video_does_not_keep_the_others_from_their_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = Pictures(tmp_path)
+    pictures = AnnotatedFrames(tmp_path)
     for name in ("a", "b"):
         frame = Frame(f"rtsp://{name}", np.zeros((48, 64, 3), np.uint8), "stream", 1, fps=10)
-        pictures.write(Result(frame, name, *_one_box(1)), None)
+        pictures.write(FrameResult(frame, name, *_one_box(1)), None)
     closed = []
     close = VideoFile.close
 
@@ -140,7 +141,9 @@ def test_folders_in_the_place_of_pictures_and_videos(tmp_path: Path) -> None:
     for name in ("x.png", "a.mp4"):
         (tmp_path / name).mkdir()
     with pytest.raises(UserError, match=r"x\.png': a folder has that name"):
-        Pictures(tmp_path).write(Result(Frame("x.png", np.zeros((9, 9, 3), np.uint8)), "x", *_one_box(1)), None)
+        AnnotatedFrames(tmp_path).write(
+            FrameResult(Frame("x.png", np.zeros((9, 9, 3), np.uint8)), "x", *_one_box(1)), None
+        )
     with pytest.raises(UserError, match=r"a\.mp4': a folder has that name"):
         VideoFile(tmp_path / "a.mp4", 10, (64, 48))
     assert len(list(tmp_path.iterdir())) == 2
@@ -151,64 +154,17 @@ def test_names_made_of_long_addresses_stay_short() -> None:
     assert len(names["rtsp://camera/" + "t" * 5000]) <= 100
 
 
-def test_crops_by_class_with_safe_names(tmp_path: Path) -> None:
-    crops = Crops(tmp_path, NAMES)
-    crops.write(result(), None)
-    crops.write(Result(Frame("y.png", np.zeros((9, 9, 3), np.uint8)), "y", *_one_box(1)), None)
-    found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.jpg"))
-    assert found == ["_/y.jpg", "a_b/x.jpg", "person/x.jpg", "person/x2.jpg"]
-    assert read_image(tmp_path / "a_b" / "x.jpg").shape == (41, 51, 3)  # 40·1.02 + 10 by 30·1.02 + 10, to whole pixels
-
-
-def test_no_crop_replaces_another(tmp_path: Path) -> None:
-    """The second crop of 1.png is 12.jpg; the first of 12.png has to give way."""
-    crops = Crops(tmp_path, NAMES)
-    boxes = np.array([[1, 1, 7, 7]] * 3, np.float32)
-    for value, name, count in ((50, "1", 2), (200, "12", 3)):
-        frame = Frame(f"{name}.png", np.full((9, 9, 3), value, np.uint8))
-        crops.write(Result(frame, name, boxes[:count], np.full(count, 0.5, np.float32), np.zeros(count, int)), None)
-    found = {path.name: int(read_image(path).mean()) for path in tmp_path.rglob("*.jpg")}
-    assert found == {"1.jpg": 50, "12.jpg": 50, "122.jpg": 200, "123.jpg": 200, "124.jpg": 200}
-
-
-def read_as_it_is(path: Path) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def test_crops_with_masks_are_transparent_around_the_object(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (100, 200, 3), np.uint8)
-    shape = rng.random((30, 40)) > 0.5
-    boxes = np.array([[20, 30, 60, 60], [0, 40, 40, 100], [5, 5, 9, 9]], np.float32)
-    masks = [
-        BoxMask(20, 30, shape),
-        BoxMask(0, 40, np.ones((60, 40), bool)),
-        BoxMask(5, 5, np.zeros((4, 4), bool)),
-    ]
-    item = Result(Frame("é.jpg", image), "é", boxes, np.float32([0.9, 0.8, 0.7]), np.array([0, 2, 2]), masks)
-    Crops(tmp_path, NAMES).write(item, None)
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == ["a_b/é.png", "person/é.png"]
-    inner = read_as_it_is(tmp_path / "a_b" / "é.png")  # 40·1.02 + 10 by 30·1.02 + 10 around (40, 45): from (14.6, 24.7)
-    assert np.array_equal(inner[..., :3], image[24:65, 14:65])
-    assert np.array_equal(inner[6:36, 6:46, 3], shape * 255)
-    assert inner[..., 3].sum() == shape.sum() * 255
-    corner = read_as_it_is(tmp_path / "person" / "é.png")  # cut by the picture's edges
-    assert np.array_equal(corner[..., :3], image[34:100, 0:45])
-    assert corner[6:, :40, 3].min() == 255
-    assert corner[..., 3].sum() == 60 * 40 * 255
-
-
 def _one_box(cls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array([[1, 1, 7, 7]], np.float32), np.array([0.5], np.float32), np.array([cls])
 
 
 def test_the_surest_is_drawn_on_top_and_the_frame_kept_clean() -> None:
     item = result()
-    picture = Drawer(NAMES, line_width=3, hide_labels=True)(item)
+    picture = FrameAnnotator(NAMES, line_width=3, hide_labels=True)(item)
     assert (item.frame.image == 50).all()
     assert (picture[90, 120] == colors(2, bgr=True)).all()
-    both = Drawer({0: "a", 1: "b", 2: "c"}, line_width=3, hide_labels=True)(
-        Result(item.frame, "x", item.boxes[1:], item.confidences[1:], np.array([0, 1]))
+    both = FrameAnnotator({0: "a", 1: "b", 2: "c"}, line_width=3, hide_labels=True)(
+        FrameResult(item.frame, "x", item.boxes[1:], item.confidences[1:], np.array([0, 1]))
     )
     assert (both[90, 110] == colors(0, bgr=True)).all()
     assert (both[44, 149:152] == colors(0, bgr=True)).all()  # where the two boxes cross
@@ -219,8 +175,8 @@ def test_masks_lie_under_boxes_and_touching_ones_can_be_told_apart() -> None:
     frame = Frame("x.png", np.full((100, 200, 3), 50, np.uint8))
     boxes = np.array([[80, 50, 120, 98], [40, 10, 100, 90], [100, 10, 160, 90]], np.float32)
     masks = [BoxMask(int(x1), int(y1), np.ones((int(y2 - y1), int(x2 - x1)), bool)) for x1, y1, x2, y2 in boxes]
-    item = Result(frame, "x", boxes, np.float32([0.9, 0.8, 0.7]), np.array([2, 0, 0]), masks)
-    picture = Drawer({0: "a", 1: "b", 2: "c"}, line_width=1, hide_labels=True)(item).astype(float)
+    item = FrameResult(frame, "x", boxes, np.float32([0.9, 0.8, 0.7]), np.array([2, 0, 0]), masks)
+    picture = FrameAnnotator({0: "a", 1: "b", 2: "c"}, line_width=1, hide_labels=True)(item).astype(float)
     lower, upper = (np.array(colors(c, bgr=True)) for c in (0, 2))
     assert np.allclose(picture[30, 70], 50 * 0.6 + lower * 0.4, atol=1)
     assert np.allclose(picture[95, 100], 50 * 0.6 + upper * 0.4, atol=1)
@@ -230,13 +186,15 @@ def test_masks_lie_under_boxes_and_touching_ones_can_be_told_apart() -> None:
     assert (picture[30, 98:102] == lower).all(1).any()  # a line between neighbours
     assert np.array_equal(picture[70, 120], upper)  # its box, over the mask of another
     assert (frame.image == 50).all()
-    empty = Result(frame, "x", boxes[:1], np.float32([0.9]), np.array([2]), [BoxMask(0, 0, np.zeros((0, 0), bool))])
-    assert np.array_equal(Drawer(NAMES, 1, hide_labels=True)(empty)[60, 100], [50] * 3)
+    empty = FrameResult(
+        frame, "x", boxes[:1], np.float32([0.9]), np.array([2]), [BoxMask(0, 0, np.zeros((0, 0), bool))]
+    )
+    assert np.array_equal(FrameAnnotator(NAMES, 1, hide_labels=True)(empty)[60, 100], [50] * 3)
 
 
 def test_labels_can_be_hidden() -> None:
     plain, named, full = (
-        Drawer(NAMES, 2, hide_labels=hide, hide_conf=conf)(result(n=1))
+        FrameAnnotator(NAMES, 2, hide_labels=hide, hide_conf=conf)(result(n=1))
         for hide, conf in ((True, False), (False, True), (False, False))
     )
     changed = [(picture != 50).any(2).sum() for picture in (plain, named, full)]

@@ -1,4 +1,4 @@
-"""Listeners to the events of a training: the console, results.csv, pictures, TensorBoard."""
+"""Listeners to the events of a training: console, results.csv, plots, TensorBoard, and the weights of images."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.task import DetectionTask
 from engine.training.events import Events
 from engine.training.session import Session
+from utils.distributed import is_main_process
 from utils.files import atomic_write, refuse_folder
 from utils.logging import LOGGER, colorstr
 from utils.training.tables import read_number, read_table
 
 
-def attach_loggers(events: Events, session: Session) -> None:
-    """Subscribe everything that records a training of `session`."""
+def attach_listeners(events: Events, session: Session) -> None:
+    """Subscribe the listeners that `session` needs in this process; only the main process records the training."""
+    if session.options.image_weights:
+        events.subscribe(ImageWeights())
+    if not is_main_process():
+        return
     events.subscribe(ConsoleLogger())
     events.subscribe(CsvLogger(session.save_dir / "results.csv", session.task, session.start_epoch))
-    if not session.options["noplots"]:
-        events.subscribe(PictureLogger())
+    if not session.options.noplots:
+        events.subscribe(PlotLogger())
     if importlib.util.find_spec("tensorboard"):
         events.subscribe(TensorBoardLogger(session.save_dir))
 
 
 class ConsoleLogger:
-    """Headings above the progress lines."""
+    """Prints headings above the progress lines."""
 
     def train_start(self, session: Session) -> None:
         s = session
         LOGGER.info(
-            f"Image size {s.imgsz[0]}x{s.imgsz[1]}, batch {s.options['batch_size']}, "
+            f"Image size {s.imgsz[0]}x{s.imgsz[1]}, batch {s.options.batch_size}, "
             f"{s.train_loader.num_workers} data loader workers, device {s.device}\n"
             f"Results go to {colorstr('bold', s.save_dir.as_posix())}\n"
             f"Training epochs {s.start_epoch} to {s.epochs - 1}..."
@@ -56,7 +63,7 @@ def result_columns(task: DetectionTask) -> list[str]:
 
 
 class CsvLogger:
-    """One row an epoch; a resumed training continues the table where the checkpoint stands."""
+    """Writes one row per epoch. A resumed training continues the table where the checkpoint stands."""
 
     def __init__(self, path: Path, task: DetectionTask, start_epoch: int = 0) -> None:
         self.path = refuse_folder(path)  # before the first epoch, not after it
@@ -75,8 +82,8 @@ class CsvLogger:
             csv.writer(file).writerows([self._columns, *self._rows])
 
 
-class PictureLogger:
-    """labels.jpg at the start, the first training batches with their boxes, results.png at the end."""
+class PlotLogger:
+    """Draws labels.jpg at the start, the first training batches with their boxes, and results.png at the end."""
 
     def train_start(self, session: Session) -> None:
         from utils.plots.labels import plot_labels
@@ -100,7 +107,7 @@ class PictureLogger:
 
 
 class TensorBoardLogger:
-    """The columns of results.csv as scalars, where the tensorboard package is installed."""
+    """Writes the columns of results.csv as scalars, if the tensorboard package is installed."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -117,3 +124,18 @@ class TensorBoardLogger:
 
     def train_end(self, session: Session, result: Any) -> None:
         self._writer.close()
+
+
+class ImageWeights:
+    """Chooses the images of each epoch for --image-weights: those of classes with a low mAP are drawn more often.
+
+    The weight of an image is the sum over its labels of inverse class frequency times ``(1 - mAP of the class)²``.
+    """
+
+    def epoch_start(self, session: Session, epoch: int) -> None:
+        dataset = session.train_loader.dataset
+        nc = len(session.names)
+        maps = np.zeros(nc) if session.class_maps is None else session.class_maps
+        weights = dataset.index.image_weights(dataset.index.class_weights(nc) * (1 - maps) ** 2)
+        rng = np.random.default_rng((session.options.seed, epoch))
+        dataset.indices = rng.choice(len(weights), size=len(weights), p=weights / weights.sum())

@@ -1,4 +1,4 @@
-"""Watches for losses that are not finite."""
+"""A guard against losses that are not finite."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PATIENCE = 10  # bad batches in a row before training stops
 DELAY = 4  # batches; the GPU is rarely so far behind the CPU that it has not computed their losses
 
 
-class Reading(NamedTuple):
-    """What is known of a batch, or will be."""
+class PendingLoss(NamedTuple):
+    """The loss of a batch, which may not have come from the GPU yet."""
 
     values: Tensor  # (1 + n,): 1 or 0 for a loss that is finite or not, and its parts
     arrived: torch.cuda.Event | None  # happens when `values` lie in the CPU's memory
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     paths: list[str]
 
 
-class FiniteGuard:
+class FiniteLossGuard:
     """Decides whether a batch may be learned from; names what was wrong where it may not.
 
     Reading a number from a GPU makes the CPU wait until all work given to the GPU is done. With a `delay` nobody waits:
@@ -39,7 +39,7 @@ class FiniteGuard:
         self.finite = torch.tensor(True)  # whether the last batch's loss was, on its device
         self._loss_names = loss_names
         self._in_a_row = 0
-        self._unread: deque[Reading] = deque()
+        self._unread: deque[PendingLoss] = deque()
         self._since_last_step: Tensor | None = None
 
     def accepts(self, loss: Tensor, items: Tensor, *, epoch: int, step: int, paths: list[str]) -> bool:
@@ -61,7 +61,7 @@ class FiniteGuard:
             values = values.to("cpu", non_blocking=True)  # which torch makes in memory that a GPU can write to
             arrived = torch.cuda.Event()
             arrived.record()
-        self._unread.append(Reading(values, arrived, f"epoch {epoch}, batch {step}", paths))
+        self._unread.append(PendingLoss(values, arrived, f"epoch {epoch}, batch {step}", paths))
         good = len(self._unread) <= self.delay or self._read()
         return good or self.delay > 0
 
