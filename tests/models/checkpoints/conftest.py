@@ -1,14 +1,16 @@
-"""Checkpoints, and files that only pretend to be some, written by hand."""
+"""Checkpoints, and files that only pretend to be checkpoints, written by hand."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+import resource
 import sys
 import types
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from utils.errors import UserError
 
 TINY_CFG = {
     "nc": 2,
@@ -76,6 +79,9 @@ class Reduce:
     def __reduce__(self) -> tuple[Any, ...]:
         return self.parts
 
+    def __call__(self) -> None:
+        """Only a callable can be pickled as the function of another call."""
+
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
@@ -84,6 +90,27 @@ class _Pickler(pickle.Pickler):
 
 def tensor_claim(storage: Storage, offset: Any, size: Any, stride: Any) -> Reduce:
     return Reduce(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
+
+
+def ours(**content: Any) -> dict[str, Any]:
+    """The content of a file in our own format, as small as possible, with `content` instead of its defaults."""
+    return {"format": "yolov5-mobilenetv2", "version": 1, "task": "detect", "cfg": {}, "names": {0: "a"}, "ema": None,
+            "ema_updates": 0, "optimizer": None, "epoch": -1, "hyp": None, "opt": None, "extra": {}, "date": "",
+            "state_dict": {}} | content  # fmt: skip
+
+
+def assert_refused(path: Path, match: str, *loaders: Callable[[Path], Any]) -> None:
+    """Each loader (by default `load_checkpoint`, reading and mapping) raises one printable line that matches `match`
+    and names the file, and takes little memory."""
+    for load in loaders or (load_checkpoint, partial(load_checkpoint, mapped=True)):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(UserError, match=match) as caught:
+            load(path)
+        message = str(caught.value)
+        assert str(path) in message
+        assert message.isprintable()
+        assert len(message) < 1500
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import _codecs
 import os
 import pathlib
 import pickle
-import resource
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,28 +23,10 @@ from models.loading import load_model
 from utils.cli import run_command
 from utils.errors import UserError
 
-from .conftest import Reduce, Storage, tensor_claim
+from .conftest import Reduce, Storage, assert_refused, ours, tensor_claim
 
 Writer = Callable[..., Path]
 Make = Callable[..., Path]
-
-
-def refused(path: Path, told: str, load: Callable[[Path], Any] = load_checkpoint) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError) as caught:
-        load(path)
-    message = str(caught.value)
-    assert told in message
-    assert str(path) in message
-    assert message.isprintable()
-    assert len(message) < 1500
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # kilobytes
-
-
-def ours(**content: Any) -> dict[str, Any]:
-    return {"format": "yolov5-mobilenetv2", "version": 1, "task": "detect", "cfg": {}, "names": {0: "a"}, "ema": None,
-            "ema_updates": 0, "optimizer": None, "epoch": -1, "hyp": None, "opt": None, "extra": {}, "date": "",
-            "state_dict": {}} | content  # fmt: skip
 
 
 def nested(depth: int) -> Any:
@@ -75,7 +57,7 @@ AMPLIFIED: dict[str, Any] = {
 def test_a_small_file_that_stands_for_gigabytes(kind: str, write_torch_zip: Writer) -> None:
     path = write_torch_zip(ours(extra={"x": AMPLIFIED[kind]}))
     assert path.stat().st_size < 5_000_000
-    refused(path, "its values are many times larger than the file")
+    assert_refused(path, "its values are many times larger than the file")
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
@@ -115,7 +97,7 @@ def test_content_that_no_training_writes(kind: str, write_torch_zip: Writer) -> 
         with pytest.raises(UserError):
             load_checkpoint(path)
         return
-    refused(write_torch_zip(ours(**content), storage), told)
+    assert_refused(write_torch_zip(ours(**content), storage), re.escape(told))
 
 
 CFG: dict[str, tuple[dict[str, Any], str]] = {
@@ -143,7 +125,7 @@ def test_a_description_that_asks_for_too_much(
 ) -> None:
     change, told = CFG[kind]
     save_checkpoint(tmp_path / "m.pt", replace(checkpoint, cfg=tiny_cfg | change))
-    refused(tmp_path / "m.pt", told, load_model)
+    assert_refused(tmp_path / "m.pt", re.escape(told), load_model)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -151,7 +133,7 @@ def test_a_description_that_asks_for_too_much(
 def test_weights_that_are_no_numbers(value: float, place: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     getattr(checkpoint, place)["w"][1, 1] = value
     save_checkpoint(tmp_path / "m.pt", checkpoint)
-    refused(tmp_path / "m.pt", "its weights contain NaN or infinite values (in 'w')")
+    assert_refused(tmp_path / "m.pt", r"its weights contain NaN or infinite values \(in 'w'\)")
 
 
 def test_large_numbers_are_numbers() -> None:
@@ -188,7 +170,7 @@ def test_commands_tell_of_failed_weights(
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.pt")
-    refused(tmp_path / "m.pt", "is a pipe or a device, expected a checkpoint file")
+    assert_refused(tmp_path / "m.pt", "is a pipe or a device, expected a checkpoint file")
 
 
 def test_names_of_all_kinds_are_welcome(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -25,36 +25,25 @@ from models.checkpoints.checkpoint import load_checkpoint
 from models.checkpoints.unpickler import PickledObject, read_pickle
 from utils.errors import UserError
 
-
-class Call:
-    """Pickled as a call."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.parts = function, args
-
-    def __reduce__(self) -> Any:
-        return self.parts
-
-    def __call__(self) -> None:
-        """Only what is callable can be pickled as the function of another call."""
+from .conftest import Reduce
 
 
 def attacks(marker: Path) -> dict[str, Any]:
     """Objects that leave `marker` behind when a bare pickle reads them, under the name that must be refused."""
     code = f"open({str(marker)!r}, 'w').close()"
     return {
-        "posix.system": Call(os.system, f"touch {marker}"),
-        "builtins.eval": Call(eval, code),
-        "builtins.exec": Call(exec, code),
-        "builtins.open": Call(open, str(marker), "w"),
-        "builtins.getattr": Call(Call(getattr, Call(importlib.import_module, "os"), "system"), f"touch {marker}"),
-        "functools.partial": Call(Call(functools.partial, os.system, f"touch {marker}")),
-        "operator.methodcaller": Call(Call(operator.methodcaller, "touch"), marker),
-        "subprocess.run": Call(subprocess.run, ["touch", str(marker)]),
-        "torch.serialization.save": Call(torch.save, {}, str(marker)),
-        "numpy.save": Call(np.save, str(marker), 1),
-        "_pickle.loads": Call(pickle.loads, pickle.dumps(Call(os.system, f"touch {marker}"))),
-        "builtins.map": Call(list, Call(map, os.system, [f"touch {marker}"])),
+        "posix.system": Reduce(os.system, f"touch {marker}"),
+        "builtins.eval": Reduce(eval, code),
+        "builtins.exec": Reduce(exec, code),
+        "builtins.open": Reduce(open, str(marker), "w"),
+        "builtins.getattr": Reduce(Reduce(getattr, Reduce(importlib.import_module, "os"), "system"), f"touch {marker}"),
+        "functools.partial": Reduce(Reduce(functools.partial, os.system, f"touch {marker}")),
+        "operator.methodcaller": Reduce(Reduce(operator.methodcaller, "touch"), marker),
+        "subprocess.run": Reduce(subprocess.run, ["touch", str(marker)]),
+        "torch.serialization.save": Reduce(torch.save, {}, str(marker)),
+        "numpy.save": Reduce(np.save, str(marker), 1),
+        "_pickle.loads": Reduce(pickle.loads, pickle.dumps(Reduce(os.system, f"touch {marker}"))),
+        "builtins.map": Reduce(list, Reduce(map, os.system, [f"touch {marker}"])),
     }
 
 
@@ -79,7 +68,7 @@ def test_calls_of_foreign_functions_never_run(
 
 
 def test_refusal_names_file_class_and_flag(write_torch_zip: Callable[..., Path], monkeypatch: Any) -> None:
-    path = write_torch_zip({"model": Call(os.system, "true")}, name="best.pt")
+    path = write_torch_zip({"model": Reduce(os.system, "true")}, name="best.pt")
     monkeypatch.chdir(path.parent)
     with pytest.raises(UserError) as caught:
         load_checkpoint("best.pt")
@@ -92,7 +81,7 @@ def test_refusal_names_file_class_and_flag(write_torch_zip: Callable[..., Path],
 
 def test_trust_reads_unknown_classes_as_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    data = pickle.dumps({"run": Call(os.system, f"touch {marker}"), "n": 3}, 2)
+    data = pickle.dumps({"run": Reduce(os.system, f"touch {marker}"), "n": 3}, 2)
     tree, unlisted = read_pickle(io.BytesIO(data), "x.pt", trust=True)
     assert tree["n"] == 3
     assert isinstance(tree["run"], PickledObject)
@@ -120,19 +109,17 @@ def test_getattr_is_answered_for_detect_forward_only(foreign_modules: Callable[.
         (detect["Detect"], "__init__"),
         (detect["Segment"], "forward"),
         (detect["Detect"], "forward", None),
-        (Call(detect["Detect"]), "forward"),
+        (Reduce(detect["Detect"]), "forward"),
     ]:
         for trust in (False, True):
             with pytest.raises(UserError, match=r"seg\.pt contains a pickled getattr call .*allow-list"):
-                read_pickle(io.BytesIO(pickle.dumps(Call(getattr, *args), 2)), "seg.pt", trust)
+                read_pickle(io.BytesIO(pickle.dumps(Reduce(getattr, *args), 2)), "seg.pt", trust)
 
 
 def test_state_is_recorded_not_applied() -> None:
     """Attributes of any name are data; the stand-in's own methods stay what they are."""
-    ordered = Call(OrderedDict, [("k", 1)])
-    ordered.parts = (*ordered.parts, {"_metadata": 1, "__setitem__": 2})
-    module = Call(torch.nn.Module)
-    module.parts = (*module.parts, {"__class__": "y", "__setstate__": "z", "append": None})
+    ordered = Reduce(OrderedDict, [("k", 1)], state={"_metadata": 1, "__setitem__": 2})
+    module = Reduce(torch.nn.Module, state={"__class__": "y", "__setstate__": "z", "append": None})
     tree, _ = read_pickle(io.BytesIO(pickle.dumps([ordered, module], 2)), "x.pt")
     assert tree[0] == {"k": 1}
     assert type(tree[1]).path == "torch.nn.modules.module.Module"
