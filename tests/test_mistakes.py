@@ -19,43 +19,35 @@ from tests.mistakes import Place, check_mistake, detection, place, training, val
 __all__ = ["place"]  # the fixture
 
 
-def missing_data(place: Place) -> list[str]:
-    return [*training(place), "--data", "nowhere.yaml"]
+Mistake = Callable[[Place], list[str]]  # makes the mistake, and returns the command's words
 
 
-def missing_split(place: Place) -> list[str]:
-    place.edit_yaml("images/train", "images/tarin")
-    return training(place)
+def with_data_yaml(old: str, new: str, command: Mistake = training) -> Mistake:
+    def mistake(place: Place) -> list[str]:
+        place.edit_yaml(old, new)
+        return command(place)
+
+    return mistake
 
 
-def no_val_split(place: Place) -> list[str]:
-    place.edit_yaml("val: images/val\n", "")
-    return training(place)
+def with_label(text: str) -> Mistake:
+    def mistake(place: Place) -> list[str]:
+        place.label.write_text(text)
+        return training(place)
+
+    return mistake
 
 
-def class_out_of_range(place: Place) -> list[str]:
-    place.label.write_text("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n")
-    return training(place)
+def with_network(*backbone: str) -> Mistake:
+    """A training of the network with these rows, and a head on the last of them."""
 
+    def mistake(place: Place) -> list[str]:
+        rows = "".join(f"  - {row}\n" for row in backbone)
+        head = f"  - [[{len(backbone) - 1}], 1, Detect, [nc, anchors]]\n"
+        cfg = place.write("net.yaml", f"nc: 2\nanchors: 3\nbackbone:\n{rows}head:\n{head}")
+        return [*training(place), "--cfg", cfg]
 
-def negative_class(place: Place) -> list[str]:
-    place.label.write_text("-1 0.5 0.5 0.2 0.2\n")
-    return training(place)
-
-
-def nan_label(place: Place) -> list[str]:
-    place.label.write_text("0 0.5 nan 0.2 0.2\n")
-    return training(place)
-
-
-def word_in_label(place: Place) -> list[str]:
-    place.label.write_text("0 0.5 0.5 0.2 0.2\nlight 0.5 0.5 0.2 0.2\n")
-    return training(place)
-
-
-def four_columns(place: Place) -> list[str]:
-    place.label.write_text("0 0.5 0.5 0.2\n")
-    return training(place)
+    return mistake
 
 
 def no_labels(place: Place) -> list[str]:
@@ -69,93 +61,10 @@ def labels_in_pixels(place: Place) -> list[str]:
     return training(place)
 
 
-def unknown_data_key(place: Place) -> list[str]:
-    place.edit_yaml("names:", "nmaes:")
-    return training(place)
-
-
-def wrong_count_of_names(place: Place) -> list[str]:
-    place.edit_yaml("names:", "nc: 5\nnames:")
-    return training(place)
-
-
-def broken_yaml(place: Place) -> list[str]:
-    place.edit_yaml("[light, dark]", "[light, dark")
-    return training(place)
-
-
-def unknown_module(place: Place) -> list[str]:
-    rows = "backbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n  - [-1, 1, MobilNetV2_Block, [16, 1, 1]]\nhead:\n"
-    cfg = place.write("net.yaml", f"nc: 2\nanchors: 3\n{rows}  - [[1], 1, Detect, [nc, anchors]]\n")
-    return [*training(place), "--cfg", cfg]
-
-
-def channel_clash(place: Place) -> list[str]:
-    rows = (
-        "backbone:\n  - [-1, 1, Conv, [16, 3, 2]]\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n  - [[0, 1], 1, Concat, [1]]\n"
-    )
-    cfg = place.write("net.yaml", f"nc: 2\nanchors: 3\n{rows}  - [[2], 1, Detect, [nc, anchors]]\n")
-    return [*training(place), "--cfg", cfg]
-
-
-def unknown_activation(place: Place) -> list[str]:
-    rows = "backbone:\n  - [-1, 1, Conv, [16, 3, 2, None, 1, 1, ReLUU]]\nhead:\n"
-    cfg = place.write("net.yaml", f"nc: 2\nanchors: 3\n{rows}  - [[0], 1, Detect, [nc, anchors]]\n")
-    return [*training(place), "--cfg", cfg]
-
-
-def unknown_hyp(place: Place) -> list[str]:
-    return [*training(place), "--hyp", place.write("h.yaml", "lr0: 0.01\nmosiac: 1.0\n")]
-
-
-def hyp_out_of_range(place: Place) -> list[str]:
-    return [*training(place), "--hyp", place.write("h.yaml", "lr0: 0.01\nmosaic: 2.0\n")]
-
-
-def unknown_flag(place: Place) -> list[str]:
-    return training(place, "--epocs", "3")
-
-
-def refused_flag(place: Place) -> list[str]:
-    return training(place, "--bucket", "gs://x")
-
-
-def zero_epochs(place: Place) -> list[str]:
-    return [*training(place), "--epochs", "0"]
-
-
-def zero_batch(place: Place) -> list[str]:
-    return [*training(place), "--batch", "0"]
-
-
-def no_gpu(place: Place) -> list[str]:
-    return [*training(place), "--device", "77"]
-
-
-def frozen_too_much(place: Place) -> list[str]:
-    return training(place, "--freeze", "99")
-
-
-def missing_weights(place: Place) -> list[str]:
-    return training(place, "--weights", "absent.pt")
-
-
 def all_images_corrupt(place: Place) -> list[str]:
     for file in (place.data / "images" / "train").iterdir():
         file.write_bytes(b"no picture")
     return training(place)
-
-
-def project_is_a_file(place: Place) -> list[str]:
-    return training(place, "--project", place.write("runs", "a file"))
-
-
-def nothing_to_resume(place: Place) -> list[str]:
-    return ["train", "--resume"]
-
-
-def resume_stripped(place: Place) -> list[str]:
-    return ["train", "--resume", str(place.weights)]
 
 
 class Attack:
@@ -167,119 +76,98 @@ def hostile_pickle(place: Place) -> list[str]:
     with zipfile.ZipFile("evil.pt", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"model": Attack()}))
         archive.writestr("archive/version", "3")
-    return [*detection(place), "--weights", "evil.pt"]
+    return detection(place, "--weights", "evil.pt")
 
 
 def truncated_weights(place: Place) -> list[str]:
     data = place.weights.read_bytes()
     Path("half.pt").write_bytes(data[: len(data) // 2])
-    return [*detection(place), "--weights", "half.pt"]
-
-
-def web_page_as_weights(place: Place) -> list[str]:
-    return [*detection(place), "--weights", place.write("page.pt", "<!DOCTYPE html><html>404</html>")]
+    return detection(place, "--weights", "half.pt")
 
 
 def weights_of_another_shape(place: Place) -> list[str]:
     checkpoint = load_checkpoint(place.weights)
-    key = "model.0.conv.weight"
-    checkpoint.state_dict[key] = torch.zeros(9, 9, 1, 1)
+    checkpoint.state_dict["model.0.conv.weight"] = torch.zeros(9, 9, 1, 1)
     save_checkpoint(Path("shape.pt"), checkpoint)
-    return [*detection(place), "--weights", "shape.pt"]
-
-
-def onnx_not_yet(place: Place) -> list[str]:
-    return [*detection(place), "--weights", place.write("m.onnx", "x")]
+    return detection(place, "--weights", "shape.pt")
 
 
 def truncated_image(place: Place) -> list[str]:
     ok, data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8))
     assert ok
     Path("cut.jpg").write_bytes(data.tobytes()[: len(data) // 2])
-    return [*detection(place), "--source", "cut.jpg"]
-
-
-def missing_source(place: Place) -> list[str]:
-    return [*detection(place), "--source", "absent/*.jpg"]
+    return detection(place, "--source", "cut.jpg")
 
 
 def empty_source(place: Place) -> list[str]:
     Path("empty").mkdir()
-    return [*detection(place), "--source", "empty"]
+    return detection(place, "--source", "empty")
 
 
-def threshold_out_of_range(place: Place) -> list[str]:
-    return detection(place, "--conf-thres", "25")
-
-
-def nothing_trained_yet(place: Place) -> list[str]:
-    return ["detect", "--source", str(place.image)]
-
-
-def other_number_of_classes(place: Place) -> list[str]:
-    place.edit_yaml("[light, dark]", "[light, dark, grey]")
-    return validation(place)
-
-
-def no_test_split(place: Place) -> list[str]:
-    return validation(place, "--task", "test")
-
-
-def unknown_val_task(place: Place) -> list[str]:
-    return validation(place, "--task", "tets")
-
-
-MISTAKES: dict[Callable[[Place], list[str]], str] = {
-    missing_data: "nowhere.yaml",
-    missing_split: "tarin",
-    no_val_split: "val",
-    class_out_of_range: "3.txt:3: class 7, but nc is 2 (0 to 1)",
-    negative_class: "3.txt:1",
-    nan_label: "3.txt:1",
-    word_in_label: "3.txt:2",
-    four_columns: "3.txt:1",
-    no_labels: "labels",
-    labels_in_pixels: "normalised",
-    unknown_data_key: "unknown key 'nmaes' (did you mean 'names'?)",
-    wrong_count_of_names: "nc",
-    broken_yaml: "tiny.yaml:",
-    unknown_module: "MobileNetV2_Block",
-    channel_clash: "row 2",
-    unknown_activation: "ReLUU",
-    unknown_hyp: "h.yaml:2: unknown hyper-parameter 'mosiac' (did you mean 'mosaic'?)",
-    hyp_out_of_range: "h.yaml:2: mosaic is 2",
-    unknown_flag: "unknown argument '--epocs' (did you mean '--epochs'?)",
-    refused_flag: "--bucket is not supported",
-    zero_epochs: "--epochs: must be 1 or more, not 0",
-    zero_batch: "--batch-size: must be 1 or more, or -1, not 0",
-    no_gpu: "--device 77",
-    frozen_too_much: "--freeze 99",
-    missing_weights: "absent.pt",
-    all_images_corrupt: "none of the 12 images can be read",
-    project_is_a_file: "--project",
-    nothing_to_resume: "--resume",
-    resume_stripped: "--weights",
-    hostile_pickle: "allow-list",
-    truncated_weights: "half.pt",
-    web_page_as_weights: "page.pt",
-    weights_of_another_shape: "model.0.conv.weight",
-    onnx_not_yet: "m.onnx",
-    truncated_image: "cut.jpg",
-    missing_source: "absent/*.jpg",
-    empty_source: "empty",
-    threshold_out_of_range: "--conf-thres",
-    nothing_trained_yet: "--weights",
-    other_number_of_classes: "3",
-    no_test_split: "test",
-    unknown_val_task: "tets",
+WEB_PAGE = "<!DOCTYPE html><html>404</html>"
+CONV = "[-1, 1, Conv, [16, 3, 2]]"
+MISTAKES: dict[str, tuple[Mistake, str]] = {
+    "missing data": (lambda p: training(p, "--data", "nowhere.yaml"), "nowhere.yaml"),
+    "missing split": (with_data_yaml("images/train", "images/tarin"), "tarin"),
+    "no val split": (with_data_yaml("val: images/val\n", ""), "val"),
+    "class out of range": (
+        with_label("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n"),
+        "3.txt:3: class 7, but nc is 2 (0 to 1)",
+    ),
+    "negative class": (with_label("-1 0.5 0.5 0.2 0.2\n"), "3.txt:1"),
+    "nan label": (with_label("0 0.5 nan 0.2 0.2\n"), "3.txt:1"),
+    "word in label": (with_label("0 0.5 0.5 0.2 0.2\nlight 0.5 0.5 0.2 0.2\n"), "3.txt:2"),
+    "four columns": (with_label("0 0.5 0.5 0.2\n"), "3.txt:1"),
+    "no labels": (no_labels, "labels"),
+    "labels in pixels": (labels_in_pixels, "normalised"),
+    "unknown data key": (with_data_yaml("names:", "nmaes:"), "unknown key 'nmaes' (did you mean 'names'?)"),
+    "wrong count of names": (with_data_yaml("names:", "nc: 5\nnames:"), "nc"),
+    "broken yaml": (with_data_yaml("[light, dark]", "[light, dark"), "tiny.yaml:"),
+    "unknown module": (with_network(CONV, "[-1, 1, MobilNetV2_Block, [16, 1, 1]]"), "MobileNetV2_Block"),
+    "channel clash": (with_network(CONV, CONV, "[[0, 1], 1, Concat, [1]]"), "row 2"),
+    "unknown activation": (with_network("[-1, 1, Conv, [16, 3, 2, None, 1, 1, ReLUU]]"), "ReLUU"),
+    "unknown hyp": (
+        lambda p: training(p, "--hyp", p.write("h.yaml", "lr0: 0.01\nmosiac: 1.0\n")),
+        "h.yaml:2: unknown hyper-parameter 'mosiac' (did you mean 'mosaic'?)",
+    ),
+    "hyp out of range": (
+        lambda p: training(p, "--hyp", p.write("h.yaml", "lr0: 0.01\nmosaic: 2.0\n")),
+        "h.yaml:2: mosaic is 2",
+    ),
+    "unknown flag": (
+        lambda p: training(p, "--epocs", "3"),
+        "unknown argument '--epocs' (did you mean '--epochs'?)",
+    ),
+    "refused flag": (lambda p: training(p, "--bucket", "gs://x"), "--bucket is not supported"),
+    "zero epochs": (lambda p: training(p, "--epochs", "0"), "--epochs: must be 1 or more, not 0"),
+    "zero batch": (lambda p: training(p, "--batch", "0"), "--batch-size: must be 1 or more, or -1, not 0"),
+    "no gpu": (lambda p: training(p, "--device", "77"), "--device 77"),
+    "frozen too much": (lambda p: training(p, "--freeze", "99"), "--freeze 99"),
+    "missing weights": (lambda p: training(p, "--weights", "absent.pt"), "absent.pt"),
+    "all images corrupt": (all_images_corrupt, "none of the 12 images can be read"),
+    "project is a file": (lambda p: training(p, "--project", p.write("runs", "a file")), "--project"),
+    "nothing to resume": (lambda p: ["train", "--resume"], "--resume"),
+    "resume stripped": (lambda p: ["train", "--resume", str(p.weights)], "--weights"),
+    "hostile pickle": (hostile_pickle, "allow-list"),
+    "truncated weights": (truncated_weights, "half.pt"),
+    "web page as weights": (lambda p: detection(p, "--weights", p.write("page.pt", WEB_PAGE)), "page.pt"),
+    "weights of another shape": (weights_of_another_shape, "model.0.conv.weight"),
+    "onnx not yet": (lambda p: detection(p, "--weights", p.write("m.onnx", "x")), "m.onnx"),
+    "truncated image": (truncated_image, "cut.jpg"),
+    "missing source": (lambda p: detection(p, "--source", "absent/*.jpg"), "absent/*.jpg"),
+    "empty source": (empty_source, "empty"),
+    "threshold out of range": (lambda p: detection(p, "--conf-thres", "25"), "--conf-thres"),
+    "nothing trained yet": (lambda p: ["detect", "--source", str(p.image)], "--weights"),
+    "other number of classes": (with_data_yaml("[light, dark]", "[light, dark, grey]", validation), "3"),
+    "no test split": (lambda p: validation(p, "--task", "test"), "test"),
+    "unknown val task": (lambda p: validation(p, "--task", "tets"), "tets"),
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
-def test_one_clear_line(
-    mistake: Callable[[Place], list[str]], place: Place, capsys: pytest.CaptureFixture[str]
-) -> None:
-    check_mistake(mistake(place), MISTAKES[mistake], place, capsys)
+@pytest.mark.parametrize("name", MISTAKES)
+def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    mistake, told = MISTAKES[name]
+    check_mistake(mistake(place), told, place, capsys)
 
 
 def test_there_are_at_least_25() -> None:

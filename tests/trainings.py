@@ -11,17 +11,21 @@ import pytest
 
 @pytest.fixture
 def options(tiny_data: Path, tmp_path: Path) -> dict[str, Any]:
-    """A training of a few seconds."""
+    return short_training("yolov5n_MobileNetv2.yaml", tiny_data, tmp_path)
+
+
+def short_training(cfg: str, data: Path, folder: Path) -> dict[str, Any]:
+    """Options of a training of a few seconds that writes below `folder`."""
     return {
-        "cfg": "yolov5n_MobileNetv2.yaml",
-        "data": str(tiny_data),
+        "cfg": cfg,
+        "data": str(data),
         "hyp": {"nbs": 4, "lr0": 0.01},
         "imgsz": [64],
         "batch_size": 4,
         "epochs": 2,
         "workers": 0,
         "device": "cpu",
-        "project": str(tmp_path / "runs"),
+        "project": str(folder / "runs"),
         "noplots": True,
         "noautoanchor": True,
     }

@@ -35,6 +35,7 @@ from models.common import (
     conv_bn_relu_maxpool,
 )
 from models.initialization import initialize_weights
+from tests.models.test_fusion import randomise_norms
 from utils.errors import UserError
 
 
@@ -42,14 +43,7 @@ def randomised(block: nn.Module) -> nn.Module:
     """`block` with norm statistics, scales and shifts at random, in evaluation mode."""
     torch.manual_seed(0)
     initialize_weights(block)
-    for m in block.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            assert m.running_mean is not None
-            assert m.running_var is not None
-            m.running_mean.normal_()
-            m.running_var.uniform_(0.3, 3)
-            nn.init.uniform_(m.weight, 0.5, 1.5)
-            nn.init.normal_(m.bias)
+    randomise_norms(block)
     return block.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from engine.training.trainer import Trainer
 from models.checkpoints.checkpoint import load_checkpoint
 from models.loading import load_model
 from segment import train, val
+from tests.trainings import rows, short_training
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,25 +34,7 @@ COLUMNS = [
 
 @pytest.fixture
 def options(tiny_polygons: Path, tmp_path: Path) -> dict[str, Any]:
-    """A training of a few seconds."""
-    return {
-        "cfg": "yolov5n_MobileNetv2-seg.yaml",
-        "data": str(tiny_polygons),
-        "hyp": {"nbs": 4, "lr0": 0.01},
-        "imgsz": [64],
-        "batch_size": 4,
-        "epochs": 2,
-        "workers": 0,
-        "device": "cpu",
-        "project": str(tmp_path / "runs"),
-        "noplots": True,
-        "noautoanchor": True,
-    }
-
-
-def rows(folder: Path) -> list[list[str]]:
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.reader(file))
+    return short_training("yolov5n_MobileNetv2-seg.yaml", tiny_polygons, tmp_path)
 
 
 def test_a_training_writes_what_yolov5s_users_expect(options: dict[str, Any], tmp_path: Path) -> None:
