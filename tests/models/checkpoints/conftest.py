@@ -39,7 +39,7 @@ def tiny_cfg() -> dict[str, Any]:
 
 @pytest.fixture
 def checkpoint(tiny_cfg: dict[str, Any]) -> Checkpoint:
-    """A small one with every kind of value that training puts in."""
+    """A small checkpoint with every kind of value that training puts into one."""
     generator = torch.Generator().manual_seed(0)
     weights = {"w": torch.randn(4, 3, generator=generator), "n": torch.tensor(7), "bf": torch.ones(2).bfloat16()}
     return Checkpoint(
@@ -144,7 +144,7 @@ def write_torch_zip(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def foreign_modules(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, type]]:
-    """Puts modules of the names that published files use in place of ours, with the classes asked for."""
+    """Puts modules with the names that published files use in place of ours; they hold the classes asked for."""
 
     def install(*paths: str, base: type = nn.Module) -> dict[str, type]:
         modules: dict[str, types.ModuleType] = {}

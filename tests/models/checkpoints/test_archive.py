@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, or damaged or hostile ones: each gives one clear line and takes no memory."""
+"""Files that are damaged, hostile or not checkpoints at all: each gives one clear line and takes no memory."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_compressed_entries_are_refused(write_torch_zip: Writer) -> None:
 
 
 def test_zip_paths_are_names_only(write_torch_zip: Writer, tmp_path: Path) -> None:
-    """Entries that would climb out of a folder have nowhere to go: nothing is unpacked."""
+    """Entry names that lead out of the folder do no harm, because nothing is unpacked."""
     before = set(tmp_path.rglob("*"))
     extra = {"../../evil.txt": b"x", "/tmp/evil.txt": b"x", "archive/data/../../evil": b"x"}
     path = write_torch_zip({"format": "yolov5-mobilenetv2", "version": 1}, extra=extra)
@@ -159,7 +159,7 @@ def test_trees_without_end(write_torch_zip: Writer) -> None:
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_both_containers_hold_the_same(legacy: bool, mapped: bool, tmp_path: Path) -> None:
-    """Against what torch itself put in, for every type of element, views and shared storages."""
+    """What is read equals what torch wrote, for every type of element, views and shared storages."""
     base = torch.arange(24.0).reshape(4, 6)
     value = {
         "view": base[1:3, ::2],

@@ -1,4 +1,4 @@
-"""Our own files: plain, portable, whole or absent; and what becomes of values on their way in."""
+"""Our own files: plain, portable, written whole or not at all; and how values are made plain for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints whose content is damaged or hostile, though the file is whole: one line, little memory, no waiting."""
+"""Whole files whose content is damaged or hostile: each gives one clear line, takes little memory and no time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nested(depth: int) -> Any:
 
 
 def array(data: Any, shape: tuple[int, ...] = (1000,), code: str = "u1") -> Reduce:
-    """A pickled numpy array of `data`, which is shared by all that are made with it."""
+    """A pickled numpy array of `data`; several arrays may share the same data."""
     kind = Reduce(np.dtype, code, False, True, state=(3, "|", None, None, None, -1, -1, 0))
     return Reduce(np._core.multiarray._reconstruct, np.ndarray, (0,), b"b", state=(1, shape, kind, False, data))
 

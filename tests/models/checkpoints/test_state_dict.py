@@ -1,4 +1,4 @@
-"""What fits is transferred and counted; what does not is named with both shapes."""
+"""Tensors that match are loaded and counted; those that do not are named with both shapes."""
 
 from __future__ import annotations
 

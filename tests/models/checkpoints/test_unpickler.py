@@ -29,7 +29,7 @@ from .conftest import Reduce
 
 
 def attacks(marker: Path) -> dict[str, Any]:
-    """Objects that leave `marker` behind when a bare pickle reads them, under the name that must be refused."""
+    """Objects that create the file `marker` when `pickle.loads` reads them, by the name that must be refused."""
     code = f"open({str(marker)!r}, 'w').close()"
     return {
         "posix.system": Reduce(os.system, f"touch {marker}"),
@@ -188,7 +188,7 @@ def test_sets_become_lists() -> None:
 
 
 def test_no_name_is_imported() -> None:
-    """A module that does not exist serves as well as one that does."""
+    """A module that does not exist is read like one that does."""
     before = set(sys.modules)
     tree, _ = read_pickle(io.BytesIO(raw(b"ctorch.nn.modules.no_such_file\nConv\n)R")), "x.pt")
     assert tree.path == "torch.nn.modules.no_such_file.Conv"

@@ -1,4 +1,4 @@
-"""What is taken out of published checkpoints, against what a bare pickle (of files we trust here) gives."""
+"""What is taken out of published checkpoints equals what Python's own unpickler gives (for files trusted here)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ YAML = {"nc": 2, "depth_multiple": 1.0, "width_multiple": 1.0, "anchors": 3, "ba
 def published_model(
     foreign: Foreign, model: str = "DetectionModel", head: str = "Detect", names: Any = ("cat", "dog")
 ) -> nn.Module:
-    """A network pickled the way YOLOv5 does, of classes in modules with its names."""
+    """A network pickled as YOLOv5 does it, made of classes in modules of the same names."""
     classes = foreign(f"models.yolo.{model}", f"models.yolo.{head}", "models.yolo.Detect", "models.common.Conv")
 
     def forward(self: Any) -> None: ...
