@@ -1,4 +1,7 @@
-"""Letters: which font of this system has them, and how they look as a mask. Fonts are never downloaded."""
+"""Text as masks of pixels, and the fonts of this system that have its letters. Fonts are never downloaded.
+
+Matplotlib's `font_manager` finds fonts, too, but the first label would take three times as long (docs/performance.md).
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ _NO_CHARACTER = "\U0010ffff"  # a code point that no font has: shows the font's 
 
 @lru_cache(maxsize=1024)
 def text_mask(text: str, size: int, font: str | None = None) -> np.ndarray:
-    """How opaque each pixel of `text` is: (h, w) uint8, one line high whatever the letters, read-only.
+    """The opacity of each pixel of `text`, (h, w) uint8, read-only. The height is that of a line, whatever the letters.
 
-    `size` is the font's em in pixels. ASCII without a `font` (a file's path) is drawn by OpenCV; anything else with
-    `font`, or the first font of the system that has all letters. Letters that nothing has become ``?``, said once.
+    `size` is the font's em in pixels, `font` the path of a font file. Without `font`, OpenCV draws ASCII, and the first
+    font of the system that has all letters draws other text. A letter that no font has becomes ``?``, with one warning.
     """
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     if not text:
@@ -66,7 +69,7 @@ def _font_mask(text: str, size: int, font: str | None) -> np.ndarray:
 
 
 def _without(text: str, lost: set[str]) -> str:
-    """`text` with ``?`` for lost letters, and without the marks that sat on them."""
+    """`text` with ``?`` in place of each lost letter and of the combining marks on it."""
     out: list[str] = []
     for letter in text:
         if letter in lost:
@@ -88,19 +91,19 @@ def _pillow_mask(text: str, font: FreeTypeFont) -> np.ndarray:
 
 
 def _builtin_mask(text: str, size: int) -> np.ndarray | None:
-    """OpenCV 5 carries a font for European and East Asian scripts; None where it, or a letter in it, is lacking."""
+    """`text` in the font that OpenCV 5 carries for European and East Asian scripts.
+
+    None where this OpenCV has no such font, or the font lacks a letter.
+    """
     if not hasattr(cv2, "FontFace"):
         return None
-    if any(_builtin_glyph(c) == _builtin_glyph(_NO_CHARACTER) for c in _visible(text)):
+    no_glyph = _draw_builtin(_NO_CHARACTER, 24)
+    if any(np.array_equal(_draw_builtin(c, 24), no_glyph) for c in _visible(text)):
         return None
     return _draw_builtin(text, size)
 
 
 @lru_cache(maxsize=4096)
-def _builtin_glyph(character: str) -> bytes:
-    return _draw_builtin(character, 24).tobytes()
-
-
 def _draw_builtin(text: str, size: int) -> np.ndarray:
     face = cv2.FontFace("uni")  # type: ignore[attr-defined]
     canvas = np.zeros((round(size * 1.3), size * (len(text) + 2), 3), np.uint8)
@@ -119,7 +122,7 @@ def _tell_missing(letters: str) -> None:
 
 
 def font_folders() -> list[Path]:
-    """Where this operating system keeps its fonts."""
+    """The folders in which this operating system keeps its fonts."""
     home = Path.home()
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", str(home))
@@ -132,31 +135,26 @@ def font_folders() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def system_fonts() -> tuple[Path, ...]:
-    """Font files, plain upright ones first."""
-
-    def oddity(path: Path) -> tuple[int, int, str]:
-        name = path.stem.lower()
-        return sum(word in name for word in _ODD), len(name), name
-
+    """All font files of this system; those of ordinary upright fonts come first."""
     files = (f for folder in font_folders() if folder.is_dir() for f in folder.rglob("*"))
-    return tuple(sorted((f for f in files if f.suffix.lower() in _SUFFIXES), key=oddity))
+    named = [(f.stem.lower(), f) for f in files if f.suffix.lower() in _SUFFIXES]
+    return tuple(f for _, _, _, f in sorted((sum(w in name for w in _ODD), len(name), name, f) for name, f in named))
 
 
 def find_font(text: str) -> str | None:
-    """The first font of the system with every letter of `text`; None where there is none."""
-    return _find_font(frozenset(c for c in _visible(text) if not c.isascii()) or frozenset("a"))
+    """The path of the first font of the system that has every letter of `text`; None where there is none."""
+    return _find_font("".join(sorted(c for c in _visible(text) if not c.isascii())) or "a")
 
 
 @lru_cache(maxsize=256)
-def _find_font(letters: frozenset[str]) -> str | None:
-    text = "".join(sorted(letters))
-    return next((str(path) for path in system_fonts() if covers(str(path), text)), None)
+def _find_font(letters: str) -> str | None:
+    return next((str(path) for path in system_fonts() if covers(str(path), letters)), None)
 
 
 def font_file(name: str) -> str:
-    """What ``--font`` names: a file, or a font of the system by its file's name, with or without suffix.
+    """The path that ``--font`` means: that of a file, or of a font of the system by its name, with or without suffix.
 
-    Raises `UserError` with the nearest name.
+    Raises `UserError` with the nearest name where there is no such font.
     """
     if Path(name).is_file():
         try:
@@ -168,16 +166,13 @@ def font_file(name: str) -> str:
     for path in system_fonts():
         if wanted in (path.name.lower(), path.stem.lower()):
             return str(path)
-    raise UserError(f"--font '{name}' is neither a file nor a font of this system{nearest(name, _stems())}")
-
-
-def _stems() -> list[str]:
-    return [path.stem for path in system_fonts()]
+    hint = nearest(name, [path.stem for path in system_fonts()])
+    raise UserError(f"--font '{name}' is neither a file nor a font of this system{hint}")
 
 
 @lru_cache(maxsize=64)
 def load_font(path: str, size: int) -> FreeTypeFont:
-    """The font in `path` at an em of `size` pixels; `OSError` where it cannot be scaled or read."""
+    """The font in `path` with an em of `size` pixels. Raises `OSError` where it cannot be read or scaled."""
     from PIL import ImageFont
 
     return ImageFont.truetype(path, size)
@@ -185,25 +180,23 @@ def load_font(path: str, size: int) -> FreeTypeFont:
 
 def covers(path: str, text: str) -> bool:
     """Whether the font has a glyph for every letter of `text`."""
-    return not missing(path, text, at_most=1)
+    return next(_missing(path, text), None) is None
 
 
-def missing(path: str, text: str, at_most: int | None = None) -> set[str]:
-    """Letters of `text` that the font draws as its box for missing ones (or all, if it cannot be read)."""
+def missing(path: str, text: str) -> set[str]:
+    """The letters of `text` that the font lacks; all of them if the font cannot be read."""
+    return set(_missing(path, text))
+
+
+def _missing(path: str, text: str) -> Iterator[str]:
     try:
         font = load_font(path, 16)
-        nothing = bytes(font.getmask(_NO_CHARACTER))
-        lost: set[str] = set()
-        for letter in _visible(text):
-            if bytes(font.getmask(letter)) == nothing:
-                lost.add(letter)
-                if len(lost) == at_most:
-                    break
-        return lost
+        no_glyph = bytes(font.getmask(_NO_CHARACTER))
+        yield from (letter for letter in _visible(text) if bytes(font.getmask(letter)) == no_glyph)
     except (OSError, ValueError):  # bitmap fonts exist in a few sizes only
-        return set(text)
+        yield from text
 
 
 def _visible(text: str) -> Iterator[str]:
-    """Letters that leave ink of their own: no spaces, controls, or marks that sit on another letter."""
+    """The letters that leave ink of their own: no spaces, controls, or marks that sit on another letter."""
     return (c for c in dict.fromkeys(text) if unicodedata.category(c)[0] not in "ZCM")
