@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -101,7 +102,7 @@ def processes_part(options: Any) -> tuple[dict[str, Row], str]:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, *launcher, "train.py", *flags, folder]
             done = run_process(words, environment={"OMP_NUM_THREADS": str(threads)})
-        images = int(next(line for line in done.output.splitlines() if line.startswith("train: ")).split()[1])
+        images = int(re.findall(r"^train: (\d+) images", done.output, re.MULTILINE)[0])
         rows[name] = {"images_s": images / median(later_epochs(done.output)), "threads": threads}
         rows[name]["speed_up"] = rows[name]["images_s"] / next(iter(rows.values()))["images_s"]
     return rows, rows_table("training", rows, {"images_s": ("images/s", "{:.1f}"), "speed_up": ("speed-up", "{:.2f}×")})
