@@ -19,7 +19,7 @@ _SMALLEST = 2.0  # pixels: smaller labels are noise to k-means, and no anchor ge
 
 
 class Fit(NamedTuple):
-    """How anchors fit labels: the share of labels with an anchor, and the mean number of anchors of a label."""
+    """How well anchors fit labels: the share of labels with a matching anchor, and the mean number per label."""
 
     recall: float
     anchors_per_label: float
@@ -32,7 +32,7 @@ def shape_ratio(wh: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def fit(wh: np.ndarray, anchors: np.ndarray, thr: float = 4.0) -> Fit:
-    """How anchors (k, 2) fit labels (n, 2), if both width and height may differ by a factor up to `thr`.
+    """Measure how anchors (k, 2) fit labels (n, 2): one matches if neither side differs by more than a factor `thr`.
 
     The recall is an upper bound ("best possible"): the loss gives no prediction to a label without an anchor.
     """

@@ -1,4 +1,4 @@
-"""What every command line shares: a parser that explains itself; a user's mistake becomes one line here."""
+"""The parser that all command lines share, and how they end: a user's mistake becomes one line here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CommandParser(argparse.ArgumentParser):
         self._objects: dict[str, tuple[type, ...]] = {}
 
     def refuse(self, flag: str, reason: str) -> None:
-        """A flag of YOLOv5 that this project does not take; naming it gives `reason` instead of 'unknown flag'."""
+        """Refuse `flag`, which YOLOv5 has and this project does not take, with `reason` instead of 'unknown flag'."""
         self._refused[flag] = reason
 
     def take_objects(self, name: str, *types: type) -> None:
@@ -118,14 +118,14 @@ def image_size(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def command_of(script: str) -> str:
-    """What to type to run `script`, such as ``segment/val.py``: in a checkout, or where the wheel is in use."""
+    """The command that a user types to run `script` (``segment/val.py``), in a checkout or with the installed wheel."""
     if "yolov5_mobilenetv2" in sys.modules:  # docs/packaging.md
         return f"yolov5-mobilenet {script.removesuffix('.py').replace('/', ' ')}"
     return f"python {script}"
 
 
 def torchrun_command(processes: int) -> str:
-    """What to type to have this command line run by so many processes on this machine."""
+    """The command that a user types to run this command line with so many processes on this machine."""
     words = sys.argv if sys.argv[0].endswith(".py") else ["train.py", "..."]  # from Python it is for the user to say
     return f"torchrun --nproc_per_node {processes} {shlex.join(words)}"
 

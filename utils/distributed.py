@@ -187,7 +187,7 @@ def machine_gather(value: T) -> list[T]:
 
 
 def _machine() -> tuple[str, ...]:
-    """What processes have in common that see each other: the system that runs, and its numbers of processes."""
+    """Marks that are equal for processes that see each other: those of the host, its boot and its process numbers."""
     marks = [platform.node()]
     with contextlib.suppress(OSError):  # Linux
         marks.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

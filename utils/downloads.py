@@ -159,7 +159,7 @@ def _open(url: str, timeout: float, start: int = 0):  # type: ignore[no-untyped-
 
 
 def _within(seconds: float, work: Callable[[], _T]) -> _T:
-    """What `work` returns or raises, done in a thread of its own; `TimeoutError` where that takes longer.
+    """Run `work` in a thread of its own and return or raise what it does; `TimeoutError` where it takes longer.
 
     The timeout of a connection starts again with every byte, so a server that sends the lines before its content one
     letter at a time never trips it. The thread is left to itself then, and keeps no program from ending.
@@ -308,7 +308,7 @@ def _members(archive: Path) -> Iterator[_Member]:
 
 
 class _Decompressed:
-    """A tar file as a stream, decompressed as its first bytes say.
+    """Open a tar file as a stream, decompressed as its first bytes say.
 
     `tarfile` reads a long name or a table of attributes at once, as long as it claims to be; that ends in an error.
     """

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake, and words for what the machine refuses."""
+"""The exception that stands for a user's mistake, and one line for each thing that a machine can refuse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
-    """A mistake that its author can mend, told in one line.
+    """A mistake that the user can correct, told in one line.
 
     The text says what was wrong, where (``file:line`` for files), and what would mend it. Commands print it as
     ``error: …`` and exit non-zero; nothing else is caught on the way, so a traceback always means a defect of ours.
@@ -18,11 +18,11 @@ class UserError(Exception):
 
 
 class Aftermath(UserError):
-    """What befell a process because another one failed, or may have: told only where no other told its failure."""
+    """A failure that another process caused, or may have caused. It is told only if no other process told its own."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A ready-made hint for an unknown `name`: `` (did you mean 'x'?)``, or an empty string if nothing is close."""
+    """A hint for an unknown `name`, `` (did you mean 'x'?)``, or an empty string if no name of `known` is close."""
     match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean '{match[0]}'?)" if match else ""
 
@@ -62,7 +62,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: libraries have exceptions of many kinds for that, so their texts decide."""
+    """Whether memory ran out. Libraries raise exceptions of many kinds for that, so their texts decide."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True
     kinds = (RuntimeError, ImportError, OSError)

@@ -1,4 +1,4 @@
-"""Paths: where things are looked up, how run folders are numbered, how files are written so that none is half there."""
+"""Paths: where files are looked up, how run folders are numbered, how a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
 
 
 def open_file(path: str | Path) -> IO[bytes]:
-    """A regular file, open for reading without a buffer; see `read_file`."""
+    """Open a regular file for reading, without a buffer; see `read_file`."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "no file name holds a NUL character", str(path))
     file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
@@ -140,7 +140,7 @@ def refuse_folder(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: str | Path) -> Iterator[None]:
-    """A block that of all processes of this machine one at a time runs for `folder`, which is made where it is absent.
+    """Let only one process of this machine at a time run the block for `folder`, which is made where it is absent.
 
     The lock is on the folder itself, so nothing is left behind. Where a system or a file system has no such locks,
     there is none.
@@ -160,7 +160,7 @@ def one_at_a_time(folder: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "wb", *, durable: bool = True) -> Iterator[IO]:
-    """A file handle whose content replaces `path` in one step when the block ends, and is dropped when it raises.
+    """Give a file handle. Its content replaces `path` in one step when the block ends, and is dropped if it raises.
 
     Temporary file in the same folder, fsync, rename: a full disk or a killed process leaves the old file as it was.
     What a killed process leaves beside it, `remove_leftovers` takes away.
@@ -185,7 +185,7 @@ def atomic_write(path: str | Path, mode: str = "wb", *, durable: bool = True) ->
 
 
 def _temporary(path: Path, mode: str) -> Any:
-    """A new, open file beside `path`; its name is short enough wherever that of `path` is."""
+    """Open a new file beside `path`, with a name that is short enough wherever that of `path` is."""
     return tempfile.NamedTemporaryFile(
         mode, dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp", delete=False,
         encoding=None if "b" in mode else "utf-8",

@@ -1,4 +1,4 @@
-"""Façade: names that scripts written for YOLOv5 import from ``utils.general``; each lives where it is imported from."""
+"""Façade: the names that YOLOv5's scripts import from ``utils.general``, imported from where each is defined."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_yaml(file: str | Path, suffix: str = ".yaml") -> str:
 
 
 def check_requirements(requirements: str | Path | Iterable[str], exclude: Iterable[str] = (), **_: Any) -> bool:
-    """Whether all packages are installed; missing ones are named in a warning. Nothing is ever installed."""
+    """Whether all packages are installed. A warning names the missing ones; nothing is ever installed."""
     if isinstance(requirements, Path) or str(requirements).endswith(".txt"):
         requirements = Path(str(requirements)).read_text(encoding="utf-8").splitlines()
     entries = [requirements] if isinstance(requirements, str) else requirements

@@ -1,4 +1,4 @@
-"""How large a network is: layers, parameters, floating-point operations."""
+"""The size of a network: its layers, parameters and floating-point operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; a few plain lines in a log file."""
+"""Progress as a bar on a terminal, and as a few lines in a log file."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _refuse(why: str, mark: Any, cause: Exception | None = None) -> NoReturn:
 
 
 def read_text(path: str | Path, most: int | None = None) -> str:
-    """A UTF-8 text file of at most `most` bytes; a missing or unreadable one is a `UserError`."""
+    """Read a UTF-8 text file of at most `most` bytes. Raises `UserError` where it is missing or unreadable."""
     try:
         return read_file(path, most).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:

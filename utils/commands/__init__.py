@@ -1,1 +1,1 @@
-"""What a command line is made of besides its parser (`utils.cli`): values of flags, standard streams, signals."""
+"""Parts of a command line besides its parser (`utils.cli`): values of flags, standard streams, signals, `torchrun`."""

@@ -1,4 +1,4 @@
-"""What `torchrun` tells the processes that it starts on one machine, and what they tell each other by it.
+"""How `torchrun` starts processes on one machine, and how these tell each other of a failure.
 
 Nothing here imports torch: a mistake on the command line is reported before that. Whatever else is large is imported
 where it is needed, which is under `torchrun` only: every `--help` passes through here. `utils/distributed.py` connects
@@ -20,7 +20,7 @@ def local_rank() -> int:
 
 
 def attempt_folder() -> Path | None:
-    """A folder that the processes of this start and machine share until `torchrun` removes it; None without one."""
+    """The folder that the processes started together on this machine share until `torchrun` removes it, if any."""
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")  # …/attempt_0/<local rank>/error.json
     folder = Path(error_file).parents[1] if error_file else None
     return folder if folder is not None and folder.is_dir() else None

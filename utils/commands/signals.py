@@ -13,7 +13,7 @@ _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 
 class Terminated(BaseException):
-    """A signal asked the program to end; `number` is the signal's."""
+    """Raised where a signal asks the program to end; `number` is that of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"terminated ({signal.Signals(number).name})")

@@ -1,4 +1,4 @@
-"""What a flag takes: numbers within bounds, and text. The types serve `argparse` and ``run(**kwargs)`` alike.
+"""The types of flags: numbers within bounds, and text. They serve `argparse` and ``run(**kwargs)`` alike.
 
 The bounds stand where the flag is declared: ``add("--epochs", type=Whole(1))``. A value outside them raises
 `argparse.ArgumentTypeError`, whose text continues the name of the flag: ``must be 1 or more, not 0``.
@@ -18,7 +18,7 @@ LARGEST = 2**31 - 1  # for numbers that take no memory: what every library can c
 
 
 class Whole:
-    """A whole number from `least` to `most`, or one of `also`, which have a meaning of their own.
+    """The type of a whole number from `least` to `most`, or one of `also`, which have a meaning of their own.
 
     `cost` tells what a number that is too large would take.
     """
@@ -50,7 +50,7 @@ class Whole:
 
 
 class Fraction:
-    """A number from `least` to `most`; with `below`, less than `most`."""
+    """The type of a number from `least` to `most`; with `below` it must be less than `most`."""
 
     def __init__(self, least: float = 0.0, most: float = 1.0, below: bool = False) -> None:
         self.least, self.most, self.below = least, most, below
@@ -67,14 +67,14 @@ class Fraction:
 
 
 def text(word: str) -> str:
-    """A path or a name: anything but nothing."""
+    """The type of a path or a name, which must not be empty."""
     if not word.strip():
         raise ArgumentTypeError("is empty; give a name or leave the flag out")
     return text_or_nothing(word)
 
 
 def text_or_nothing(word: str) -> str:
-    """As `text`, where an empty word has a meaning."""
+    """The same as `text`, for flags where an empty word has a meaning."""
     if "\0" in word:
         raise ArgumentTypeError(f"holds a NUL character, which no name can have: {word!r}")
     return word
@@ -106,7 +106,7 @@ processes = Whole(0, 1024)
 
 
 def word_of(value: Any) -> str:
-    """What a user would type for `value`, given to ``run()``; `ArgumentTypeError` for what nobody could type."""
+    """The word that a user would type for `value`, given to ``run()``. Raises `ArgumentTypeError` if there is none."""
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):

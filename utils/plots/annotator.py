@@ -1,4 +1,4 @@
-"""Masks, boxes and their labels, drawn into a picture."""
+"""Drawing masks, boxes and their labels into an image."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Annotator:
         color: Color = (128, 128, 128),
         txt_color: Color | None = None,
     ) -> None:
-        """A rectangle around `box` (xyxy pixels) and `label` on a plate of the same colour (BGR).
+        """Draw a rectangle around `box` (xyxy pixels), and `label` on a plate of the same colour (BGR).
 
         The label sits above the box, inside it where there is no room above, and always within the picture. Without
         `txt_color` it is black or white, whichever is readable on the plate.
@@ -101,7 +101,7 @@ class Annotator:
         outline: Color | None = (128, 128, 128),
         width: int = 1,
     ) -> None:
-        """A rectangle (xyxy pixels), filled, outlined or both; colours BGR."""
+        """Draw a rectangle (xyxy pixels), filled, outlined or both; colours are BGR."""
         corners = [round(float(v)) for v in xy]
         if fill is not None:
             cv2.rectangle(self.im, corners[:2], corners[2:], fill, -1)

@@ -1,4 +1,4 @@
-"""One colour a class, the same in every picture."""
+"""One colour per class, the same in every image."""
 
 from __future__ import annotations
 

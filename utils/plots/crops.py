@@ -1,4 +1,4 @@
-"""The part of a picture that a box encloses."""
+"""Cutting the part of an image out that a box encloses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def crop_window(
     pad: int = 10,
     square: bool = False,
 ) -> Window:
-    """What to cut out of an image of `size` (height, width) for a box (pixels): see `crop_box`."""
+    """The part to cut out of an image of `size` (height, width) for a box (xyxy pixels); see `crop_box`."""
     x1, y1, x2, y2 = (float(v) for v in xyxy[:4])
     width, height = x2 - x1, y2 - y1
     if square:

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 over the confidence, and precision over recall, one line a class."""
+"""Curves of precision, recall and F1 over the confidence, and of precision over recall, one line per class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXTREMES = 5
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """What one picture says: its axes, what the mean line is called, how a class is rated in the legend."""
+    """How one plot looks: its axes, the name of the line of means, and the figure of each class in the legend."""
 
     x_label: str
     y_label: str

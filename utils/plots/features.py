@@ -1,4 +1,4 @@
-"""What the rows of a network make of an image: their feature maps as pictures (``--visualize``)."""
+"""The feature maps that a network's layers compute from an image, drawn as images (``--visualize``)."""
 
 from __future__ import annotations
 

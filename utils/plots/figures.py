@@ -50,7 +50,7 @@ class Lettering(NamedTuple):
 
 
 def class_lettering(names: Mapping[int, str] | Sequence[str], classes: Iterable[int]) -> Lettering:
-    """The names of `classes`, a class without a name by its number.
+    """The names of `classes`; a class without a name is called by its number.
 
     Letters that Matplotlib's own font lacks are looked up in the fonts of the system; where none has them all, the
     names that would show empty boxes become ``class 7``.

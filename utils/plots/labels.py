@@ -1,4 +1,4 @@
-"""What a data set's labels look like: how many of each class, where the boxes are and how large."""
+"""Plots of a data set's labels: how many each class has, where the boxes are and how large they are."""
 
 from __future__ import annotations
 

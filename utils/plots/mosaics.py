@@ -81,7 +81,7 @@ def _as_uint8(images: Any, limit: int) -> np.ndarray:
 
 
 def _numpy(values: Any) -> np.ndarray:
-    """A tensor of any device and type, or an array, as an array."""
+    """Convert a tensor of any device and type, or an array, to an array."""
     if isinstance(values, np.ndarray):
         return values
     if hasattr(values, "detach"):

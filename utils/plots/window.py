@@ -1,4 +1,4 @@
-"""A window that shows pictures, where this system has one."""
+"""A window that shows images, where this system can open one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from utils.logging import LOGGER
 
 
 def has_display() -> bool:
-    """Whether windows can be opened here; on Linux a display must be named."""
+    """Whether windows can be opened here. On Linux this takes a display in the environment."""
     named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return bool(named) or not sys.platform.startswith("linux")
 
 
 def check_imshow(warn: bool = False) -> bool:
-    """Whether a picture can be shown: there is a display, and this OpenCV has windows; `warn` says why not."""
+    """Whether images can be shown: there is a display, and this OpenCV has windows. `warn` logs the reason if not."""
     if not has_display():
         reason = "there is no display (DISPLAY is not set)"
     else:
