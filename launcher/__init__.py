@@ -1,7 +1,7 @@
-"""YOLOv5 with a MobileNetV2 backbone, installed from a wheel: the project's folder as it is in a checkout.
+"""YOLOv5 with a MobileNetV2 backbone, installed from a wheel: this package holds the project's folder as it is.
 
-Its modules (`train`, `models`, `utils`, …) keep the names that YOLOv5's scripts and checkpoints know. So that they do
-not take these names from other packages, they are importable only after `use()`, or inside `yolov5-mobilenet`.
+Its modules (`train`, `models`, `utils` and others) keep the names that YOLOv5's scripts and checkpoints use. Other
+packages may need these names, so the modules can be imported only after `use()`, or inside `yolov5-mobilenet`.
 """
 
 from __future__ import annotations
