@@ -1,4 +1,4 @@
-"""The outputs of a prediction run: everything that the flags ask for, behind one `write`."""
+"""The outputs of a prediction run: annotated frames, and whatever else the flags ask for, behind one `write`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.prediction.annotated_frames import AnnotatedFrames, FrameAnnotator
 from engine.prediction.object_images import CropFiles, MaskFiles
 from engine.prediction.result import FrameResult
 from engine.prediction.text_files import CsvFile, LabelFiles
+from engine.prediction.video_file import VideoFile
+from utils.data.sources.image_io import write_image
+from utils.ops.class_names import class_name
+from utils.plots.annotator import Annotator
+from utils.plots.colors import colors
+from utils.plots.fonts import find_font
 from utils.plots.window import Window, check_imshow
+
+_MASK_OPACITY = 0.4
 
 
 class Output(Protocol):
@@ -87,3 +94,70 @@ class Outputs:
                 stack.callback(output.close)
             if self._window:
                 stack.callback(self._window.close)
+
+
+class FrameAnnotator:
+    """Draws boxes with class and confidence, over the masks where there are any; the most confident one on top.
+
+    `line_width` is in pixels, 0 for one that suits the size of the frame. `font` is the path of a font file; None takes
+    OpenCV's letters or, if a class name is not ASCII, a font of this system that has all its letters.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        line_width: int = 3,
+        hide_labels: bool = False,
+        hide_conf: bool = False,
+        font: str | None = None,
+    ) -> None:
+        self._names = names
+        self._line_width = line_width
+        self._hide_labels, self._hide_conf = hide_labels, hide_conf
+        letters = "".join(names.values())
+        self._font = font or (None if letters.isascii() or hide_labels else find_font(letters))
+
+    def __call__(self, result: FrameResult) -> np.ndarray:
+        """The annotated copy of the frame, (H, W, 3) uint8 BGR; the frame itself is not changed."""
+        annotator = Annotator(result.frame.image.copy(), self._line_width, font=self._font)
+        order = range(len(result) - 1, -1, -1)
+        shades = [colors(cls, bgr=True) for cls in result.classes]
+        if result.masks is not None:
+            annotator.masks([result.masks[i] for i in order], [shades[i] for i in order], alpha=_MASK_OPACITY)
+        for i in order:
+            label = self._label(int(result.classes[i]), float(result.confidences[i]))
+            annotator.box_label(result.boxes[i], label, shades[i])
+        return annotator.result()
+
+    def _label(self, cls: int, confidence: float) -> str:
+        if self._hide_labels:
+            return ""
+        name = class_name(self._names, cls)
+        return name if self._hide_conf else f"{name} {confidence:.2f}"
+
+
+class AnnotatedFrames:
+    """Writes the annotated frames: an image file for an image, ``.mp4`` for a video or stream."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._videos: dict[str, VideoFile] = {}
+
+    def write(self, result: FrameResult, annotated: np.ndarray | None) -> None:
+        frame = result.frame
+        image = frame.image if annotated is None else annotated
+        if frame.kind == "image":
+            write_image(self._folder / f"{result.name}{Path(frame.path).suffix}", image)
+            return
+        if result.name not in self._videos:
+            if frame.kind == "video":  # videos come one after the other, streams all at once
+                self.close()
+            height, width = image.shape[:2]
+            self._videos[result.name] = VideoFile(self._folder / f"{result.name}.mp4", frame.fps, (width, height))
+        self._videos[result.name].write(image, frame.time)
+
+    def close(self) -> None:
+        """Finish the videos. They cannot be played before that."""
+        with contextlib.ExitStack() as stack:  # close all of them, even if closing one of them fails
+            while self._videos:
+                stack.callback(self._videos.popitem()[1].close)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from engine.prediction.annotated_frames import AnnotatedFrames, FrameAnnotator, VideoFile
+from engine.prediction.outputs import AnnotatedFrames, FrameAnnotator
 from engine.prediction.result import FrameResult, OutputNames, describe
+from engine.prediction.video_file import VideoFile
 from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image
 from utils.errors import UserError
@@ -26,14 +26,6 @@ def result(path: str = "x.png", n: int = 3) -> FrameResult:
     return FrameResult(Frame(path, image), Path(path).stem, boxes, confidences, classes)
 
 
-def frames_of(path: Path) -> list[np.ndarray]:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while (got := capture.read())[0]:
-        frames.append(got[1])
-    return frames
-
-
 def test_names_are_unique_and_stable() -> None:
     names = OutputNames()
     given = ["a/x.jpg", "b/x.jpg", "a/x.png", "a/x.jpg", "c/X.jpg", "rtsp://host:8/cam?1", "0", "screen 0"]
@@ -47,67 +39,6 @@ def test_picture_is_written_as_it_came(tmp_path: Path) -> None:
     pictures.write(result("dir/raw.dng"), None)
     assert (read_image(tmp_path / "é.png") == 7).all()
     assert abs(read_image(tmp_path / "raw.jpg").mean() - 50) < 1  # nothing drawn: the frame itself
-
-
-def test_video_bears_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
-    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
-    for size in ((48, 64), (96, 128)):  # a stream may change its size
-        video.write(np.full((*size, 3), 100, np.uint8))
-    assert not (tmp_path / "a.mp4").exists()
-    video.close()
-    assert [f.shape for f in frames_of(tmp_path / "a.mp4")] == [(48, 64, 3)] * 2
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-
-
-def test_live_video_runs_as_fast_as_the_world_did(tmp_path: Path) -> None:
-    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
-    counts = []
-    for time in (5.0, 5.1, 5.5, 5.51, 5.7, 105.7, 105.8):
-        before = video._written
-        video.write(np.zeros((48, 64, 3), np.uint8), time)
-        counts.append(video._written - before)
-    video.close()
-    assert counts == [1, 1, 4, 0, 2, 100, 1]  # a gap of 100 s is cut to 10 s
-    assert len(frames_of(tmp_path / "a.mp4")) == 109
-
-
-def test_no_encoder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write video .* use --nosave"):
-        VideoFile(tmp_path / "missing" / "a.mp4", 10, (64, 48))
-
-
-def filled_with(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is full: what OpenCV leaves behind is `text`, and it says nothing."""
-
-    class Full:
-        def __init__(self, path: str, *how: object) -> None:
-            self.path = path
-
-        def isOpened(self) -> bool:
-            return True
-
-        def write(self, picture: np.ndarray) -> None:
-            pass
-
-        def release(self) -> None:
-            Path(self.path).write_bytes(text)
-
-    monkeypatch.setattr(
-        "engine.prediction.annotated_frames.cv2.VideoWriter", type("W", (Full,), {"fourcc": lambda *c: 0})
-    )
-
-
-@pytest.mark.parametrize("left", [b"", b"\0" * 4000])
-def test_a_video_that_a_full_disk_cut_short(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"an earlier video")
-    filled_with(left, monkeypatch)
-    video = VideoFile(tmp_path / "a.mp4", 10, (64, 48))
-    for _ in range(3):
-        video.write(np.zeros((48, 64, 3), np.uint8))
-    with pytest.raises(UserError, match=r"cannot write video '.*a\.mp4': 0 of 3 frames were stored"):
-        video.close()
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == b"an earlier video"
 
 
 def test_one_lost_video_does_not_keep_the_others_from_their_end(
@@ -130,11 +61,6 @@ def test_one_lost_video_does_not_keep_the_others_from_their_end(
     with pytest.raises(UserError, match="lost"):
         pictures.close()
     assert sorted(closed) == ["a.mp4", "b.mp4"]
-
-
-def test_a_video_without_a_frame_is_no_file(tmp_path: Path) -> None:
-    VideoFile(tmp_path / "a.mp4", 10, (64, 48)).close()
-    assert not list(tmp_path.iterdir())
 
 
 def test_folders_in_the_place_of_pictures_and_videos(tmp_path: Path) -> None:
