@@ -6,7 +6,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from dataclasses import MISSING, dataclass, fields
+from pathlib import PurePath
+from typing import Any, NoReturn, TypeVar
 
 from utils.commands.launcher import has_anyone_failed, is_first_to_say, leave, local_rank
 from utils.commands.signals import Terminated, signals_ignored, signals_raise
@@ -109,12 +111,53 @@ def _single(action: argparse.Action, value: Any) -> Any:
     return converted
 
 
+_Options = TypeVar("_Options", bound="CommandOptions")
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """The options of a command as a typed, frozen object, made once from what its parser gives.
+
+    Subclasses have one field for each flag, in the order of the flags. What has to change later, such as the batch size
+    or the settings of a training that is resumed, goes into a copy, made with `dataclasses.replace`.
+    """
+
+    @classmethod
+    def from_namespace(cls: type[_Options], namespace: argparse.Namespace) -> _Options:
+        """The options that a parser gave; only fields with a default may be missing from `namespace`."""
+        wanted = [f.name for f in fields(cls) if f.default is MISSING or hasattr(namespace, f.name)]
+        return cls(**{name: getattr(namespace, name) for name in wanted})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Names and values in the order of the flags, as opt.yaml and checkpoints hold them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def list_of_weights(weights: Any) -> list[str]:
+    """The value of --weights as a list, where a script may have set a single path, or None."""
+    return [str(weights)] if isinstance(weights, (str, PurePath)) else [str(path) for path in weights or ()]
+
+
 def image_size(value: int | Sequence[int]) -> tuple[int, int]:
     """The (height, width) that ``--imgsz 640`` or ``--imgsz 480 640`` means."""
     sizes = [value] if isinstance(value, int) else list(value)
     if len(sizes) not in (1, 2) or any(s < 1 for s in sizes):
         raise UserError(f"--imgsz takes one size or height and width, both positive, not {sizes}")
     return sizes[0], sizes[-1]
+
+
+def network_size(imgsz: int | Sequence[int], stride: int, minimum: int = 0) -> tuple[int, int]:
+    """The (height, width) that --imgsz means for a network of `stride`: multiples of it, none below `minimum`.
+
+    Logs a warning if that is not the size given.
+    """
+    from utils.ops.letterbox import make_divisible
+
+    given = image_size(imgsz)
+    height, width = (max(make_divisible(side, stride), minimum) for side in given)
+    if (height, width) != given:
+        LOGGER.warning(f"--imgsz {given[0]}x{given[1]} is no multiple of the stride {stride}; using {height}x{width}")
+    return height, width
 
 
 def command_of(script: str) -> str:

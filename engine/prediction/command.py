@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 
-from engine.options import network_size
 from engine.prediction.options import DetectOptions
 from engine.prediction.outputs import OutputOptions
 from engine.prediction.predictor import InferenceOptions, PredictionSummary, log_summary, predict
@@ -16,6 +15,7 @@ from engine.task import DetectionTask, wrong_task
 from models.backends import DetectMultiBackend
 from models.checkpoints.checkpoint import strip_optimizer
 from models.weights import find_weights, newest_best
+from utils.cli import network_size
 from utils.data.images.memory import check_memory
 from utils.data.sources.source import open_source
 from utils.devices import select_one_device

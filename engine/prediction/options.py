@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 
-from engine.options import CommandOptions, list_of_weights
-from utils.cli import CommandParser
+from utils.cli import CommandOptions, CommandParser, list_of_weights
 from utils.commands.values import Fraction, Whole, batch_size, image_side, text
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.options import CommandOptions
-from utils.cli import CommandParser
+from utils.cli import CommandOptions, CommandParser
 from utils.commands.values import Fraction, Whole, found_batch_size, image_side, processes, text, text_or_nothing
 from utils.errors import nearest
 

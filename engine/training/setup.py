@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.options import network_size
 from engine.task import DetectionTask
 from engine.training.autobatch import find_batch_size
 from engine.training.options import TrainOptions
@@ -21,7 +20,7 @@ from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoints.state_dict import load_matching, load_strictly
 from models.weights import find_backbone_weights, find_weights
 from utils.anchors import check_anchors
-from utils.cli import torchrun_command
+from utils.cli import network_size, torchrun_command
 from utils.commands.launcher import local_rank
 from utils.data.images.memory import check_memory
 from utils.data.loader import create_loader

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.options import network_size
 from engine.task import DetectionTask
 from engine.validation.evaluation import Evaluation
 from engine.validation.options import ValOptions
 from engine.validation.validator import ValidationSummary
 from models.weights import newest_best
+from utils.cli import network_size
 from utils.files import atomic_write
 from utils.logging import LOGGER
 from utils.plots.figures import new_figure, plain_text, save_figure

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from engine.options import network_size
 from engine.task import DetectionTask, wrong_task
 from engine.validation.coco import (
     CocoIds,
@@ -26,7 +25,7 @@ from engine.validation.options import ValOptions
 from engine.validation.report import write_per_class
 from engine.validation.validator import ValidationResult, ValidationSummary, validate
 from models.backends import DetectMultiBackend
-from utils.cli import image_size
+from utils.cli import image_size, network_size
 from utils.data.images.memory import check_memory
 from utils.data.indexing.index import ImageIndex, build_index
 from utils.data.loader import create_loader

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-from engine.options import CommandOptions, list_of_weights
-from utils.cli import CommandParser
+from utils.cli import CommandOptions, CommandParser, list_of_weights
 from utils.commands.values import Fraction, Whole, batch_size, image_side, processes, text
 
 TASKS = ("train", "val", "test", "speed", "study")
