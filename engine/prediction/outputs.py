@@ -16,8 +16,7 @@ from engine.prediction.text_files import CsvFile, LabelFiles
 from engine.prediction.video_file import VideoFile
 from utils.data.sources.image_io import write_image
 from utils.ops.class_names import class_name
-from utils.plots.annotator import Annotator
-from utils.plots.colors import colors
+from utils.plots.annotator import Annotator, colors
 from utils.plots.fonts import find_font
 from utils.plots.window import Window, check_imshow
 

@@ -90,8 +90,7 @@ class Detections:
         return self.ims
 
     def _drawn(self, im: np.ndarray, rows: Tensor, labels: bool) -> np.ndarray:
-        from utils.plots.annotator import Annotator
-        from utils.plots.colors import colors
+        from utils.plots.annotator import Annotator, colors
 
         annotator = Annotator(im[..., ::-1].copy(), example="".join(self.names.values()))
         for *box, confidence, cls in rows.flip(0).tolist():  # the most confident is drawn last, on top

@@ -8,11 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from utils.plots.colors import colors  # at once: fetched later, the submodule of the same name would be in its place
-
 _OWNERS = {
     "Annotator": "utils.plots.annotator",
-    "Colors": "utils.plots.colors",
+    "Colors": "utils.plots.annotator",
+    "colors": "utils.plots.annotator",
     "plot_confusion": "utils.plots.confusion",
     "plot_curves": "utils.plots.curves",
     "plot_images": "utils.plots.mosaics",
@@ -20,7 +19,7 @@ _OWNERS = {
     "plot_results": "utils.plots.results",
     "save_one_box": "utils.plots.crops",
 }
-__all__ = ["colors", *sorted(_OWNERS)]
+__all__ = sorted(_OWNERS)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.plots.colors import colors
+from utils.plots.annotator import colors
 from utils.plots.figures import Lettering, class_lettering, new_figure, save_figure
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.files import atomic_write
-from utils.plots.annotator import Annotator
-from utils.plots.colors import colors
+from utils.plots.annotator import Annotator, colors
 
 if TYPE_CHECKING:
     import torch

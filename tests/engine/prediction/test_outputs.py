@@ -14,7 +14,7 @@ from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image
 from utils.errors import UserError
 from utils.ops.masks import BoxMask
-from utils.plots.colors import colors
+from utils.plots.annotator import colors
 
 NAMES = {0: "a/b", 1: "..", 2: "person"}
 

@@ -85,7 +85,7 @@ def test_drawing_changes_ims_and_not_the_pictures_given(found: Detections) -> No
     assert changed[10, 20:101].all()  # the upper edge of the first box
     assert not changed[75:, 45:].any()  # nothing where there is nothing
     assert not drawn[1].any()
-    from utils.plots.colors import colors
+    from utils.plots.annotator import colors
 
     assert tuple(drawn[0][60, 60]) == colors(0)  # RGB
     again = found.render()

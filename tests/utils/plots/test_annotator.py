@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from utils.ops.masks import BoxMask
-from utils.plots.annotator import Annotator
-from utils.plots.colors import Colors, colors, contrasting
+from utils.plots.annotator import Annotator, Colors, colors, contrasting
 from utils.plots.fonts import text_mask
 
 BLUE = (250, 10, 20)

@@ -47,7 +47,7 @@ import sys, utils.plots
 assert not {'torch', 'matplotlib', 'cv2', 'numpy'} & set(sys.modules)
 from utils.plots import Annotator, colors, plot_images, plot_results, save_one_box
 assert callable(colors) and colors(0) and callable(plot_images)
-import utils.plots.colors
+import utils.plots.annotator
 from utils.plots import colors
 assert callable(colors)
 """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.plots.colors import colors
+from utils.plots.annotator import colors
 from utils.plots.mosaics import plot_images
 
 
