@@ -5,7 +5,7 @@ from __future__ import annotations
 from utils.data.indexing.image_files import IMG_FORMATS
 from utils.data.indexing.labels import label_path
 from utils.data.legacy import LoadImagesAndLabels, create_dataloader
-from utils.data.sources.formats import VID_FORMATS
+from utils.data.sources.files import VID_FORMATS
 from utils.data.sources.legacy import LoadImages, LoadScreenshots, LoadStreams
 
 __all__ = [

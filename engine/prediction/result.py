@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.data.sources.formats import is_url
+from utils.data.sources.files import is_url
 from utils.data.sources.frame import Frame
 from utils.ops.class_names import describe
 from utils.ops.masks import BoxMask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import cv2
 import numpy as np
 
 from utils.data.indexing.image_files import IMG_FORMATS, is_pattern, read_list
-from utils.data.sources.formats import VID_FORMATS, is_media, is_video
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.image_io import UnreadableImage, read_image
 from utils.data.sources.video import UnreadableVideo, Video
@@ -20,6 +20,33 @@ from utils.errors import UserError
 from utils.files import expand_home
 from utils.logging import LOGGER
 from utils.progress import Progress
+
+VID_FORMATS = ("asf", "avi", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv")
+
+_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "http://", "https://", "tcp://", "udp://")
+
+
+def suffix_of(name: str | Path) -> str:
+    """The suffix in lower case: ``'jpg'`` for ``'a.JPG'`` and for ``'https://host/a.jpg?size=2'``."""
+    text = str(name)
+    if is_url(text):
+        text = re.split(r"[?#]", text, maxsplit=1)[0]
+    return Path(text).suffix[1:].lower()
+
+
+def is_video(name: str | Path) -> bool:
+    """Whether `name` is that of a video."""
+    return suffix_of(name) in VID_FORMATS
+
+
+def is_media(name: str | Path) -> bool:
+    """Whether `name` is that of an image or a video."""
+    return suffix_of(name) in IMG_FORMATS or is_video(name)
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` begins with a scheme that a stream or a download can have."""
+    return text.lower().startswith(_SCHEMES)
 
 
 def find_media(source: str | Path | Sequence[str | Path]) -> list[str]:

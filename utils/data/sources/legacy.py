@@ -14,8 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.data.sources.files import MediaFiles, find_media
-from utils.data.sources.formats import is_video
+from utils.data.sources.files import MediaFiles, find_media, is_video
 from utils.data.sources.frame import Frame
 from utils.data.sources.screen import Screen, parse_screen
 from utils.data.sources.streams import Streams, stream_addresses

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from utils.data.sources.formats import is_media, is_url, suffix_of
+from utils.data.sources.files import is_media, is_url, suffix_of
 from utils.data.sources.frame import Frame, Unreadable
 from utils.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from utils.data.sources.formats import is_url
+from utils.data.sources.files import is_url
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.latest import Backoff, LatestFrame, open_capture
 from utils.errors import UserError

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.data.sources.files import MediaFiles
-from utils.data.sources.formats import is_media, is_url, is_video, suffix_of
+from utils.data.sources.files import MediaFiles, is_media, is_url, is_video, suffix_of
 from utils.data.sources.image_io import write_image
 from utils.data.sources.screen import Screen
 from utils.data.sources.source import open_source
