@@ -15,12 +15,13 @@ from models.backends.exported import ExportedBackend
 from models.backends.ncnn import Ncnn
 from models.backends.onnx import OnnxRuntime, OpenCvDnn
 from models.backends.openvino import OpenVino
-from models.backends.pytorch import PyTorchBackend
 from models.backends.runtime import Runtime
 from models.backends.tflite import TfLite
 from models.backends.torchscript import TorchScript
+from models.loading import load_model
 from models.weights import find_weights
 from utils.errors import UserError
+from utils.logging import LOGGER
 
 _CHECKPOINTS = (".pt", ".pth")
 _RUNTIMES: dict[str, type[Runtime]] = {
@@ -143,3 +144,27 @@ def _kind_of(path: Path) -> str:
     if suffix not in _RUNTIMES and path.is_dir():
         return next((kind for kind in _FOLDERS if any(path.glob(f"*{kind}"))), "a folder with none of these")
     return suffix
+
+
+class PyTorchBackend(nn.Module):
+    """Runs one checkpoint, or several as an ensemble.
+
+    `fp16` is True where half precision was asked for and the device is a GPU. On the CPU there is a warning instead,
+    and the model computes in float32.
+    """
+
+    def __init__(
+        self, weights: Sequence[str], device: torch.device, fp16: bool = False, fuse: bool = True, trust: bool = False
+    ) -> None:
+        super().__init__()
+        self.fp16 = fp16 and device.type != "cpu"
+        if fp16 and not self.fp16:
+            LOGGER.warning("half precision needs a GPU; continuing in float32")
+        self.model: Any = load_model(list(weights), device, fuse=fuse, half=self.fp16, trust=trust)
+        self.names: dict[int, str] = self.model.names
+        self.stride = max(int(self.model.stride.max()), 32)
+        self.task: str = self.model.task
+
+    def forward(self, im: Tensor, augment: bool = False, visualize: Any = False) -> Any:
+        """The output of the model in evaluation mode for images (B, 3, H, W); see `models.yolo.Detect`."""
+        return self.model(im.half() if self.fp16 else im.float(), augment=augment, visualize=visualize)
