@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.prediction.result import FrameResult
 from utils.data.sources.image_io import write_image
 from utils.files import make_folder
 from utils.ops.class_names import class_name, folder_name
 from utils.ops.masks import BoxMask, paste_mask
 from utils.plots.crops import crop_window
+
+if TYPE_CHECKING:
+    from engine.prediction.outputs import FrameResult
 
 
 class CropFiles:

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.prediction.outputs import OutputOptions, Outputs
-from engine.prediction.result import FrameResult, OutputNames
+from engine.prediction.outputs import FrameResult, OutputNames, OutputOptions, Outputs
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.source import Source
 from utils.devices import Profile, smart_inference_mode

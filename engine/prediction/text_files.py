@@ -8,14 +8,17 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.prediction.result import FrameResult
 from utils.files import atomic_write, make_folder, refuse_folder
 from utils.ops.boxes import xyxy2xywhn
 from utils.ops.class_names import class_name
 from utils.ops.masks import BoxMask, mask_to_polygon
+
+if TYPE_CHECKING:
+    from engine.prediction.outputs import FrameResult
 
 
 class LabelFiles:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from engine.prediction.result import OutputNames
+from engine.prediction.outputs import OutputNames
 from engine.prediction.text_files import label_rows
 from engine.validation.validated_image import ValidatedImage
 from utils.data.batch import Batch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.prediction.object_images import CropFiles, MaskFiles
-from engine.prediction.result import FrameResult
+from engine.prediction.outputs import FrameResult
 from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image
 from utils.ops.masks import BoxMask

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.prediction.outputs import AnnotatedFrames, FrameAnnotator
-from engine.prediction.result import FrameResult, OutputNames, describe
+from engine.prediction.outputs import AnnotatedFrames, FrameAnnotator, FrameResult, OutputNames, describe
 from engine.prediction.video_file import VideoFile
 from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.prediction.result import FrameResult
+from engine.prediction.outputs import FrameResult
 from engine.prediction.text_files import CsvFile, LabelFiles
 from utils.data.indexing.labels import parse_labels
 from utils.data.sources.frame import Frame
