@@ -40,13 +40,9 @@ class Figure(NamedTuple):
             value = value.get(key) if isinstance(value, Mapping) else None
         if value is None:
             return [self.label, goal, "not measured", "–"]
-        met = (
-            ""
-            if self.limit is None
-            else "yes"
-            if value == self.limit or (value > self.limit) == (sign == "≥")
-            else "no"
-        )
+        met = ""
+        if self.limit is not None:
+            met = "yes" if value == self.limit or (value > self.limit) == (sign == "≥") else "no"
         digits = 1 if self.unit == "ms" else DIGITS.get(self.unit, 0)
         return [self.label, goal, f"{value:.{digits}f} {self.unit}".strip(), met]
 
@@ -56,6 +52,8 @@ FIGURES = [
     Figure("loader", "mosaic pipeline at 640, no cache", ("mosaic, one decode per sample", "ratio"), "×", 2.5),
     Figure("loader", "mosaic pipeline at 640, RAM cache", ("mosaic, RAM cache", "ratio"), "×", 2.5),
     Figure("loss", "loss forward + backward, 16 × 640, 80 classes", ("DetectionLoss", "ratio"), "×", 2),
+    Figure("loss", "launches of the loss, forward", ("launches", "forward"), "", 300),
+    Figure("loss", "launches of the loss, backward", ("launches", "backward"), "", 300),
     Figure("train_step", "training step, yolov5_MobileNetv2, 16 × 320", ("step", "ratio"), "×"),
     Figure("recompute", "peak of a training step with --recompute", ("recomputed", "peak_mb"), "MB", 2400),
     Figure("recompute", "without", ("kept", "peak_mb"), "MB"),
@@ -64,6 +62,7 @@ FIGURES = [
     Figure("train_epoch", "its peak memory, all processes", ("train.py", "tree_mb"), "MB", 3500),
     Figure("validate", "val.py, yolov5n.pt at 640, whole process", ("val.py", "ratio"), "×", 1.4),
     Figure("validate", "NMS at validation settings, real predictions", ("NMS, validation", "ratio"), "×", 2),
+    Figure("validate", "NMS at detection settings, real predictions", ("NMS, detection", "ratio"), "×", 1),
     Figure("startup", "--help, the slowest command", (_HELP, "seconds"), "s", 0.5),
     Figure("startup", "--help imports torch (0: no)", (_HELP, "torch"), "", 0),
     Figure("startup", "first detection from a cold start", (_DETECT, "seconds"), "s", 4),

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.loss import HYP, scene
-from tests.utils.losses.launches import Launches
+from benchmarks.loss import HYP, Launches, scene
 from utils.losses import detection, gather
 from utils.losses.box import LOSSES, MEASURES
 from utils.losses.detection import DetectionLoss
