@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.prediction.options import DetectOptions, prediction_parser
+from engine.prediction.flags import prediction_parser
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run(**kwargs: Any) -> PredictionSummary:
 def main(options: argparse.Namespace) -> PredictionSummary:
     """Detect as `options` say."""
     from engine.prediction.command import run_prediction
+    from engine.prediction.options import DetectOptions
     from engine.task import DetectionTask
 
     return run_prediction(DetectOptions.from_namespace(options), DetectionTask())

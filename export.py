@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.export.options import export_parser
+from engine.export.flags import export_parser
 from utils.cli import CommandParser, run_command
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from engine.training.options import parse_training, training_keywords, training_parser
+from engine.training.flags import parse_training, training_keywords, training_parser
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:

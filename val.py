@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.validation.options import ValOptions, validation_parser, with_implied
+from engine.validation.flags import validation_parser, with_implied
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> ValidationSummary:
     """Validate, measure or study, as `options.task` says."""
     from engine.task import DetectionTask
     from engine.validation.command import run_validation
+    from engine.validation.options import ValOptions
 
     return run_validation(ValOptions.from_namespace(options), DetectionTask())
 

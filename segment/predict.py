@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from engine.prediction.options import DetectOptions, prediction_parser
+from engine.prediction.flags import prediction_parser
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run(**kwargs: Any) -> PredictionSummary:
 def main(options: argparse.Namespace) -> PredictionSummary:
     """Segment as `options` say."""
     from engine.prediction.command import run_prediction
+    from engine.prediction.options import DetectOptions
     from engine.segmentation import SegmentationTask
 
     return run_prediction(DetectOptions.from_namespace(options), SegmentationTask(retina_masks=options.retina_masks))

@@ -18,7 +18,7 @@ if __package__ in {None, ""}:  # run as a script: this folder is on the path, th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import train
-from engine.training.options import parse_training, training_keywords, training_parser
+from engine.training.flags import parse_training, training_keywords, training_parser
 from utils.cli import CommandParser, run_command
 from utils.commands.values import Whole
 

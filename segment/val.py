@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if __package__ in {None, ""}:  # run as a script: this folder is on the path, the project is not
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from engine.validation.options import ValOptions, validation_parser, with_implied
+from engine.validation.flags import validation_parser, with_implied
 from utils.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def main(options: argparse.Namespace) -> ValidationSummary:
     """Validate, measure or study, as `options.task` says."""
     from engine.segmentation import SegmentationTask
     from engine.validation.command import run_validation
+    from engine.validation.options import ValOptions
 
     task = SegmentationTask(retina_masks=options.retina_masks or options.save_json)
     return run_validation(ValOptions.from_namespace(options), task)

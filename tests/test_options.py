@@ -18,7 +18,7 @@ import val
 from engine.prediction.options import DetectOptions
 from engine.training.options import SegmentTrainOptions, TrainOptions
 from engine.validation.options import ValOptions
-from utils.cli import CommandOptions
+from utils.commands.options import CommandOptions
 
 COMMANDS: list[tuple[Callable[..., argparse.Namespace], type[CommandOptions], set[str], set[str]]] = [
     # parse_opt, the object, flags that the task takes for itself, fields of the other task

@@ -206,6 +206,6 @@ def test_help_from_the_command_line_answers_without_torch(tmp_path: Path) -> Non
 
 
 def _help_of_detection() -> str:
-    from engine.prediction.options import prediction_parser
+    from engine.prediction.flags import prediction_parser
 
     return prediction_parser("", project="runs/detect").format_help()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from engine.training.options import training_parser
+from engine.training.flags import training_parser
 from models.checkpoints.checkpoint import Checkpoint, is_finite
 from utils.errors import UserError, first_line
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import mobilenet_v2
 
 import train
-from engine.training.options import training_parser
+from engine.training.flags import training_parser
 from engine.training.trainer import Trainer
 from models.checkpoints.checkpoint import load_checkpoint
 from utils.cli import run_command

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from engine.task import DetectionTask
-from engine.training.options import TrainOptions, training_parser
+from engine.training.flags import training_parser
+from engine.training.options import TrainOptions
 from engine.training.setup import build_network
 from models.checkpoints.backbone import ConvBN, load_backbone
 from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
