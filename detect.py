@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.prediction.flags import prediction_parser
-from utils.cli import CommandParser, run_command
+from utils.cli import CommandParser, options_of, run_command
 
 if TYPE_CHECKING:
     from engine.prediction.predictor import PredictionSummary
@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> PredictionSummary:
     from engine.prediction.options import DetectOptions
     from engine.task import DetectionTask
 
-    return run_prediction(DetectOptions.from_namespace(options), DetectionTask())
+    return run_prediction(options_of(DetectOptions, options), DetectionTask())
 
 
 def _command() -> int:

@@ -14,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from engine.training.flags import parse_training, training_keywords, training_parser
-from utils.cli import CommandParser, run_command
+from utils.cli import CommandParser, options_of, run_command
 
 if TYPE_CHECKING:
     from engine.task import DetectionTask
@@ -38,7 +38,7 @@ def main(opt: argparse.Namespace, task: DetectionTask | None = None) -> Any:
     from engine.training.evolve import evolve
 
     task = task or DetectionTask()
-    options = task.train_options.from_namespace(opt)
+    options = options_of(task.train_options, opt)
     command = train if options.evolve is None else evolve
     return command(options, task, given=opt.given)
 

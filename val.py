@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.validation.flags import validation_parser, with_implied
-from utils.cli import CommandParser, run_command
+from utils.cli import CommandParser, options_of, run_command
 
 if TYPE_CHECKING:
     from engine.validation.validator import ValidationSummary
@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> ValidationSummary:
     from engine.validation.command import run_validation
     from engine.validation.options import ValOptions
 
-    return run_validation(ValOptions.from_namespace(options), DetectionTask())
+    return run_validation(options_of(ValOptions, options), DetectionTask())
 
 
 def _command() -> None:

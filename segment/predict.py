@@ -22,7 +22,7 @@ if __package__ in {None, ""}:  # run as a script: this folder is on the path, th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from engine.prediction.flags import prediction_parser
-from utils.cli import CommandParser, run_command
+from utils.cli import CommandParser, options_of, run_command
 
 if TYPE_CHECKING:
     from engine.prediction.predictor import PredictionSummary
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> PredictionSummary:
     from engine.prediction.options import DetectOptions
     from engine.segmentation import SegmentationTask
 
-    return run_prediction(DetectOptions.from_namespace(options), SegmentationTask(retina_masks=options.retina_masks))
+    return run_prediction(options_of(DetectOptions, options), SegmentationTask(retina_masks=options.retina_masks))
 
 
 def _command() -> int:

@@ -20,7 +20,7 @@ if __package__ in {None, ""}:  # run as a script: this folder is on the path, th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from engine.validation.flags import validation_parser, with_implied
-from utils.cli import CommandParser, run_command
+from utils.cli import CommandParser, options_of, run_command
 
 if TYPE_CHECKING:
     from engine.validation.validator import ValidationSummary
@@ -60,7 +60,7 @@ def main(options: argparse.Namespace) -> ValidationSummary:
     from engine.validation.options import ValOptions
 
     task = SegmentationTask(retina_masks=options.retina_masks or options.save_json)
-    return run_validation(ValOptions.from_namespace(options), task)
+    return run_validation(options_of(ValOptions, options), task)
 
 
 if __name__ == "__main__":

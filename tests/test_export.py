@@ -25,7 +25,7 @@ from engine.validation.evaluation import Evaluation
 from engine.validation.options import ValOptions
 from models.loading import load_model
 from tests.engine.export.samples import lively, save
-from utils.cli import run_command
+from utils.cli import options_of, run_command
 from utils.ops.letterbox import letterbox
 from utils.ops.nms import non_max_suppression
 
@@ -237,7 +237,7 @@ def test_coco128_scores_as_the_checkpoint_does(
     def score(weights: Path, rectangular: bool) -> tuple[float, ...]:
         words = ["--weights", str(weights), "--data", data, "--imgsz", "320", "--batch-size", "8", "--workers", "0"]
         options = val.parse_opt([*words, "--project", str(tmp_path), "--device", "cpu", "--no-plots"])
-        evaluation = Evaluation.prepare(ValOptions.from_namespace(options), DetectionTask())
+        evaluation = Evaluation.prepare(options_of(ValOptions, options), DetectionTask())
         if evaluation.model.pt:
             evaluation.model.any_size = rectangular  # a checkpoint would always take rectangular batches
         assert evaluation.model.any_size == rectangular

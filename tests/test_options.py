@@ -18,6 +18,7 @@ import val
 from engine.prediction.options import DetectOptions
 from engine.training.options import SegmentTrainOptions, TrainOptions
 from engine.validation.options import ValOptions
+from utils.cli import options_of
 from utils.commands.options import CommandOptions
 
 COMMANDS: list[tuple[Callable[..., argparse.Namespace], type[CommandOptions], set[str], set[str]]] = [
@@ -36,13 +37,13 @@ def test_fields_are_the_flags_in_their_order(
     parse_opt: Callable[..., argparse.Namespace], kind: type[CommandOptions], for_task: set[str], for_other: set[str]
 ) -> None:
     flags = {name: value for name, value in vars(parse_opt([])).items() if name not in for_task}
-    fields = {k: v for k, v in kind.from_namespace(parse_opt([])).to_dict().items() if k not in for_other}
+    fields = {k: v for k, v in options_of(kind, parse_opt([])).to_dict().items() if k not in for_other}
     assert list(fields) == list(flags)
     assert all(fields[name] == flags[name] for name in flags if name != "weights")
 
 
 def test_options_cannot_be_changed_but_copied() -> None:
-    options = TrainOptions.from_namespace(train.parse_opt(["--epochs", "7"]))
+    options = options_of(TrainOptions, train.parse_opt(["--epochs", "7"]))
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.epochs = 8  # type: ignore[misc]
     assert (options.epochs, dataclasses.replace(options, epochs=8).epochs) == (7, 8)
@@ -50,7 +51,7 @@ def test_options_cannot_be_changed_but_copied() -> None:
 
 def test_a_flag_without_a_value_is_an_error() -> None:
     with pytest.raises(AttributeError, match="backbone_weights"):
-        TrainOptions.from_namespace(argparse.Namespace(weights=""))
+        options_of(TrainOptions, argparse.Namespace(weights=""))
 
 
 @pytest.mark.parametrize("kind", [ValOptions, DetectOptions])
@@ -61,4 +62,4 @@ def test_a_flag_without_a_value_is_an_error() -> None:
 def test_scripts_may_set_weights_as_they_like(kind: type, given: object, weights: list[str]) -> None:
     opt = val.parse_opt([]) if kind is ValOptions else detect.parse_opt([])
     opt.weights = given
-    assert kind.from_namespace(opt).weights == weights
+    assert options_of(kind, opt).weights == weights

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from utils.commands.launcher import has_anyone_failed, is_first_to_say, leave, local_rank
 from utils.commands.signals import Terminated, signals_ignored, signals_raise
@@ -14,6 +15,11 @@ from utils.commands.streams import OutputError, flush_output, open_standard_stre
 from utils.commands.values import word_of
 from utils.errors import Aftermath, UserError, nearest, one_line, refusal
 from utils.logging import LOGGER, configure_logging
+
+if TYPE_CHECKING:
+    from utils.commands.options import CommandOptions
+
+_Options = TypeVar("_Options", bound="CommandOptions")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -107,6 +113,25 @@ def _single(action: argparse.Action, value: Any) -> Any:
         known = ", ".join(repr(choice) for choice in action.choices)
         raise argparse.ArgumentTypeError(f"must be one of {known}, not {value!r}")
     return converted
+
+
+def options_of(kind: type[_Options], namespace: argparse.Namespace) -> _Options:
+    """What a parser gave, as an object of `kind`; only fields with a default may be missing from `namespace`.
+
+    Where a list of words is wanted, a script may have set one word, a path, or None.
+    """
+    from dataclasses import MISSING, fields
+
+    values = {}
+    for field in fields(kind):
+        if field.default is MISSING or hasattr(namespace, field.name):
+            value = getattr(namespace, field.name)
+            values[field.name] = _list_of_words(value) if field.type == "list[str]" else value
+    return kind(**values)
+
+
+def _list_of_words(value: Any) -> list[str]:
+    return [str(value)] if isinstance(value, (str, os.PathLike)) else [str(word) for word in value or ()]
 
 
 def image_size(value: int | Sequence[int]) -> tuple[int, int]:

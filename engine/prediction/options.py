@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from utils.commands.options import CommandOptions, list_of_weights
+from utils.commands.options import CommandOptions
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,3 @@ class DetectOptions(CommandOptions):
     hide_conf: bool
     font: str | None
     save_mask: bool = False  # segmentation only
-
-    @classmethod
-    def from_namespace(cls, namespace: argparse.Namespace) -> DetectOptions:
-        options = super().from_namespace(namespace)
-        return replace(options, weights=list_of_weights(options.weights))

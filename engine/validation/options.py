@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from utils.commands.options import CommandOptions, list_of_weights
+from utils.commands.options import CommandOptions
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,3 @@ class ValOptions(CommandOptions):
     project: str
     name: str
     exist_ok: bool
-
-    @classmethod
-    def from_namespace(cls, namespace: argparse.Namespace) -> ValOptions:
-        options = super().from_namespace(namespace)
-        return replace(options, weights=list_of_weights(options.weights))

@@ -18,6 +18,7 @@ from engine.training.events import Events
 from engine.training.options import TrainOptions
 from engine.training.session import Session
 from engine.training.trainer import Trainer
+from utils.cli import options_of
 from utils.data.batch import Batch
 from utils.hyp import load_hyp
 from utils.training.ema import ModelEMA
@@ -71,7 +72,7 @@ def make_task(name: str) -> DetectionTask:
 def make_options(name: str, **values: Any) -> TrainOptions:
     """The options of a training of task `name`: `values`, the others at their defaults."""
     command = segment.train if name == "segment" else train
-    return replace(make_task(name).train_options.from_namespace(command.parse_opt([])), **values)
+    return replace(options_of(make_task(name).train_options, command.parse_opt([])), **values)
 
 
 def make_network(task: DetectionTask) -> nn.Module:

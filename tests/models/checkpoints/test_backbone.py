@@ -24,6 +24,7 @@ from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from models.configs import known_cfgs, load_cfg
 from models.loading import load_model
 from models.yolo import DetectionModel, SegmentationModel
+from utils.cli import options_of
 from utils.errors import UserError
 
 ROWS = (5, 9, 12)  # the last rows at strides 8, 16 and 32, and the features they are
@@ -66,7 +67,7 @@ def network(pth: Path, norm: str = "imagenet") -> DetectionModel:
     """What `train.py --backbone-weights … --backbone-norm …` starts from."""
     parser = training_parser("", data="a.yaml", project="runs", cfg="b.yaml")
     opt = parser.parse_args(["--backbone-weights", str(pth), "--backbone-norm", norm])
-    options = replace(TrainOptions.from_namespace(opt), cfg=cfg())
+    options = replace(options_of(TrainOptions, opt), cfg=cfg())
     return build_network(options, DetectionTask(), nc=2, hyp={}, checkpoint=None).eval()
 
 
