@@ -200,7 +200,8 @@ def parse(module: Any, words: Sequence[str] | None = None) -> argparse.Namespace
     """
     name = module.__name__.rpartition(".")[2]
     style = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(module.__doc__, prog=f"python -m benchmarks {name}", formatter_class=style)
+    prog = f"python -m benchmarks {name}".removesuffix(" __main__")
+    parser = CommandParser(module.__doc__, prog=prog, formatter_class=style)
     for option, default in module.OPTIONS.items():
         flag, several = f"--{option.replace('_', '-')}", isinstance(default, list)
         first = default[0] if several and default else default
