@@ -150,9 +150,11 @@ def network_size(imgsz: int | Sequence[int], stride: int, minimum: int = 0) -> t
     from utils.ops.letterbox import make_divisible
 
     given = image_size(imgsz)
-    height, width = (max(make_divisible(side, stride), minimum) for side in given)
+    rounded = [make_divisible(side, stride) for side in given]
+    height, width = (max(side, minimum) for side in rounded)
     if (height, width) != given:
-        LOGGER.warning(f"--imgsz {given[0]}x{given[1]} is no multiple of the stride {stride}; using {height}x{width}")
+        reason = f"no multiple of the stride {stride}" if min(rounded) >= minimum else f"below {minimum} on a side"
+        LOGGER.warning(f"--imgsz {given[0]}x{given[1]} is {reason}; using {height}x{width}")
     return height, width
 
 

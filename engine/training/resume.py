@@ -13,7 +13,8 @@ from engine.training.session import Session, TrainedEpoch
 from models.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from models.checkpoints.state_dict import load_strictly
 from utils.distributed import world_size
-from utils.errors import UserError
+from utils.errors import UserError, one_line
+from utils.logging import LOGGER
 from utils.training.optimizer import load_optimizer_state
 from utils.training.seeds import restore_rng_states
 
@@ -26,7 +27,8 @@ def resume_options(
     """The options of the training to resume, its checkpoint, and its run folder.
 
     `options.resume` is True (the newest last.pt below runs/) or a path; the options named in `given` and in
-    `RESUME_OVERRIDES` replace the stored ones. Raises `UserError` if there is nothing that `task` could resume.
+    `RESUME_OVERRIDES` replace the stored ones. Stored options that this version does not have are left out, with a
+    warning. Raises `UserError` if there is nothing that `task` could resume.
     """
     last = Path(options.resume) if isinstance(options.resume, (str, Path)) else newest_last()
     if not last.is_file():
@@ -42,7 +44,11 @@ def resume_options(
     check_progress(checkpoint, str(last))
     if world_size() > 1:
         given = given | {"device"}  # on which the processes have met already
-    stored = {name: value for name, value in checkpoint.opt.items() if name in options.to_dict()}
+    known = options.to_dict()
+    if unknown := sorted(str(name) for name in checkpoint.opt if name not in known):
+        shown = one_line(", ".join(unknown), limit=200)
+        LOGGER.warning(f"'{last}' was trained with options that this version does not have: {shown}")
+    stored = {name: value for name, value in checkpoint.opt.items() if name in known}
     kept = {"resume": str(last), "trust": options.trust}
     overrides = {name: getattr(options, name) for name in RESUME_OVERRIDES if name in given}
     resumed = replace(options, **{**stored, **kept, **overrides})

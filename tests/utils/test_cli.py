@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.cli import CommandParser, command_of, image_size, run_command, torchrun_command
+from utils.cli import CommandParser, command_of, image_size, network_size, run_command, torchrun_command
 from utils.commands.values import Fraction, Whole, text
 from utils.errors import UserError
 
@@ -134,6 +134,19 @@ def test_image_size() -> None:
     for bad in ([1, 2, 3], [0], [-5, 5]):
         with pytest.raises(UserError, match="--imgsz"):
             image_size(bad)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "told"),
+    [
+        ([64, 96], (64, 96), ""),
+        ([60, 70], (64, 96), "--imgsz 60x70 is no multiple of the stride 32; using 64x96"),
+        ([32, 96], (64, 96), "--imgsz 32x96 is below 64 on a side; using 64x96"),
+    ],
+)
+def test_network_size(given: list[int], size: tuple[int, int], told: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert network_size(given, 32, minimum=64) == size
+    assert caplog.messages == ([told] if told else [])
 
 
 def fail(error: BaseException) -> None:
