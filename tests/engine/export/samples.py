@@ -50,6 +50,11 @@ def lively(head: str = "Detect", seed: int = 0, nc: int = 3) -> Any:
     return model.eval()
 
 
+def fused(head: str = "Detect", nc: int = 3) -> Any:
+    """A `lively` network as exports receive it: fused, its weights fixed."""
+    return lively(head, nc=nc).fuse().requires_grad_(False)
+
+
 def noise(batch: int, size: tuple[int, int] = SIZE, seed: int = 0) -> Tensor:
     """Images (B, 3, H, W) of coarse noise: every image, and every part of it, is another; the same for one `seed`."""
     coarse = torch.rand(batch, 3, size[0] // 8, size[1] // 8, generator=torch.Generator().manual_seed(seed))

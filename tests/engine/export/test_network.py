@@ -11,12 +11,17 @@ import torch
 from engine.export.network import ExportNetwork, activation_of
 from engine.export.suppression import select_by_loop
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, metadata_for, noise, threshold_for
-
-
-@pytest.fixture(scope="module", params=["Detect", "Segment"])
-def model(request: pytest.FixtureRequest) -> Any:
-    return lively(request.param).fuse().requires_grad_(False)
+from tests.engine.export.samples import (
+    LAYOUTS,
+    SIZE,
+    answer,
+    assert_close,
+    fused,
+    lively,
+    metadata_for,
+    noise,
+    threshold_for,
+)
 
 
 def network(model: Any, metadata: ExportMetadata) -> ExportNetwork:
@@ -48,7 +53,7 @@ def test_the_weights_are_shared_and_the_model_stays_as_it_was(model: Any) -> Non
 
 def test_one_cell_by_hand() -> None:
     """A head that answers with constants: σ(0) = 1/2, so a centre lies mid-cell and a box has its anchor's size."""
-    model = lively(nc=3).fuse().requires_grad_(False)
+    model = fused()
     for conv in model.head.m:
         conv.weight.zero_()
         conv.bias.zero_()
@@ -85,7 +90,7 @@ def test_raw_maps_of_half_precision_stay_half_precision() -> None:
 
 
 def test_one_class() -> None:
-    model = lively(nc=1).fuse().requires_grad_(False)
+    model = fused(nc=1)
     images = noise(2)
     metadata = metadata_for(model, "nms", conf_thres=threshold_for(model, images, 30))
     assert_close(network(model, metadata)(images), answer(model, images, metadata))

@@ -15,20 +15,15 @@ from engine.export.network import ExportNetwork
 from engine.export.suppression import select_by_loop
 from engine.export.verify import Run, expected, limits_of, photographs, verify
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, answer, assert_close, lively, metadata_for, threshold_for
+from tests.engine.export.samples import LAYOUTS, answer, assert_close, fused, metadata_for, threshold_for
 from utils.errors import UserError
 
 Change = Callable[[dict[str, Tensor]], object]
 
 
-@pytest.fixture(scope="module", params=["Detect", "Segment"])
-def model(request: pytest.FixtureRequest) -> Any:
-    return lively(request.param).fuse().requires_grad_(False)
-
-
 @pytest.fixture(scope="module")
 def detector() -> Any:
-    return lively().fuse().requires_grad_(False)
+    return fused()
 
 
 def metadata_with_detections(model: Any, layout: str = "nms", **values: Any) -> ExportMetadata:
@@ -92,7 +87,7 @@ def test_other_weights_are_found(model: Any, layout: str) -> None:
 
 
 def test_other_prototypes_are_found() -> None:
-    model = lively("Segment").fuse().requires_grad_(False)
+    model = fused("Segment")
     for layout in LAYOUTS:
         metadata = metadata_with_detections(model, layout)
         with pytest.raises(UserError, match="^it differs from PyTorch by boxes .* px, values "):

@@ -19,7 +19,7 @@ import export
 from engine.export.formats import FORMATS, coreml, format_table
 from models.backends import coreml as runtime
 from models.backends.coreml import CoreMl
-from tests.engine.export.samples import NMS, SIZE, answer, lively, noise, request_for, save
+from tests.engine.export.samples import SIZE, answer, fused, lively, noise, request_for, save
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -28,10 +28,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def ct() -> Any:
     return pytest.importorskip("coremltools", reason="pip install -r requirements-export.txt")
-
-
-def fused(head: str = "Detect") -> Any:
-    return lively(head).fuse().requires_grad_(False)
 
 
 def _pool(x: Tensor, kernel: Any, strides: Any, pad: Any) -> Tensor:
@@ -161,20 +157,6 @@ def test_the_command_says_that_it_was_not_run(
     (path,) = export.run(weights=str(weights), include=["coreml"], imgsz=list(SIZE))
     assert path == tmp_path / "best.mlpackage"
     assert " operations, not run, which needs macOS" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
-        ({"dynamic": True}, "--dynamic: Core ML takes images of one size"),
-        ({"layout": "nms", **NMS}, "--nms: a Core ML package holds no suppression"),
-        ({"batch": 4}, "--batch-size 4: Core ML takes one image at a time"),
-    ],
-)
-def test_refused(values: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=f"^{match}.*; leave --") as caught:
-        coreml.check(request_for(lively(), **values))
-    assert "\n" not in str(caught.value)
 
 
 def test_the_table_says_who_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -65,18 +64,3 @@ def test_eight_bit_numbers(tmp_path: Path) -> None:
     assert executorch.inspect(request, path) == ["8-bit numbers"]
     image = photographs(SIZE)[:1]
     assert_eight_bits(runtime(image).values(), answer(model, image, request.metadata))
-
-
-@pytest.mark.parametrize(
-    ("layout", "values", "message"),
-    [
-        ("decoded", {"dynamic": True}, "--dynamic: ExecuTorch files are of one size"),
-        ("decoded", {"half": True}, "--half: ExecuTorch files are written in float32"),
-        ("decoded", {"int8": True}, "--int8: in ExecuTorch files boxes must be decoded outside; add --raw-heads"),
-        ("nms", {}, "--nms: ExecuTorch files hold no suppression"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(layout: str, values: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        executorch.check(request_for(lively(), layout, **values))
-    assert "\n" not in str(caught.value)

@@ -13,18 +13,13 @@ import torch
 from engine.export.formats import ncnn
 from engine.export.request import ExportRequest
 from models.backends.ncnn import Ncnn
-from tests.engine.export.samples import NMS, answer, assert_close, lively, noise, request_for
+from tests.engine.export.samples import answer, assert_close, fused, lively, noise, request_for
 from utils.errors import UserError
 
 for package in ("ncnn", "pnnx"):
     pytest.importorskip(package, reason="pip install -r requirements-export.txt")
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module", params=["Detect", "Segment"])
-def model(request: pytest.FixtureRequest) -> Any:
-    return lively(request.param).fuse().requires_grad_(False)
 
 
 def written(request: ExportRequest, folder: Path) -> Path:
@@ -53,7 +48,7 @@ def test_layouts(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, la
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    model, images = lively().fuse().requires_grad_(False), noise(1)
+    model, images = fused(), noise(1)
     sizes = {}
     for half in (False, True):
         request = request_for(model, half=half)
@@ -64,21 +59,6 @@ def test_half_precision(tmp_path: Path) -> None:
     (got,), (want,) = Ncnn(path, CPU)(images).values(), answer(model, images, request.metadata)
     assert 1e-5 < (got[..., 4:] - want[..., 4:]).abs().max() < 0.05
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0.05, atol=0.5)
-
-
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
-        ({"int8": True}, "--int8: ncnn quantises with tools of its own"),
-        ({"dynamic": True}, "--dynamic: the decoding of an ncnn file is made for one size"),
-        ({"layout": "nms", **NMS}, "--nms: ncnn has no suppression"),
-        ({"batch": 4}, "--batch-size 4: ncnn takes one image at a time"),
-    ],
-)
-def test_refused(values: dict[str, Any], match: str) -> None:
-    with pytest.raises(UserError, match=f"^{match}.*; leave --") as caught:
-        ncnn.check(request_for(lively(), **values))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_converter_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

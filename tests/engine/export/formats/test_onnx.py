@@ -20,14 +20,19 @@ from models.backends.multi import runtime_for
 from models.export_metadata import KEY, ExportMetadata
 from models.registry import BLOCKS
 from models.yolo import model_of
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
+from tests.engine.export.samples import (
+    LAYOUTS,
+    SIZE,
+    answer,
+    assert_close,
+    fused,
+    lively,
+    noise,
+    request_for,
+    threshold_for,
+)
 from tests.models.test_fusion import CASES
 from utils.errors import UserError
-
-
-@pytest.fixture(scope="module", params=["Detect", "Segment"])
-def model(request: pytest.FixtureRequest) -> Any:
-    return lively(request.param).fuse().requires_grad_(False)
 
 
 def written(request: ExportRequest, folder: Path) -> Path:
@@ -76,7 +81,7 @@ def test_any_size_and_batch(model: Any, layout: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_suppression(dynamic: bool, agnostic: bool, tmp_path: Path) -> None:
     """Boxes of different classes suppress each other or not; `max_det` reached or not; no detection at all."""
-    model = lively().fuse().requires_grad_(False)
+    model = fused()
     images = noise(3)
     counts = []
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
@@ -115,7 +120,7 @@ def test_fixed_sizes_are_numbers(model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opset", onnx.OPSETS[False])
 def test_every_opset(opset: int, tmp_path: Path) -> None:
-    model = lively().fuse().requires_grad_(False)
+    model = fused()
     images = noise(1)
     request = request_for(model, "nms", opset=opset, dynamic=True, conf_thres=threshold_for(model, images, 20))
     path = written(request, tmp_path)
@@ -192,20 +197,8 @@ def test_the_newer_exporter(model: Any, layout: str, dynamic: bool, opset: int, 
 
 @pytest.mark.slow
 def test_the_newer_exporter_writes_relu6_as_clip(tmp_path: Path) -> None:
-    found = kinds(written(request_for(lively().fuse().requires_grad_(False), dynamo=True), tmp_path))
+    found = kinds(written(request_for(fused(), dynamo=True), tmp_path))
     assert (found["BatchNormalization"], found["Clip"]) == (0, 2)
-
-
-def test_what_cannot_be_written() -> None:
-    model = lively().fuse()
-    for flags, message in (
-        ({"opset": 3}, "--opset 3: without --dynamo it can be 12 to 20"),
-        ({"opset": 21}, "--opset 21: without --dynamo it can be 12 to 20"),
-        ({"opset": 12, "dynamo": True}, "--opset 12: with --dynamo it can be 17 to 23"),
-        ({"layout": "nms", "dynamo": True}, "--dynamo cannot hold --nms; leave --dynamo out"),
-    ):
-        with pytest.raises(UserError, match=f"^{message}$"):
-            onnx.check(request_for(model, **flags))
 
 
 def test_an_opset_that_lacks_an_operation_is_one_line(tmp_path: Path) -> None:

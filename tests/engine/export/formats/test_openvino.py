@@ -18,15 +18,11 @@ from engine.export.calibration import CalibrationImages
 from engine.export.formats import openvino
 from engine.export.request import ExportRequest
 from models.export_metadata import ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, fused, noise, request_for, threshold_for
 from utils.errors import UserError
 from utils.files import ROOT
 
 ov = pytest.importorskip("openvino", reason="pip install -r requirements-export.txt")
-
-
-def fused(head: str = "Detect") -> Any:
-    return lively(head).fuse().requires_grad_(False)
 
 
 def written(request: ExportRequest, folder: Path) -> Path:

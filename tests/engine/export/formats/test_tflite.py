@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -83,22 +82,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (path,) = export.run(weights=str(weights), include=["tflite"], imgsz=[64])
     assert (path.name, Path(f"{path}.json").is_file()) == ("best.tflite", True)
     assert "float32, largest differences from PyTorch: boxes" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("layout", "values", "message"),
-    [
-        ("decoded", {"dynamic": True}, "--dynamic: TFLite files are of one size"),
-        ("decoded", {"half": True}, "--half: TFLite files are written in float32"),
-        ("decoded", {"int8": True}, "--int8: in TFLite files boxes must be decoded outside; add --raw-heads"),
-        ("separate", {"int8": True}, "add --raw-heads"),
-        ("nms", {}, "--nms: TFLite files hold no suppression"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(layout: str, values: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        tflite.check(request_for(lively(), layout, **values))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_gpu_is_refused() -> None:

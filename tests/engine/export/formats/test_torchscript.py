@@ -15,13 +15,7 @@ from engine.export.formats import torchscript
 from engine.export.request import ExportRequest
 from models.backends.torchscript import TorchScript
 from models.export_metadata import KEY, ExportMetadata
-from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, lively, noise, request_for, threshold_for
-from utils.errors import UserError
-
-
-@pytest.fixture(scope="module", params=["Detect", "Segment"])
-def model(request: pytest.FixtureRequest) -> Any:
-    return lively(request.param).fuse().requires_grad_(False)
+from tests.engine.export.samples import LAYOUTS, SIZE, answer, assert_close, fused, noise, request_for, threshold_for
 
 
 def written(request: ExportRequest, folder: Path) -> Path:
@@ -100,7 +94,7 @@ def test_it_is_the_same_through_our_runtime(model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_suppression(agnostic: bool, tmp_path: Path) -> None:
-    model = lively().fuse().requires_grad_(False)
+    model = fused()
     images = noise(3)
     counts = []
     for max_det, iou, conf in ((300, 0.45, threshold_for(model, images, 60)), (7, 0.2, 0.001), (300, 0.45, 0.9999)):
@@ -119,11 +113,3 @@ def test_the_file_says_what_it_is(model: Any, tmp_path: Path) -> None:
     load(written(request, tmp_path), _extra_files=extra)
     assert ExportMetadata.from_json(extra[f"{KEY}.json"]) == request.metadata
     assert json.loads(extra["config.txt"]) == {"shape": [2, 3, *SIZE], "stride": 8, "names": ["0", "1", "2"]}
-
-
-def test_what_cannot_be_written() -> None:
-    model = lively().fuse()
-    with pytest.raises(UserError, match="^--half: TorchScript of half precision is made and run on a GPU"):
-        torchscript.check(request_for(model, half=True))
-    with pytest.raises(UserError, match="^--int8: TorchScript holds no 8-bit weights"):
-        torchscript.check(request_for(model, int8=True))
