@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from utils.commands.launcher import has_anyone_failed, is_first_to_say, leave, local_rank
 from utils.commands.signals import Terminated, signals_ignored, signals_raise
-from utils.commands.streams import OutputError, flush_output, open_standard_streams
+from utils.commands.standard_streams import OutputError, flush_output, open_standard_streams
 from utils.commands.values import word_of
 from utils.errors import Aftermath, UserError, nearest, one_line, refusal
 from utils.logging import LOGGER, configure_logging

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from utils.commands.streams import OutputError, write_line
+from utils.commands.standard_streams import OutputError, write_line
 from utils.errors import one_line, printable
 
 LOGGER = logging.getLogger("yolov5")

@@ -12,7 +12,7 @@ from utils.data.sources.image_io import write_image
 from utils.files import make_folder
 from utils.ops.class_names import class_name, folder_name
 from utils.ops.masks import BoxMask, paste_mask
-from utils.plots.crops import crop_window
+from utils.plots.crops import crop_region
 
 if TYPE_CHECKING:
     from engine.prediction.outputs import FrameResult
@@ -52,14 +52,14 @@ class CropFiles:
 def _crop(result: FrameResult, index: int) -> np.ndarray | None:
     """(h, w, 3) uint8 BGR around detection `index`, (h, w, 4) with its mask; None if it would show nothing."""
     image = result.frame.image
-    window = crop_window((image.shape[0], image.shape[1]), result.boxes[index])
-    crop = window.of(image)
+    region = crop_region((image.shape[0], image.shape[1]), result.boxes[index])
+    crop = region.of(image)
     if result.masks is None:
         return crop if crop.size else None
     left, top, pixels = result.masks[index]
     if not pixels.any():
         return None
-    seen = paste_mask(BoxMask(left - window.left, top - window.top, pixels), (crop.shape[0], crop.shape[1]))
+    seen = paste_mask(BoxMask(left - region.left, top - region.top, pixels), (crop.shape[0], crop.shape[1]))
     return np.dstack([crop, seen * np.uint8(255)])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from utils.files import increment_path, make_folder
 
 
-class Window(NamedTuple):
-    """A part of a picture in whole pixels; `right` and `bottom` are the first ones outside."""
+class CropRegion(NamedTuple):
+    """A part of an image in whole pixels; `right` and `bottom` are the first ones outside."""
 
     left: int
     top: int
@@ -24,13 +24,13 @@ class Window(NamedTuple):
         return image[self.top : self.bottom, self.left : self.right]
 
 
-def crop_window(
+def crop_region(
     size: tuple[int, int],
     xyxy: Sequence[float],
     gain: float = 1.02,
     pad: int = 10,
     square: bool = False,
-) -> Window:
+) -> CropRegion:
     """The part to cut out of an image of `size` (height, width) for a box (xyxy pixels); see `crop_box`."""
     x1, y1, x2, y2 = (float(v) for v in xyxy[:4])
     width, height = x2 - x1, y2 - y1
@@ -41,7 +41,7 @@ def crop_window(
     limit_h, limit_w = size
     left, right = (int(min(max(v, 0), limit_w)) for v in (x - half_w, x + half_w))
     top, bottom = (int(min(max(v, 0), limit_h)) for v in (y - half_h, y + half_h))
-    return Window(left, top, right, bottom)
+    return CropRegion(left, top, right, bottom)
 
 
 def crop_box(
@@ -55,7 +55,7 @@ def crop_box(
 
     With `square` the shorter side is lengthened first. A box outside the image gives an empty array. A view, no copy.
     """
-    return crop_window((image.shape[0], image.shape[1]), xyxy, gain, pad, square).of(image)
+    return crop_region((image.shape[0], image.shape[1]), xyxy, gain, pad, square).of(image)
 
 
 def save_one_box(

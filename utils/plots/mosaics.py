@@ -56,10 +56,10 @@ def plot_images(
             _write_title(tile, Path(paths[i]).name)
         y, x = divmod(i, columns)
         canvas[y * tile_h : (y + 1) * tile_h - _GAP, x * tile_w : (x + 1) * tile_w - _GAP] = tile[:-_GAP, :-_GAP]
-    return write_image(fname, canvas)
+    return write_mosaic(fname, canvas)
 
 
-def write_image(path: str | Path, bgr: np.ndarray) -> Path:
+def write_mosaic(path: str | Path, bgr: np.ndarray) -> Path:
     """Encode `bgr (H, W, 3)` by the suffix of `path` and write it in one step; any character is fine in the path."""
     import cv2
 

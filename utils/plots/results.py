@@ -65,7 +65,7 @@ def _draw_column(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray) 
     x, y = epochs[finite], values[finite]
     axes.plot(x, y, marker=".", markersize=4, linewidth=1.2, color="tab:blue")
     if len(y) >= 5:
-        axes.plot(x, smooth(y), linestyle=":", linewidth=1.6, color="tab:orange")
+        axes.plot(x, smooth_curve(y), linestyle=":", linewidth=1.6, color="tab:orange")
     title = name
     if len(y):
         best = int(y.argmax() if name.startswith("metrics/") else y.argmin())
@@ -77,7 +77,7 @@ def _draw_column(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray) 
     axes.grid(alpha=0.3)
 
 
-def smooth(values: np.ndarray, sigma: float = 3.0) -> np.ndarray:
+def smooth_curve(values: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     """`values (n,)` under a Gaussian window of `sigma` samples; near the ends it averages what there is."""
     reach = min(int(3 * sigma), len(values) - 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

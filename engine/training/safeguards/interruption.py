@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.commands.signals import Terminated, signals_ignored, signals_raise
-from utils.commands.streams import OutputError
+from utils.commands.standard_streams import OutputError
 from utils.distributed import is_lost_peer
 from utils.errors import STORAGE_ERRORS, Aftermath, UserError, dead_worker
 

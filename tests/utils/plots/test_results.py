@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.plots.results import plot_results, read_results, smooth
+from utils.plots.results import plot_results, read_results, smooth_curve
 
 HEADER = (
     "               epoch,      train/box_loss,      train/obj_loss,      train/cls_loss,   metrics/precision,"
@@ -64,6 +64,6 @@ def test_a_file_without_results_is_refused(tmp_path, text, message):
 
 
 def test_smooth_keeps_constants_and_lines_inside():
-    np.testing.assert_allclose(smooth(np.full(20, 3.0)), 3.0)
-    np.testing.assert_allclose(smooth(np.arange(60.0))[20:40], np.arange(20.0, 40.0))
-    assert smooth(np.array([0.0, 0, 0, 10, 0, 0, 0])).max() < 3
+    np.testing.assert_allclose(smooth_curve(np.full(20, 3.0)), 3.0)
+    np.testing.assert_allclose(smooth_curve(np.arange(60.0))[20:40], np.arange(20.0, 40.0))
+    assert smooth_curve(np.array([0.0, 0, 0, 10, 0, 0, 0])).max() < 3

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.training.safeguards.interruption import resumable
-from utils.commands.streams import OutputError
+from utils.commands.standard_streams import OutputError
 from utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("signals_of_a_terminal")

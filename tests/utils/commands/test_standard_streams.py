@@ -14,7 +14,7 @@ import pytest
 
 from utils.cli import run_command
 from utils.commands import streams
-from utils.commands.streams import OutputError, write_line
+from utils.commands.standard_streams import OutputError, write_line
 from utils.logging import LOGGER
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
