@@ -1,8 +1,8 @@
-"""Find objects in pictures, videos and streams.
+"""Find objects in images, videos and streams.
 
 Usage:
     python detect.py                                                # newest best.pt on data/images
-    python detect.py --weights yolov5s.pt --source photo.jpg        # published weights, one picture
+    python detect.py --weights yolov5s.pt --source photo.jpg        # published weights, one image
     python detect.py --source folder/ --batch-size 8 --save-txt     # also: 'dir/*.jpg', list.txt, video.mp4
     python detect.py --source 0                                     # camera; also rtsp://…, list.streams, screen
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> CommandParser:
-    return prediction_parser("Find objects in pictures, videos and streams", project="runs/detect")
+    return prediction_parser("Find objects in images, videos and streams", project="runs/detect")
 
 
 def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:

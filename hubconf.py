@@ -1,4 +1,4 @@
-"""Networks for `torch.hub`: pictures in, boxes out, without a clone of the project.
+"""Networks for `torch.hub`: images in, boxes out, without a clone of the project.
 
 Usage:
     import torch
@@ -97,7 +97,7 @@ def _parse_opt(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help="yolov5n (or another name of this file), or your weights: best.pt",
     )
-    add("--imgsz", "--img", "--img-size", type=image_side, default=640, help="longer side of a picture, pixels")
+    add("--imgsz", "--img", "--img-size", type=image_side, default=640, help="longer side of an image in pixels")
     add("--device", default="", help="cuda device such as 0, or cpu; '' takes the first GPU there is")
     add("--project", type=text, default="runs/detect", help="folder of the run folders")
     add("--name", type=text, default="exp", help="name of the run folder")

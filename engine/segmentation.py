@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class SegmentationTask(DetectionTask):
     """Masks: the `Segment` head, a mask loss beside the three of detection, and a second metric group.
 
-    `retina_masks` predicts and matches masks in pixels of the original picture, instead of predicting in pixels of the
+    `retina_masks` predicts and matches masks in pixels of the original image, instead of predicting in pixels of the
     network's input and matching in cells of the prototypes, a quarter of that.
     """
 

@@ -112,14 +112,14 @@ class DetectionTask:
     def instance_masks(
         self, output: Any, index: int, rows: Tensor, input_shape: tuple[int, int], size: tuple[int, int]
     ) -> list[BoxMask] | None:
-        """The masks of detections, in pixels of the picture that the network saw letterboxed; None without masks.
+        """The masks of detections, in pixels of the image that the network saw letterboxed; None without masks.
 
         Args:
             output: the model's, for a batch.
             index: of the image in the batch.
             rows: (n, 6 + nm) of that image, as `postprocess` gives them.
             input_shape: (height, width) of the network input.
-            size: (height, width) of the picture.
+            size: (height, width) of the image.
         """
         return None
 

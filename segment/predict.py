@@ -1,8 +1,8 @@
-"""Find objects and their masks in pictures, videos and streams.
+"""Find objects and their masks in images, videos and streams.
 
 Usage:
     python segment/predict.py                                                # newest best.pt on data/images
-    python segment/predict.py --weights yolov5s-seg.pt --source photo.jpg    # published weights, one picture
+    python segment/predict.py --weights yolov5s-seg.pt --source photo.jpg    # published weights, one image
     python segment/predict.py --source folder/ --retina-masks --save-mask    # fine masks, as PNG too
     python segment/predict.py --source video.mp4 --save-txt --save-crop      # outlines, cut-outs
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def _parser() -> CommandParser:
-    description = "Find objects and their masks in pictures, videos and streams"
+    description = "Find objects and their masks in images, videos and streams"
     return prediction_parser(description, project="runs/predict-seg", masks=True)
 
 

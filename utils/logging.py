@@ -57,7 +57,7 @@ def configure_logging(verbose: bool = True, rank: int = -1) -> None:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Within the block, hide standard output, warnings and log entries up to WARNING, such as those of converters."""
+    """Within the block, hide standard output, standard error, warnings and log entries up to WARNING."""
     logging.disable(logging.WARNING)
     try:
         hidden = io.StringIO()

@@ -34,7 +34,7 @@ def _add_what(parser: CommandParser) -> None:
         help="image, video, folder, glob, .txt list, URL, camera number, rtsp/rtmp/http stream, .streams list, "
         "or 'screen [N] [LEFT TOP WIDTH HEIGHT]'",
     )
-    add("--data", type=text, default=None, help="data set YAML, for weights that do not hold the class names")
+    add("--data", type=text, default=None, help="accepted and ignored, because weights hold the class names")
     sizes = ("--imgsz", "--img", "--img-size")
     add(*sizes, nargs="+", type=image_side, default=[640], help="image size in pixels: one number, or height and width")
     add("--conf-thres", type=Fraction(), default=0.25, help="minimum confidence of a detection")

@@ -53,7 +53,7 @@ def label_rows(
 ) -> list[str]:
     """Detections as lines of a label file: class, normalised xywh or the mask's outline, and the confidence if given.
 
-    `classes (n,)`, `boxes (n, 4)` xyxy and `masks` in pixels of a picture of `size` (height, width). An empty mask has
+    `classes (n,)`, `boxes (n, 4)` xyxy and `masks` in pixels of an image of `size` (height, width). An empty mask has
     no line.
     """
     height, width = size

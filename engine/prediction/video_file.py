@@ -13,13 +13,13 @@ from utils.errors import UserError
 from utils.files import refuse_folder
 
 _LEAST_SPACE = 1 << 20  # bytes; a disk with less is full
-_LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still picture
+_LONGEST_GAP = 10.0  # seconds of a stalled stream that its video shows as a still image
 
 
 class VideoFile:
     """An MP4 file, written as ``NAME.part.mp4`` until `close`, so that half a video never has the final name.
 
-    `size` is (width, height); pictures of another size are resized to it. Pictures with a `time` (seconds) are repeated
+    `size` is (width, height); images of another size are resized to it. Images with a `time` (seconds) are repeated
     or dropped, so that the video runs at the speed of the real scene. Raises `UserError` if OpenCV has no encoder. Also
     `close` raises it, if what was written cannot be read back, because OpenCV does not report a full disk.
     """
@@ -35,12 +35,12 @@ class VideoFile:
         self._start: float | None = None
         self._written = 0
 
-    def write(self, picture: np.ndarray, time: float | None = None) -> None:
-        """Add one picture, (H, W, 3) uint8 BGR."""
-        if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
+        """Add one image, (H, W, 3) uint8 BGR."""
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         for _ in range(self._copies(time)):
-            self._writer.write(picture)
+            self._writer.write(image)
             self._written += 1
 
     def _copies(self, time: float | None) -> int:

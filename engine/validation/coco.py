@@ -193,7 +193,7 @@ def bbox_rows(image: ValidatedImage, image_id: int, categories: Sequence[int]) -
 
 
 def run_lengths(box_mask: BoxMask, size: tuple[int, int]) -> dict[str, Any]:
-    """A mask in a picture of `size` (height, width) as COCO writes it: compressed run lengths, column by column."""
+    """A mask in an image of `size` (height, width) as COCO writes it: compressed run lengths, column by column."""
     from pycocotools import mask
 
     code = mask.encode(np.asfortranarray(paste_mask(box_mask, size), np.uint8))

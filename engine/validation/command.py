@@ -39,7 +39,7 @@ def run_validation(options: ValOptions, task: DetectionTask) -> ValidationSummar
 
 
 def measure_speed(options: ValOptions, task: DetectionTask) -> ValidationSummary:
-    """Time each of the weights as they would run in use (confidence 0.25, IoU 0.45, square batches, no pictures)."""
+    """Time each of the weights as they would run in use (confidence 0.25, IoU 0.45, square batches, no plots)."""
     options = replace(options, conf_thres=0.25, iou_thres=0.45, save_json=False, no_plots=True)
     return [evaluation.run() for evaluation in _each_weights(options, task)][-1]
 

@@ -30,7 +30,7 @@ class BatchStatistics(NamedTuple):
 class ValidationStatistics:
     """What one process has found, batch by batch; `seconds` of pre-processing, inference and suppression.
 
-    `confusion (nc + 1, nc + 1)` is there where pictures are drawn.
+    `confusion (nc + 1, nc + 1)` is there where plots are drawn.
     """
 
     batches: list[BatchStatistics] = field(default_factory=list)

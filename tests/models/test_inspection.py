@@ -23,7 +23,7 @@ class Net:
         ("--img 7 --profile", r"--imgsz 7 7 cannot be timed: give multiples of 32, such as --imgsz 64 64"),
         ("--img 100 --line-profile", "--imgsz 128 128"),
         ("--img 64 65 --profile", "--imgsz 64 96"),
-        ("--img 16384 --batch 65536 --profile", "takes 192 TiB for the pictures alone"),
+        ("--img 16384 --batch 65536 --profile", "takes 192 TiB for the images alone"),
     ],
 )
 def test_told_before_anything_is_computed(words: str, told: str) -> None:

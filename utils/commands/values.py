@@ -91,12 +91,12 @@ def memory_text(count: int) -> str:
 
 
 def input_bytes(images: int, height: int, width: int) -> int:
-    """Bytes of `images` pictures of three channels as the float32 input of a network."""
+    """Bytes of `images` images of three channels as the float32 input of a network."""
     return images * 3 * height * width * 4
 
 
-MOST_SIDE = 16384  # pixels; a square picture of that side takes 3 GiB before the first layer
-image_side = Whole(1, MOST_SIDE, cost=lambda n: f"one picture of {n}x{n} takes {memory_text(input_bytes(1, n, n))}")
+MOST_SIDE = 16384  # pixels; a square image of that side takes 3 GiB before the first layer
+image_side = Whole(1, MOST_SIDE, cost=lambda n: f"one image of {n}x{n} takes {memory_text(input_bytes(1, n, n))}")
 batch_size = Whole(1, 1 << 16)
 found_batch_size = Whole(1, 1 << 16, also=(-1,))  # -1: to be found
 processes = Whole(0, 1024)

@@ -30,12 +30,12 @@ def check_imshow(warn: bool = False) -> bool:
         except cv2.error:
             reason = "this OpenCV has no windows (opencv-python has, opencv-python-headless does not)"
     if warn:
-        LOGGER.warning(f"pictures cannot be shown: {reason}")
+        LOGGER.warning(f"images cannot be shown: {reason}")
     return False
 
 
 class Window:
-    """Shows pictures under their names; `show` is False once the user typed q or Escape."""
+    """Shows images under their names; `show` returns False once the user has typed q or Escape."""
 
     def show(self, name: str, picture: np.ndarray, milliseconds: int = 1) -> bool:
         """Put `picture` (H, W, 3) uint8 BGR on the screen and wait so long for a key; 0 waits for one."""

@@ -25,7 +25,7 @@ from utils.commands.values import Fraction, Whole, batch_size, image_side, memor
         (Whole(1, 9, also=(-1,)), "-2", "must be 1 or more, or -1, not -2"),
         (Whole(1, 9, cost=lambda n: f"costs {n}"), "10", "must be 9 or less, not 10: costs 10"),
         (Whole(1, 9, cost=lambda n: f"costs {n}"), "0", "must be 1 or more, not 0$"),
-        (image_side, "1000000000", "one picture of 1000000000x1000000000 takes 10658 PiB"),
+        (image_side, "1000000000", "one image of 1000000000x1000000000 takes 10658 PiB"),
         (image_side, "20000", "takes 4.5 GiB"),
         (batch_size, str(10**15), "must be 65536 or less"),
         (Fraction(), "nan", "must lie between 0 and 1, not nan"),

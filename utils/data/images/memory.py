@@ -45,7 +45,7 @@ def check_memory(images: int, size: Sequence[int]) -> None:
     needed, available = input_bytes(images, size[0], size[1]), available_memory()
     if available is not None and needed > available:
         raise UserError(
-            f"--imgsz {size[0]} {size[1]} in batches of {images} takes {memory_text(needed)} for the pictures alone, "
+            f"--imgsz {size[0]} {size[1]} in batches of {images} takes {memory_text(needed)} for the images alone, "
             f"and {memory_text(available)} are free; give a smaller --imgsz or --batch-size"
         )
 

@@ -71,7 +71,7 @@ def parse_labels(
 ) -> LabelTable:
     """Read the contents `texts` of the label `files`, many at once, so that numpy works on long arrays.
 
-    An object that overflows the picture is clipped, one wholly outside or without area is dropped, a row that repeats
+    An object that overflows the image is clipped, one wholly outside or without area is dropped, a row that repeats
     another is dropped; `LabelTable.notes` counts them. With `polygons` a box row (4 numbers) gets its rectangle, which
     is noted too, and an outline whose points lie on one line is dropped. A row that is not an object at all (not
     numeric, not finite, another number of columns, a class outside 0..`nc`-1, a negative size) is a `UserError` with

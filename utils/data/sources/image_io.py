@@ -106,7 +106,7 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> Path:
     except cv2.error:  # too wide or too high for the format
         done = False
     if not done:
-        raise UserError(f"cannot write '{path}': a picture of {image.shape[1]}x{image.shape[0]} is no {suffix} file")
+        raise UserError(f"cannot write '{path}': an image of {image.shape[1]}x{image.shape[0]} is no {suffix} file")
     with atomic_write(path, durable=False) as file:
         file.write(data)
     return path

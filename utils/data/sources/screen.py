@@ -88,7 +88,7 @@ def _grabber(area: ScreenArea) -> Callable[[], np.ndarray]:
         camera = mss.mss()
         monitors = camera.monitors  # [0] is the whole desktop
     except Exception as error:  # mss has its own exception classes for each platform
-        raise UserError(f"--source screen: no display to take the picture from ({error})") from error
+        raise UserError(f"--source screen: no display to take the image from ({error})") from error
     if area.number >= len(monitors):
         raise UserError(f"--source screen {area.number}: there are {len(monitors) - 1} screens (0: all of them)")
     region = dict(monitors[area.number])
@@ -108,7 +108,7 @@ def _pillow_grabber(area: ScreenArea) -> Callable[[], np.ndarray]:
         try:
             picture = ImageGrab.grab(bbox=area.box).convert("RGB")
         except Exception as error:  # OSError, XError text, missing helper: by platform
-            raise UserError(f"--source screen: no display to take the picture from ({error})") from error
+            raise UserError(f"--source screen: no display to take the image from ({error})") from error
         return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
 
     return grab

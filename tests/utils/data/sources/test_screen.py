@@ -48,7 +48,7 @@ def test_no_display_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(__import__("sys").modules, "mss", None)
     monkeypatch.setattr(ImageGrab, "grab", no_display)
-    with pytest.raises(UserError, match="no display to take the picture from"):
+    with pytest.raises(UserError, match="no display to take the image from"):
         next(iter(Screen(ScreenArea())))
     with pytest.raises(UserError, match="pip install mss"):
         next(iter(Screen(ScreenArea(1))))
