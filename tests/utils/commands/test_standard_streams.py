@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from utils.cli import run_command
-from utils.commands import streams
+from utils.commands import standard_streams
 from utils.commands.standard_streams import OutputError, write_line
 from utils.logging import LOGGER
 
@@ -79,7 +79,7 @@ def test_ascii_output_shows_other_letters_as_escapes(stdout, monkeypatch: pytest
     buffer = io.BytesIO()
     stdout(io.TextIOWrapper(buffer, encoding="ascii"))
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    streams.open_standard_streams()
+    standard_streams.open_standard_streams()
     LOGGER.info("é × 猫")
     assert buffer.getvalue() == b"\\xe9 \\xd7 \\u732b\n"
 
