@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import detect
+from tests.media import save_untrained, write_video
 from utils.data.sources.image_io import read_image, write_image
 from utils.errors import UserError
 
@@ -35,20 +36,7 @@ SIZES = {"bus": (810, 1080), "zidane": (1280, 720)}  # width, height
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network whose objectness is raised, so that it sees something everywhere."""
-    import torch
-
-    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
-    from models.yolo import DetectionModel
-
-    torch.manual_seed(0)
-    model = DetectionModel("yolov5n_MobileNetv2.yaml", nc=len(NAMES))
-    with torch.no_grad():
-        for conv in model.model[-1].m:  # type: ignore[union-attr]
-            conv.bias.view(3, -1)[:, 4:] = 2.0
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    save_checkpoint(path, Checkpoint("detect", model.yaml, NAMES, model.state_dict()))
-    return path
+    return save_untrained(tmp_path_factory.mktemp("weights") / "tiny.pt", NAMES)
 
 
 @pytest.fixture
@@ -97,11 +85,8 @@ def test_everything_at_once(command: Callable[..., int], photos: Path, tmp_path:
 def test_video_of_thirty_frames(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 15, (96, 64))
-    rng = np.random.default_rng(1)
-    for _ in range(34):
-        writer.write(rng.integers(0, 255, (64, 96, 3), np.uint8))
-    writer.release()
+    frames = np.random.default_rng(1).integers(0, 255, (34, 64, 96, 3), np.uint8)
+    write_video(tmp_path / "clip.mp4", frames, 15, "mp4v")
     assert command("--source", "clip.mp4", "--line-thickness", "1") == 0
     played = cv2.VideoCapture(str(tmp_path / "runs" / "exp" / "clip.mp4"))
     count = 0

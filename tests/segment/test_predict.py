@@ -16,6 +16,7 @@ import pytest
 
 import detect
 from segment import predict
+from tests.media import save_untrained, write_video
 from utils.data.indexing.labels import parse_labels
 from utils.data.sources.image_io import read_image, write_image
 from utils.errors import UserError
@@ -26,21 +27,7 @@ NAMES = {0: "person", 1: "автобус", 2: "traffic light"}
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network whose objectness is raised, so that it sees something everywhere."""
-    import torch
-
-    from models.checkpoints.checkpoint import Checkpoint, save_checkpoint
-    from models.yolo import SegmentationModel
-
-    torch.manual_seed(0)
-    model = SegmentationModel("yolov5n_MobileNetv2-seg.yaml", nc=len(NAMES))
-    with torch.no_grad():
-        for conv in model.head.m:
-            conv.bias.view(3, -1)[:, 4 : 5 + len(NAMES)] = 2.0
-            conv.weight.view(3, 5 + len(NAMES) + model.head.nm, -1)[:, 5 + len(NAMES) :] *= 20  # decided masks
-    path = tmp_path_factory.mktemp("weights") / "tiny-seg.pt"
-    save_checkpoint(path, Checkpoint("segment", model.yaml, NAMES, model.state_dict()))
-    return path
+    return save_untrained(tmp_path_factory.mktemp("weights") / "tiny-seg.pt", NAMES, "yolov5n_MobileNetv2-seg.yaml")
 
 
 @pytest.fixture
@@ -115,12 +102,9 @@ def test_hidden_labels_leave_the_masks(quick: dict[str, Any], tmp_path: Path) ->
 
 
 def test_a_video_has_masks_for_each_frame(quick: dict[str, Any], tmp_path: Path) -> None:
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 15, (96, 64))
-    rng = np.random.default_rng(1)
-    for _ in range(4):
-        writer.write(rng.integers(0, 255, (64, 96, 3), np.uint8))
-    writer.release()
-    predict.run(**{**quick, "source": str(tmp_path / "clip.mp4")}, save_mask=True, vid_stride=2)
+    frames = np.random.default_rng(1).integers(0, 255, (4, 64, 96, 3), np.uint8)
+    video = write_video(tmp_path / "clip.mp4", frames, 15, "mp4v")
+    predict.run(**{**quick, "source": str(video)}, save_mask=True, vid_stride=2)
     out = tmp_path / "runs" / "exp"
     assert cv2.VideoCapture(str(out / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
     assert {p.name for p in (out / "masks").iterdir()} == {

@@ -15,6 +15,7 @@ from engine.prediction.predictor import InferenceOptions, PredictionSummary, log
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from tests.engine.spotter import MaskSpotter, Spotter, scene
+from tests.media import write_video
 from utils.data.sources.files import MediaFiles, find_media
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.image_io import write_image
@@ -127,13 +128,9 @@ def test_waiting_images_are_bounded(tmp_path: Path) -> None:
     assert summary.frames == 100
 
 
-def make_video(path: Path, frames: int = 35, fps: float = 12.0, size: tuple[int, int] = (160, 96)) -> Path:
+def make_video(path: Path, frames: int = 35) -> Path:
     """A red box moves 2 pixels to the right each frame."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, size)
-    for n in range(frames):
-        writer.write(scene(size[1], size[0], red=(2 * n, 40, 2 * n + 40, 80)))
-    writer.release()
-    return path
+    return write_video(path, (scene(96, 160, red=(2 * n, 40, 2 * n + 40, 80)) for n in range(frames)), 12)
 
 
 @pytest.mark.parametrize(("stride", "batch_size"), [(1, 1), (1, 4), (3, 2)])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import torch
 from PIL import Image
 
 from models.hub.image_inputs import read_images
+from tests.media import served
 from utils.errors import UserError
 
 
@@ -34,18 +32,8 @@ def file(rgb: np.ndarray, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of an HTTP server on `tmp_path`."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with served(tmp_path) as address:
+        yield address
 
 
 def test_all_kinds_are_the_same_pixels(rgb: np.ndarray, file: Path, server: str) -> None:

@@ -1,8 +1,7 @@
 """How many of the project's files a reader has to follow to see how one batch is made.
 
-A file counts if one of its functions is called while a loader without workers fetches one augmented batch, as
-`sys.setprofile` reports it. Module bodies, libraries and tests do not count. The batch has mosaics, MixUp and single
-images, and no masks.
+A file counts if one of its functions is called while a loader without workers fetches one augmented batch. The batch
+has mosaics, MixUp and single images, and no masks.
 
 Before augmentation was gathered in fewer files, such a batch went through 16 files if all its images were at hand, and
 through 20 if some had to be decoded. Now these are 11 and 14.
@@ -10,20 +9,15 @@ through 20 if some had to be decoded. Now these are 11 and 14.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
+from tests.footprint import files_called
 from tests.utils.data.pictures import make_index
-from utils.data.batch import Batch
 from utils.data.dataset import DetectionDataset
 from utils.data.loader import Loader
 from utils.data.sampling import BatchPlan
-from utils.files import ROOT
 
 AT_HAND = {
     "utils/data/augment/camera.py",
@@ -41,24 +35,6 @@ AT_HAND = {
 DECODED = {"utils/data/images/decode.py", "utils/data/images/headers.py", "utils/files.py"}
 
 
-def files_of_one_batch(batches: Iterator[Batch]) -> set[str]:
-    """The project's files of which a function is called while the next of `batches` is fetched."""
-    found: set[str] = set()
-
-    def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code.co_name != "<module>":
-            found.add(frame.f_code.co_filename)
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        next(batches)
-    finally:
-        sys.setprofile(before)
-    ours = [Path(name).relative_to(ROOT) for name in found if Path(name).is_relative_to(ROOT)]
-    return {path.as_posix() for path in ours if path.parts[0] in ("utils", "models", "engine")}
-
-
 @pytest.mark.parametrize("at_hand", [True, False], ids=["at hand", "decoded"])
 def test_files_that_one_batch_goes_through(tmp_path: Path, at_hand: bool) -> None:
     """A new file here is a file more for everyone who wants to understand the loader: is it worth that?"""
@@ -71,6 +47,6 @@ def test_files_that_one_batch_goes_through(tmp_path: Path, at_hand: bool) -> Non
         list(loader)
     batches = iter(loader)
     next(batches)
-    found = files_of_one_batch(batches)
+    found = files_called(lambda: next(batches))
     assert found == (AT_HAND if at_hand else AT_HAND | DECODED)
     assert len(found) <= (11 if at_hand else 14)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.media import write_video
 from utils.data.sources.files import MediaFiles, find_media
 from utils.data.sources.image_io import write_image
 from utils.errors import UserError
@@ -96,10 +96,7 @@ def test_unreadable_list_is_one_line(tmp_path: Path) -> None:
 
 
 def test_images_and_videos_in_one_folder(folder: Path) -> None:
-    writer = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 16))
-    for _ in range(5):
-        writer.write(np.zeros((16, 32, 3), np.uint8))
-    writer.release()
+    write_video(folder / "clip.avi", np.zeros((5, 16, 32, 3), np.uint8), 10)
     media = MediaFiles(find_media(folder), vid_stride=2, progress=False)
     frames = [frame for (frame,) in media]
     assert [(f.kind, f.number) for f in frames] == [("image", 0), ("image", 0), *[("video", n) for n in (1, 3, 5)]]

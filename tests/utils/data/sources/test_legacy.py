@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.media import write_video
 from utils.data.sources.image_io import write_image
 from utils.data.sources.legacy import LoadImages, LoadScreenshots, LoadStreams
 from utils.data.sources.screen import Screen
@@ -21,10 +21,7 @@ def red_left_half(height: int = 90, width: int = 160) -> np.ndarray:
 
 def test_load_images_yields_the_five(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", red_left_half())
-    writer = cv2.VideoWriter(str(tmp_path / "b.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 90))
-    for _ in range(3):
-        writer.write(red_left_half())
-    writer.release()
+    write_video(tmp_path / "b.avi", [red_left_half()] * 3, 10)
     dataset = LoadImages(str(tmp_path), img_size=96, stride=32, auto=True, vid_stride=1)
     assert len(dataset) == dataset.nf == 2
     rows = []
@@ -45,11 +42,8 @@ def test_load_images_transforms(tmp_path: Path) -> None:
 
 
 def test_load_streams_batches_the_newest_frames(tmp_path: Path) -> None:
-    for name, size in (("a.avi", (160, 90)), ("b.avi", (90, 160))):
-        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 30, size)
-        for _ in range(6):
-            writer.write(np.zeros((size[1], size[0], 3), np.uint8))
-        writer.release()
+    for name, size in (("a.avi", (90, 160)), ("b.avi", (160, 90))):
+        write_video(tmp_path / name, np.zeros((6, *size, 3), np.uint8), 30)
     (tmp_path / "two.streams").write_text(f"{tmp_path / 'a.avi'}\n{tmp_path / 'b.avi'}\n")
     dataset = LoadStreams(str(tmp_path / "two.streams"), img_size=96)
     assert len(dataset) == 2

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.media import served
 from utils.data.sources.files import MediaFiles, is_media, is_url, is_video, suffix_of
 from utils.data.sources.image_io import write_image
 from utils.data.sources.screen import Screen
@@ -56,11 +54,8 @@ def server(tmp_path: Path) -> Iterator[str]:
     """An HTTP server on this machine with photo.jpg in it."""
     (tmp_path / "served").mkdir()
     write_image(tmp_path / "served" / "photo.jpg", np.full((20, 30, 3), 77, np.uint8))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
-        httpd.shutdown()
+    with served(tmp_path / "served") as address:
+        yield address
 
 
 def test_address_of_a_file_is_fetched(server: str, tmp_path: Path) -> None:

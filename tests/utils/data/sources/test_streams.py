@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.media import write_video
 from utils.data.sources.latest import Backoff, LatestFrame, Unreachable, why_unreachable
 from utils.data.sources.streams import Streams, stream_addresses
 from utils.errors import UserError
@@ -214,11 +215,7 @@ def test_stall_and_recovery_are_logged(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_video_file_as_a_stream_plays_at_its_own_pace_and_ends(tmp_path: Path) -> None:
-    path = tmp_path / "a.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (32, 16))
-    for _ in range(10):
-        writer.write(np.zeros((16, 32, 3), np.uint8))
-    writer.release()
+    path = write_video(tmp_path / "a.avi", np.zeros((10, 16, 32, 3), np.uint8), 20)
     start = time.monotonic()
     streams = Streams([str(path)])
     numbers = [f.number for frames in streams for f in frames]

@@ -8,17 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.media import write_video
 from utils.data.sources.video import DEFAULT_FPS, UnreadableVideo, Video, frame_rate
 
 
-def make_video(path: Path, frames: int = 30, fps: float = 10.0, codec: str = "MJPG") -> Path:
+def make_video(path: Path, frames: int = 30, codec: str = "MJPG") -> Path:
     """Frame n (from 1) is uniformly as bright as 5 n."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (64, 48))
-    assert writer.isOpened()
-    for n in range(1, frames + 1):
-        writer.write(np.full((48, 64, 3), 5 * n, np.uint8))
-    writer.release()
-    return path
+    return write_video(path, (np.full((48, 64, 3), 5 * n, np.uint8) for n in range(1, frames + 1)), 10, codec)
 
 
 def test_every_frame_in_order(tmp_path: Path) -> None:
