@@ -12,29 +12,10 @@ import train
 from engine.training import trainer
 from engine.training.trainer import Trainer
 from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from tests.trainings import options, rows
+from tests.trainings import Killed, options, rows, train_killed_in
 from utils.errors import UserError
 
 __all__ = ["options"]  # the fixture
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the code base may catch it."""
-
-
-def train_killed_in(epoch: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Trainer.optimizer_step
-    seen: list[int] = []
-
-    def killing(self: Trainer) -> None:
-        seen.append(1)
-        if len(seen) > epoch * len(self.session.train_loader) + 1:
-            raise Killed
-        step(self)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Trainer, "optimizer_step", killing)
-        train.run(**options)
 
 
 def test_resume_continues_as_if_nothing_had_happened(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import train
+from engine.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -34,3 +38,25 @@ def short_training(cfg: str, data: Path, folder: Path) -> dict[str, Any]:
 def rows(folder: Path) -> list[list[str]]:
     with (folder / "results.csv").open(newline="") as file:
         return list(csv.reader(file))
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the code base may catch it."""
+
+
+def train_killed_in(
+    epoch: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, run: Callable[..., object] = train.run
+) -> None:
+    """Run a training that is killed at its second step of `epoch`."""
+    step = Trainer.optimizer_step
+    seen: list[int] = []
+
+    def killing(self: Trainer) -> None:
+        seen.append(1)
+        if len(seen) > epoch * len(self.session.train_loader) + 1:
+            raise Killed
+        step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "optimizer_step", killing)
+        run(**options)

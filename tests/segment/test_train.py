@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.training.trainer import Trainer
 from models.checkpoints.checkpoint import load_checkpoint
 from models.loading import load_model
 from segment import train, val
-from tests.trainings import rows, short_training
+from tests.trainings import rows, short_training, train_killed_in
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,27 +122,12 @@ def test_a_detector_lends_what_fits(
     assert (stored.task, stored.cfg["head"][-1][2]) == ("segment", "Segment")
 
 
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
 def test_resume_continues_as_if_nothing_had_happened(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**options, "mask_ratio": 2, "no_overlap": True}
     train.run(**options)
-    step = Trainer.optimizer_step
-    seen: list[int] = []
-
-    def killing(self: Trainer) -> None:
-        seen.append(1)
-        if len(seen) > len(self.session.train_loader) + 1:
-            raise Killed
-        step(self)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Trainer, "optimizer_step", killing)
-        train.run(**options)
+    train_killed_in(1, options, monkeypatch, train.run)
     straight, broken = tmp_path / "runs" / "exp", tmp_path / "runs" / "exp2"
     assert load_checkpoint(broken / "weights" / "last.pt").epoch == 0
     train.run(resume=str(broken / "weights" / "last.pt"))
