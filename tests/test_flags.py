@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from segment import val as segment_val
 from utils.cli import CommandParser
 from utils.commands.values import Fraction, Whole, text
 from utils.errors import UserError
+from utils.files import ROOT
 
 COMMANDS: dict[str, Any] = {
     "train": train,
@@ -37,6 +40,36 @@ WORDS: dict[str, list[str]] = {
     "text": ["", "  ", "a\0b"],
     "choice": ["nothing", "", "\n"],
 }
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("train", "--epochs"),
+        ("val", "--save-json"),
+        ("detect", "--source"),
+        ("export", "--include"),
+        ("segment/train", "--mask-ratio"),
+        ("segment/val", "--retina-masks"),
+        ("segment/predict", "--retina-masks"),
+    ],
+)
+def test_help_and_a_wrong_flag_answer_at_once(command: str, flag: str) -> None:
+    """Nothing heavy is imported before a command has something to do."""
+    code = (
+        f"import sys, {command.replace('/', '.')} as command\n"
+        "for word in ('--help', '--no-such'):\n    try:\n        command.parse_opt([word])\n"
+        "    except SystemExit as end:\n        print('code', end.code)\n"
+        "print('heavy', sorted({'torch', 'numpy', 'cv2', 'matplotlib', 'pandas', 'yaml'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert flag in told.stdout
+    assert [line for line in told.stdout.splitlines() if line.startswith(("code", "heavy"))] == [
+        "code 0",
+        "code 2",
+        "heavy []",
+    ]
+    assert "unknown argument '--no-such'" in told.stderr
 
 
 def kind_of(action: argparse.Action) -> str | None:
@@ -115,6 +148,9 @@ def test_defaults_are_values_that_the_flag_takes(parser: CommandParser, action: 
         ("detect", "--vid-stride 0", "--vid-stride: must be 1 or more"),
         ("val", "--conf-thres nan", "--conf-thres: must lie between 0 and 1, not nan"),
         ("val", "--task tets", "--task: invalid choice: 'tets'"),
+        ("val", "--sav-json", "did you mean '--save-json'"),
+        ("val", "--batch x", "--batch-size: must be a whole number, not 'x'"),
+        ("detect", "--sorce", "did you mean '--source'?"),
         ("export", "--topk-all 1000000000", "--topk-all: must be 30000 or less, not 1000000000: the rows of one image"),
         ("export", "--batch 1000000000000000", "--batch-size: must be 65536 or less"),
         ("export", "--img 3200000", "takes 111 TiB"),
