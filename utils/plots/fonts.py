@@ -97,13 +97,17 @@ def _builtin_mask(text: str, size: int) -> np.ndarray | None:
     """
     if not hasattr(cv2, "FontFace"):
         return None
-    no_glyph = _draw_builtin(_NO_CHARACTER, 24)
-    if any(np.array_equal(_draw_builtin(c, 24), no_glyph) for c in _visible(text)):
+    if any(_builtin_glyph(c) == _builtin_glyph(_NO_CHARACTER) for c in _visible(text)):
         return None
     return _draw_builtin(text, size)
 
 
 @lru_cache(maxsize=4096)
+def _builtin_glyph(character: str) -> bytes:
+    """The pixels of one character; only these are kept, because texts with their confidences hardly ever repeat."""
+    return _draw_builtin(character, 24).tobytes()
+
+
 def _draw_builtin(text: str, size: int) -> np.ndarray:
     face = cv2.FontFace("uni")  # type: ignore[attr-defined]
     canvas = np.zeros((round(size * 1.3), size * (len(text) + 2), 3), np.uint8)

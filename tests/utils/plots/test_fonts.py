@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +87,20 @@ def test_builtin_letters_of_opencv_5() -> None:
     assert not np.array_equal(mask, text_mask("? 0.50", 24))
     assert 0.03 < (mask > 127).mean() < 0.6
     assert mask[:, -12:].any()  # the number behind the Chinese letter is not cut off
+
+
+def test_masks_of_whole_texts_are_kept_by_one_cache_only() -> None:
+    """A text of another confidence is another mask: what `text_mask` has dropped must not stay elsewhere."""
+    import cv2
+
+    if not hasattr(cv2, "FontFace"):
+        pytest.skip("this OpenCV has no font of its own")
+    mask = fonts._builtin_mask(f"{CHINESE} 0.51", 24)
+    assert mask is not None
+    kept = weakref.ref(mask)
+    del mask
+    gc.collect()
+    assert kept() is None
 
 
 def test_marks_go_with_the_letter_they_sat_on() -> None:
