@@ -27,6 +27,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, codec: str
     return path
 
 
+def pixels(path: Path) -> np.ndarray:
+    """The pixels of an image file just as they are stored: with alpha, or of one channel."""
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of an HTTP server of this machine that gives the files of `folder`, and logs nothing."""

@@ -14,6 +14,7 @@ from torch import nn
 from models import common
 from models.registry import BLOCKS, register
 from models.yolo import model_of
+from tests.models.test_common import randomised
 from utils.errors import UserError
 from utils.files import ROOT
 
@@ -22,15 +23,6 @@ BLOCK, CASES, TEST = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 ROW, *_ = re.findall(r"```yaml\n(.*)\n```", GUIDE)
 MISTAKES = re.findall(r"```yaml\n(.*)\n```\n\n```text\n(.*)\n```", GUIDE)
 REPLACED = "- [-1, 1, DWSConv, [64, 5, 2]]"
-
-
-def randomised(block: nn.Module) -> None:
-    for m in block.eval().modules():
-        if isinstance(m, nn.BatchNorm2d):
-            assert m.running_mean is not None
-            assert m.running_var is not None
-            m.running_mean.normal_()
-            m.running_var.uniform_(0.3, 3)
 
 
 @pytest.fixture

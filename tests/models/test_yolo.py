@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.yolo import Detect, DetectionModel, Model
+from models.yolo import Detect, DetectionModel, Model, model_of
 from utils.errors import UserError
 
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119]]
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden" / "models.json").read_text())
-DETECTORS = sorted(name for name in GOLDEN if "-seg" not in name)
 
 
 def head(nc: int = 3, extra: int = 0, stride: tuple[float, ...] = (8.0, 16.0)) -> Detect:
@@ -178,9 +177,10 @@ def test_counted_anchors_are_positive_placeholders() -> None:
 # Models --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", GOLDEN)
 def test_figures_of_the_reference(name: str) -> None:
-    model, figures = DetectionModel(name), GOLDEN[name]
+    model, figures = model_of(name), GOLDEN[name]
+    assert model.task == ("segment" if "-seg" in name else "detect")
     assert len(list(model.modules())) == figures["modules"]
     assert sum(p.numel() for p in model.parameters()) == figures["params"]
     assert [row.np for row in model.model] == figures["layer_params"]

@@ -16,7 +16,7 @@ import pytest
 
 import detect
 from segment import predict
-from tests.media import save_untrained, write_video
+from tests.media import pixels, save_untrained, write_video
 from utils.data.indexing.labels import parse_labels
 from utils.data.sources.image_io import read_image, write_image
 from utils.errors import UserError
@@ -47,10 +47,6 @@ def quick(tmp_path: Path, weights: Path, photos: Path) -> dict[str, Any]:
         "weights": weights, "source": str(photos), "imgsz": 64, "max_det": 5, "conf_thres": 0.01, "device": "cpu",
         "project": tmp_path / "runs",
     }  # fmt: skip
-
-
-def pixels(path: Path) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 @pytest.mark.parametrize("retina", [False, True])

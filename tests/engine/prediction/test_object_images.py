@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from engine.prediction.object_images import CropFiles, MaskFiles
 from engine.prediction.outputs import FrameResult
+from tests.media import pixels
 from utils.data.sources.frame import Frame
 from utils.data.sources.image_io import read_image
 from utils.ops.masks import BoxMask
@@ -26,10 +26,6 @@ def result(
     return FrameResult(frame, "ü", np.zeros((n, 4), np.float32), confidences, np.array(classes, np.int64), masks)
 
 
-def read(path: Path) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-
-
 def filled(left: int, top: int, width: int, height: int) -> BoxMask:
     return BoxMask(left, top, np.ones((height, width), bool))
 
@@ -37,13 +33,13 @@ def filled(left: int, top: int, width: int, height: int) -> BoxMask:
 def test_classes_and_instances_with_the_surest_on_top(tmp_path: Path) -> None:
     corner = BoxMask(4, 2, np.array([[False, True], [True, False]]))
     MaskFiles(tmp_path / "m", NAMES).write(result([filled(1, 0, 2, 3), filled(0, 1, 4, 2), corner], [0, 1, 0]), None)
-    assert read(tmp_path / "m" / "ü_instances.png").tolist() == [
+    assert pixels(tmp_path / "m" / "ü_instances.png").tolist() == [
         [0, 1, 1, 0, 0, 0],
         [2, 1, 1, 2, 0, 0],
         [2, 1, 1, 2, 0, 3],
         [0, 0, 0, 0, 3, 0],
     ]
-    assert read(tmp_path / "m" / "ü_classes.png").tolist() == [
+    assert pixels(tmp_path / "m" / "ü_classes.png").tolist() == [
         [0, 1, 1, 0, 0, 0],
         [2, 1, 1, 2, 0, 0],
         [2, 1, 1, 2, 0, 1],
@@ -61,8 +57,8 @@ def test_frames_of_a_video_and_empty_masks(tmp_path: Path) -> None:
         "ü_classes.png",
         "ü_instances.png",
     ]
-    assert read(tmp_path / "ü_7_instances.png").sum() == 2  # keeps its number, the second detection
-    assert read(tmp_path / "ü_instances.png").tolist() == read(tmp_path / "ü_classes.png").tolist() == [[0] * 6] * 4
+    assert pixels(tmp_path / "ü_7_instances.png").sum() == 2  # keeps its number, the second detection
+    assert pixels(tmp_path / "ü_instances.png").tolist() == pixels(tmp_path / "ü_classes.png").tolist() == [[0] * 6] * 4
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(255, np.uint8), (256, np.uint16)])
@@ -72,15 +68,15 @@ def test_sixteen_bits_where_eight_do_not_do(tmp_path: Path, count: int, dtype: t
     classes = list(range(count))
     MaskFiles(tmp_path, dict.fromkeys(classes, "thing")).write(result(masks, classes, size=(13, 20)), None)
     for kind in ("instances", "classes"):
-        image = read(tmp_path / f"ü_{kind}.png")
+        image = pixels(tmp_path / f"ü_{kind}.png")
         assert image.dtype == dtype
         assert image.ravel().tolist() == [*range(1, count + 1), *[0] * (260 - count)]
 
 
 def test_bits_follow_what_each_picture_needs(tmp_path: Path) -> None:
     MaskFiles(tmp_path, dict.fromkeys(range(300), "thing")).write(result([filled(0, 0, 1, 1)], [299]), None)
-    assert read(tmp_path / "ü_instances.png").dtype == np.uint8
-    classes = read(tmp_path / "ü_classes.png")
+    assert pixels(tmp_path / "ü_instances.png").dtype == np.uint8
+    classes = pixels(tmp_path / "ü_classes.png")
     assert classes.dtype == np.uint16  # the same for all pictures of a model
     assert classes.max() == 300
 
@@ -135,11 +131,11 @@ def test_crops_with_masks_are_transparent_around_the_object(tmp_path: Path) -> N
     item = FrameResult(Frame("é.jpg", image), "é", boxes, np.float32([0.9, 0.8, 0.7]), np.array([0, 2, 2]), masks)
     CropFiles(tmp_path, CROP_NAMES).write(item, None)
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == ["a_b/é.png", "person/é.png"]
-    inner = read(tmp_path / "a_b" / "é.png")  # 40·1.02 + 10 by 30·1.02 + 10 around (40, 45): from (14.6, 24.7)
+    inner = pixels(tmp_path / "a_b" / "é.png")  # 40·1.02 + 10 by 30·1.02 + 10 around (40, 45): from (14.6, 24.7)
     assert np.array_equal(inner[..., :3], image[24:65, 14:65])
     assert np.array_equal(inner[6:36, 6:46, 3], shape * 255)
     assert inner[..., 3].sum() == shape.sum() * 255
-    corner = read(tmp_path / "person" / "é.png")  # cut by the picture's edges
+    corner = pixels(tmp_path / "person" / "é.png")  # cut by the picture's edges
     assert np.array_equal(corner[..., :3], image[34:100, 0:45])
     assert corner[6:, :40, 3].min() == 255
     assert corner[..., 3].sum() == 60 * 40 * 255

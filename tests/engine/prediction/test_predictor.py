@@ -15,7 +15,7 @@ from engine.prediction.predictor import InferenceOptions, PredictionSummary, log
 from engine.segmentation import SegmentationTask
 from engine.task import DetectionTask
 from tests.engine.spotter import MaskSpotter, Spotter, scene
-from tests.media import write_video
+from tests.media import pixels, write_video
 from utils.data.sources.files import MediaFiles, find_media
 from utils.data.sources.frame import Frame, Unreadable
 from utils.data.sources.image_io import write_image
@@ -297,10 +297,6 @@ def discs(height: int, width: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     cv2.circle(image, (width // 3, height // 2), side // 4, (0, 0, 255), -1)
     cv2.circle(image, (width, height), side // 3, (255, 0, 0), -1)
     return image, {0: (image == (0, 0, 255)).all(2), 1: (image == (255, 0, 0)).all(2)}
-
-
-def pixels(path: Path) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 @pytest.mark.parametrize("retina", [False, True])

@@ -178,14 +178,14 @@ def test_second_file_must_have_the_same_classes(tmp_path: Path) -> None:
 # --- Pascal VOC -------------------------------------------------------------------------------------------------------
 
 
-def voc(root: Path, objects: str, head: str = "") -> Path:
+def voc(root: Path, objects: str, head: str = "", width: str = "100") -> Path:
     year = root / "VOCdevkit" / "VOC2007"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (year / folder).mkdir(parents=True)
     (year / "JPEGImages" / "a.jpg").write_text("picture")
     (year / "ImageSets/Main/train.txt").write_text("a\n")
     (year / "Annotations" / "a.xml").write_text(
-        f"{head}<annotation><size><width>100</width><height>50</height></size>{objects}</annotation>"
+        f"{head}<annotation><size><width>{width}</width><height>50</height></size>{objects}</annotation>"
     )
     return year
 
@@ -323,27 +323,17 @@ def test_an_object_without_outline_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["../../../../pic", "/etc/passwd", "a/b", "..\\x", "n" * 250, "a\x01"])
 def test_voc_lists_name_images_of_their_folder_only(stem: str, tmp_path: Path) -> None:
-    root = tmp_path / "deep" / "er" / "set"
-    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
-        (root / "VOC2007" / folder).mkdir(parents=True)
-    (root / "VOC2007/ImageSets/Main/train.txt").write_text(f"{stem}\n")
+    year = voc(tmp_path / "deep" / "er", "")
+    (year / "ImageSets/Main/train.txt").write_text(f"{stem}\n")
     (tmp_path / "pic.jpg").write_bytes(b"mine")
     before = sorted(p for p in tmp_path.rglob("*") if p.is_file())
     with pytest.raises(UserError, match="train.txt: .* is not the name of an image"):
-        voc_to_yolo(root, {0: "cat"})
+        voc_to_yolo(year.parent, {0: "cat"})
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == before
 
 
 @pytest.mark.parametrize("width", ["nan", "inf", "1e300", "wide", "", "0", "-5"])
 def test_voc_sizes(width: str, tmp_path: Path) -> None:
-    root = tmp_path / "set"
-    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
-        (root / "VOC2007" / folder).mkdir(parents=True)
-    (root / "VOC2007/ImageSets/Main/train.txt").write_text("a\n")
-    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
-    (root / "VOC2007/Annotations/a.xml").write_text(
-        f"<annotation><size><width>{width}</width><height>9</height></size><object><name>cat</name>{box}</object>"
-        "</annotation>"
-    )
+    year = voc(tmp_path, thing("cat", 1, 1, 5, 5), width=width)
     with pytest.raises(UserError, match=r"a\.xml: not a VOC annotation"):
-        voc_to_yolo(root, {0: "cat"})
+        voc_to_yolo(year.parent, {0: "cat"})
