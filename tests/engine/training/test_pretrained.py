@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import urllib.error
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,60 +99,24 @@ def test_words_behind_freeze(words: list[str], freeze: list[int | str]) -> None:
     assert training_parser("", data="a.yaml", project="runs", cfg="b.yaml").parse_args(words).freeze == freeze
 
 
-def offline(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", "imagenet"]
-
-
-def missing(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", "absent.pth"]
-
-
-def unknown_word(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", "imagnet"]
-
-
-def no_checkpoint(place: Path, pth: Path) -> list[str]:
-    (place / "a.pth").write_text("<html>", encoding="utf-8")
-    return ["--backbone-weights", str(place / "a.pth")]
-
-
-def another_network(place: Path, pth: Path) -> list[str]:
-    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, place / "a.pth")
-    return ["--backbone-weights", str(place / "a.pth")]
-
-
-def another_width(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", str(pth), "--cfg", "yolov5s_MobileNetv2.yaml"]
-
-
-def both(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", str(pth), "--weights", "yolov5n.pt"]
-
-
-def norm(place: Path, pth: Path) -> list[str]:
-    return ["--backbone-weights", str(pth), "--backbone-norm", "imagnet"]
-
-
-def frozen_word(place: Path, pth: Path) -> list[str]:
-    return ["--freeze", "backbon"]
-
-
-MISTAKES: dict[Callable[[Path, Path], list[str]], str] = {
-    offline: "mobilenet_v2-7ebf99e0.pth (no route); without a network, put it at",
-    missing: "'absent.pth' is neither imagenet nor imagenet-v1 nor a file; tried absent.pth",
-    unknown_word: "(did you mean 'imagenet",
-    no_checkpoint: "a.pth is not a PyTorch checkpoint but a web page",
-    another_network: "a.pth holds no MobileNetV2 in torchvision's layout",
-    another_width: "row 0, Conv: [16, 3, 3, 3] here, [32, 3, 3, 3] in features.0; ImageNet weights exist in",
-    both: "--weights already brings a backbone",
-    norm: "invalid choice: 'imagnet'",
-    frozen_word: "--freeze: 'backbon' is neither a number nor 'backbone' (did you mean 'backbone'?)",
+MISTAKES = {  # good.pth has the layout of ImageNet weights, page.pth is a web page, other.pth of another network
+    "--backbone-weights imagenet": "mobilenet_v2-7ebf99e0.pth (no route); without a network, put it at",
+    "--backbone-weights absent.pth": "'absent.pth' is neither imagenet nor imagenet-v1 nor a file; tried absent.pth",
+    "--backbone-weights imagnet": "(did you mean 'imagenet",
+    "--backbone-weights page.pth": "page.pth is not a PyTorch checkpoint but a web page",
+    "--backbone-weights other.pth": "other.pth holds no MobileNetV2 in torchvision's layout",
+    "--backbone-weights good.pth --cfg yolov5s_MobileNetv2.yaml": (
+        "row 0, Conv: [16, 3, 3, 3] here, [32, 3, 3, 3] in features.0; ImageNet weights exist in"
+    ),
+    "--backbone-weights good.pth --weights yolov5n.pt": "--weights already brings a backbone",
+    "--backbone-weights good.pth --backbone-norm imagnet": "invalid choice: 'imagnet'",
+    "--freeze backbon": "--freeze: 'backbon' is neither a number nor 'backbone' (did you mean 'backbone'?)",
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line(
-    mistake: Callable[[Path, Path], list[str]],
+    mistake: str,
     tiny_data: Path,
     tmp_path: Path,
     pth: Path,
@@ -165,7 +129,10 @@ def test_a_mistake_is_one_line(
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.chdir(tmp_path)
-    words = ["--data", str(tiny_data), "--workers", "0", "--device", "cpu", *mistake(tmp_path, pth)]
+    shutil.copy(pth, "good.pth")
+    Path("page.pth").write_text("<html>", encoding="utf-8")
+    torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, "other.pth")
+    words = ["--data", str(tiny_data), "--workers", "0", "--device", "cpu", *mistake.split()]
     with pytest.raises(SystemExit) as stop:
         run_command(lambda: train.main(train.parse_opt(words)))
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
