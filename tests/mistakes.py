@@ -56,6 +56,9 @@ def place(tmp_path: Path, tiny_data: Path, make_weights: Callable[..., Path], mo
     return Place(tmp_path, tiny_data, make_weights("good.pt", names=("light", "dark")))
 
 
+Mistake = Callable[[Place], list[str]]  # makes the mistake, and returns the command's words
+
+
 def training(place: Place, *more: str) -> list[str]:
     return ["train", "--cfg", "yolov5n_MobileNetv2.yaml", "--data", str(place.yaml), *FAST, *more]
 
@@ -68,23 +71,36 @@ def detection(place: Place, *more: str) -> list[str]:
     return ["detect", "--weights", str(place.weights), "--img", "64", "--source", str(place.image), *more]
 
 
-def check_mistake(words: list[str], told: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command `words` ends with one line on stderr that holds `told`, and writes nothing."""
-    command, *words = words
-    before = {p for p in place.folder.rglob("*") if p.suffix != ".cache"}
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run_command(lambda: COMMANDS[command](words))
-    err = capsys.readouterr().err
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert stop.value.code in (1, 2)
-    assert len(errors) == 1, err
-    assert told in errors[0]
-    assert "Traceback" not in err
-    rest = [line for line in err.splitlines() if not line.startswith(("error: ", "warning: "))]
-    assert not rest, "the message is one line"
-    after = {p for p in place.folder.rglob("*") if p.suffix != ".cache"}
-    assert {p for p in after - before if p.is_file()} == set(), "nothing is written before the mistake is found"
+def edited(old: str, new: str, command: Mistake = training) -> Mistake:
+    """`old` in the YAML of the data set is replaced."""
+
+    def mistake(place: Place) -> list[str]:
+        place.edit_yaml(old, new)
+        return command(place)
+
+    return mistake
+
+
+def label_of(content: bytes | str) -> Mistake:
+    """One label file of the training holds `content`."""
+
+    def mistake(place: Place) -> list[str]:
+        place.label.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return training(place)
+
+    return mistake
+
+
+def check_mistake(words: list[str], told: str, place: Place, capfd: pytest.CaptureFixture[str]) -> int:
+    """The command `words` ends with one line on stderr that holds `told`, and writes nothing. Returns its exit code."""
+    before = files_below(place.folder)
+    code, err = run(words, capfd)
+    assert code in (1, 2)
+    assert [line for line in err if not line.startswith(("warning: ", "libpng "))] == err[-1:], err
+    assert err[-1].startswith("error: ")
+    assert told in err[-1]
+    assert files_below(place.folder) == before, "nothing is written before the mistake is found"
+    return code
 
 
 def run(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:

@@ -18,7 +18,17 @@ import numpy as np
 import pytest
 
 from benchmarks.measuring import run_process
-from tests.mistakes import Place, files_below, place, run, training, validation
+from tests.mistakes import (
+    Mistake,
+    Place,
+    check_mistake,
+    edited,
+    label_of,
+    place,
+    run,
+    training,
+    validation,
+)
 from tests.utils.data.images.image_bytes import BROKEN, png
 
 __all__ = ["place"]  # the fixture
@@ -28,15 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # --- data sets --------------------------------------------------------------------------------------------------------
 
 
-def edited(old: str, new: str) -> Callable[[Place], list[str]]:
-    def make(place: Place) -> list[str]:
-        place.edit_yaml(old, new)
-        return training(place)
-
-    return make
-
-
-def yaml_of(content: bytes) -> Callable[[Place], list[str]]:
+def yaml_of(content: bytes) -> Mistake:
     def make(place: Place) -> list[str]:
         place.yaml.write_bytes(content)
         return training(place)
@@ -44,15 +46,7 @@ def yaml_of(content: bytes) -> Callable[[Place], list[str]]:
     return make
 
 
-def label_of(content: bytes) -> Callable[[Place], list[str]]:
-    def make(place: Place) -> list[str]:
-        place.label.write_bytes(content)
-        return training(place)
-
-    return make
-
-
-def instead_of_label(make_one: Callable[[Path], object]) -> Callable[[Place], list[str]]:
+def instead_of_label(make_one: Callable[[Path], object]) -> Mistake:
     def make(place: Place) -> list[str]:
         place.label.unlink()
         make_one(place.label)
@@ -66,7 +60,7 @@ def sparse(path: Path) -> None:
     os.truncate(path, 10**10)
 
 
-def listed(content: bytes) -> Callable[[Place], list[str]]:
+def listed(content: bytes) -> Mistake:
     def make(place: Place) -> list[str]:
         (place.data / "train.txt").write_bytes(content)
         place.edit_yaml("train: images/train", "train: train.txt")
@@ -126,7 +120,7 @@ LAUGHS = "\na: &a [1,1,1,1,1,1,1,1]\n" + "".join(
     f"{name}: &{name} [{f'*{before},' * 8}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
 )
 SPLITS = "download: [{url: 'file:///x', splits: 3}]\n"
-DATA: dict[str, tuple[Callable[[Place], list[str]], str]] = {
+DATA: dict[str, tuple[Mistake, str]] = {
     "yaml_deep_nest": (edited(NAMES, "[" * 5000), "tiny.yaml:4: lists and mappings are nested more than 50 deep"),
     "yaml_bad_date": (edited(NAMES, "[2024-13-45]"), "tiny.yaml:4: '2024-13-45' is not a valid timestamp"),
     "yaml_bad_int_tag": (edited(NAMES, "[!!int abc]"), "tiny.yaml:4: 'abc' is not a valid int"),
@@ -183,14 +177,7 @@ DATA: dict[str, tuple[Callable[[Place], list[str]], str]] = {
 def test_bad_data(name: str, place: Place, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLOv5_DATASETS_DIR", str(place.folder / "sets"))
     make, told = DATA[name]
-    words = make(place)
-    before = files_below(place.folder)
-    code, err = run(words, capfd)
-    assert code == 1
-    assert [line for line in err if not line.startswith(("warning: ", "libpng "))] == err[-1:], err
-    assert err[-1].startswith("error: ")
-    assert told in err[-1]
-    assert files_below(place.folder) == before
+    assert check_mistake(make(place), told, place, capfd) == 1
 
 
 def test_a_wrong_limit_of_pixels(

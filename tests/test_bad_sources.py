@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.mistakes import Place, detection, files_below, place, run
+from tests.mistakes import Place, check_mistake, detection, files_below, place, run
 from tests.utils.data.images.image_bytes import BROKEN
 
 __all__ = ["place"]  # the fixture
@@ -109,11 +109,5 @@ SOURCES: dict[Callable[[Place], str], str] = {
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda f: f.__name__)
 def test_bad_sources(source: Callable[[Place], str], place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    given = source(place)
-    before = files_below(place.folder)
-    code, err = run([*detection(place), "--source", given], capfd)
-    assert code == 1
-    assert [line for line in err if not line.startswith("warning: ")] == err[-1:], err
-    assert err[-1].startswith("error: ")
-    assert SOURCES[source] in err[-1]
-    assert files_below(place.folder) == before
+    words = [*detection(place), "--source", source(place)]
+    assert check_mistake(words, SOURCES[source], place, capfd) == 1

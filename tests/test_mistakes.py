@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,28 +13,19 @@ import pytest
 import torch
 
 from models.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from tests.mistakes import Place, check_mistake, detection, place, training, validation
+from tests.mistakes import (
+    Mistake,
+    Place,
+    check_mistake,
+    detection,
+    edited,
+    label_of,
+    place,
+    training,
+    validation,
+)
 
 __all__ = ["place"]  # the fixture
-
-
-Mistake = Callable[[Place], list[str]]  # makes the mistake, and returns the command's words
-
-
-def with_data_yaml(old: str, new: str, command: Mistake = training) -> Mistake:
-    def mistake(place: Place) -> list[str]:
-        place.edit_yaml(old, new)
-        return command(place)
-
-    return mistake
-
-
-def with_label(text: str) -> Mistake:
-    def mistake(place: Place) -> list[str]:
-        place.label.write_text(text)
-        return training(place)
-
-    return mistake
 
 
 def with_network(*backbone: str) -> Mistake:
@@ -108,21 +98,21 @@ WEB_PAGE = "<!DOCTYPE html><html>404</html>"
 CONV = "[-1, 1, Conv, [16, 3, 2]]"
 MISTAKES: dict[str, tuple[Mistake, str]] = {
     "missing data": (lambda p: training(p, "--data", "nowhere.yaml"), "nowhere.yaml"),
-    "missing split": (with_data_yaml("images/train", "images/tarin"), "tarin"),
-    "no val split": (with_data_yaml("val: images/val\n", ""), "val"),
+    "missing split": (edited("images/train", "images/tarin"), "tarin"),
+    "no val split": (edited("val: images/val\n", ""), "val"),
     "class out of range": (
-        with_label("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n"),
+        label_of("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n7 0.5 0.5 0.2 0.2\n"),
         "3.txt:3: class 7, but nc is 2 (0 to 1)",
     ),
-    "negative class": (with_label("-1 0.5 0.5 0.2 0.2\n"), "3.txt:1"),
-    "nan label": (with_label("0 0.5 nan 0.2 0.2\n"), "3.txt:1"),
-    "word in label": (with_label("0 0.5 0.5 0.2 0.2\nlight 0.5 0.5 0.2 0.2\n"), "3.txt:2"),
-    "four columns": (with_label("0 0.5 0.5 0.2\n"), "3.txt:1"),
+    "negative class": (label_of("-1 0.5 0.5 0.2 0.2\n"), "3.txt:1"),
+    "nan label": (label_of("0 0.5 nan 0.2 0.2\n"), "3.txt:1"),
+    "word in label": (label_of("0 0.5 0.5 0.2 0.2\nlight 0.5 0.5 0.2 0.2\n"), "3.txt:2"),
+    "four columns": (label_of("0 0.5 0.5 0.2\n"), "3.txt:1"),
     "no labels": (no_labels, "labels"),
     "labels in pixels": (labels_in_pixels, "normalised"),
-    "unknown data key": (with_data_yaml("names:", "nmaes:"), "unknown key 'nmaes' (did you mean 'names'?)"),
-    "wrong count of names": (with_data_yaml("names:", "nc: 5\nnames:"), "nc"),
-    "broken yaml": (with_data_yaml("[light, dark]", "[light, dark"), "tiny.yaml:"),
+    "unknown data key": (edited("names:", "nmaes:"), "unknown key 'nmaes' (did you mean 'names'?)"),
+    "wrong count of names": (edited("names:", "nc: 5\nnames:"), "nc"),
+    "broken yaml": (edited("[light, dark]", "[light, dark"), "tiny.yaml:"),
     "unknown module": (with_network(CONV, "[-1, 1, MobilNetV2_Block, [16, 1, 1]]"), "MobileNetV2_Block"),
     "channel clash": (with_network(CONV, CONV, "[[0, 1], 1, Concat, [1]]"), "row 2"),
     "unknown activation": (with_network("[-1, 1, Conv, [16, 3, 2, None, 1, 1, ReLUU]]"), "ReLUU"),
@@ -158,16 +148,16 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     "empty source": (empty_source, "empty"),
     "threshold out of range": (lambda p: detection(p, "--conf-thres", "25"), "--conf-thres"),
     "nothing trained yet": (lambda p: ["detect", "--source", str(p.image)], "--weights"),
-    "other number of classes": (with_data_yaml("[light, dark]", "[light, dark, grey]", validation), "3"),
+    "other number of classes": (edited("[light, dark]", "[light, dark, grey]", validation), "3"),
     "no test split": (lambda p: validation(p, "--task", "test"), "test"),
     "unknown val task": (lambda p: validation(p, "--task", "tets"), "tets"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_clear_line(name: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     mistake, told = MISTAKES[name]
-    check_mistake(mistake(place), told, place, capsys)
+    check_mistake(mistake(place), told, place, capfd)
 
 
 def test_there_are_at_least_25() -> None:

@@ -74,6 +74,6 @@ MISTAKES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_clear_line(name: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
     mistake, told = MISTAKES[name]
-    check_mistake(mistake(place), told, place, capsys)
+    check_mistake(mistake(place), told, place, capfd)
