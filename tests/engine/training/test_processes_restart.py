@@ -79,8 +79,8 @@ def test_one_line_and_the_end_of_all(tiny_data: Path, tmp_path: Path, what: str,
     process = start(tmp_path, script, "--standalone", "--nproc_per_node", "2")
     output = finish(process)
     assert process.returncode != 0
-    (line,) = (row for row in output.splitlines() if row.startswith("error:"))
-    assert line.removeprefix("error: ") in causes, output
+    told = re.findall(r"error: (.*)", output)  # perhaps in the middle of a line that C++ code writes piece by piece
+    assert told in [[cause] for cause in causes], output
     assert (tmp_path / "runs" / "exp" / "weights" / "last.pt").is_file()
 
 
