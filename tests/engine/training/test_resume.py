@@ -11,9 +11,13 @@ from engine.training.resume import resume_options
 from engine.training.saver import snapshot
 from models.checkpoints.checkpoint import save_checkpoint
 from tests.engine.training.step import make_options, make_task, make_trainer
+from utils.logging import LOGGER
 
 
-def test_options_that_this_version_does_not_have_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_options_that_this_version_does_not_have_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)  # whatever other tests have configured
     checkpoint = snapshot(make_trainer("detect", tmp_path, "cpu").session, epoch=0)
     last = tmp_path / "last.pt"
     for known, said in (({"seed": 7}, ""), ({"seed": 8, "warp": 3, "bend": True}, "does not have: bend, warp")):
