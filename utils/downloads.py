@@ -189,15 +189,18 @@ def _save(response: IO[bytes], part: Path, start: int, total: int | None, descri
 
 
 def _blocks(response: IO[bytes]) -> Iterator[bytes]:
-    """The content in blocks of `_BLOCK` bytes. Raises `TimeoutError` where a server sends next to nothing for long."""
+    """The content in blocks of exactly `_BLOCK` bytes, but for the last one: their number is shown as the progress.
+
+    Raises `TimeoutError` where a server sends next to nothing for long.
+    """
     block, begin, count = bytearray(), time.monotonic(), 0
-    while piece := response.read1(_BLOCK):  # type: ignore[attr-defined]
+    while piece := response.read1(_BLOCK - len(block)):  # type: ignore[attr-defined]
         block += piece
         count += len(piece)
         seconds = time.monotonic() - begin
         if seconds > _PATIENCE and count < _SLOWEST * seconds:
             raise TimeoutError(f"only {count} bytes came in {seconds:.0f} s")
-        if len(block) >= _BLOCK:
+        if len(block) == _BLOCK:
             yield bytes(block)
             block.clear()
     if block:

@@ -89,6 +89,16 @@ def test_download_into_a_new_folder(server: Server, tmp_path: Path, capsys) -> N
     assert "fetching data.bin  3/3" in capsys.readouterr().out
 
 
+def test_the_progress_does_not_depend_on_how_the_bytes_arrive() -> None:
+    class Pieces(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            return super().read1(min(size or 0, 700_000))
+
+    blocks = list(downloads._blocks(Pieces(CONTENT)))
+    assert b"".join(blocks) == CONTENT
+    assert [len(block) for block in blocks] == [1 << 20, 1 << 20, len(CONTENT) - (2 << 20)]
+
+
 def test_file_url(tmp_path: Path) -> None:
     (tmp_path / "a b.bin").write_bytes(CONTENT)
     url = (tmp_path / "a b.bin").as_uri()
